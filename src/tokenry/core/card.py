@@ -1,0 +1,38 @@
+"""What a method says about itself: read from its source without importing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """The identity of one method.
+
+    Every value is a literal, so that `tokenry list` reads it from the source file.
+
+    Args:
+        title: title of the paper or name of the baseline.
+        year: year of first publication.
+        url: where the method is described.
+        summary: one line without a full stop.
+        identity_at: field values at which the method changes nothing; None where there are none.
+        trial: small field values under which the contract tests run the method.
+        claims: effects shown by tests or committed results.
+        deviations: every difference from the paper.
+        exempt: contract test name -> the reason why it does not apply.
+        training: whether the method has parameters to learn.
+    """
+
+    title: str
+    year: int
+    url: str
+    summary: str
+    identity_at: Mapping[str, Any] | None = None
+    trial: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
+    exempt: Mapping[str, str] = field(default_factory=dict)
+    training: bool = False

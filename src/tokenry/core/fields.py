@@ -1,0 +1,125 @@
+"""Fields that know their limits and their meaning: `theta: float = between(-1, 1.01, default=0.9, doc="…")`."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin
+
+from tokenry.core.budget import Budget
+from tokenry.core.errors import InvalidValue
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A rule for one value: a test and the words that follow "must be"."""
+
+    allows: Callable[[Any], bool]
+    words: str
+
+
+def positive(default: int, *, doc: str) -> Any:
+    """A whole number of at least 1."""
+    return _field(default, doc, Limit(lambda v: v >= 1, "at least 1"))
+
+
+def natural(default: int, *, doc: str) -> Any:
+    """A whole number of at least 0."""
+    return _field(default, doc, Limit(lambda v: v >= 0, "at least 0"))
+
+
+def between(low: float, high: float, *, default: float, doc: str) -> Any:
+    """A number in the closed interval [low, high]."""
+    return _field(default, doc, Limit(lambda v: low <= v <= high, f"in [{low}, {high}]"))
+
+
+def choice(*options: str, default: str, doc: str) -> Any:
+    """One of a few words."""
+    return _field(default, doc, Limit(lambda v: v in options, "one of " + ", ".join(options)))
+
+
+def some_of(*options: str, default: tuple[str, ...] = (), doc: str) -> Any:
+    """Any of a few words; in the one-line form they are joined by `+`."""
+    return _field(default, doc, Limit(lambda v: set(v) <= set(options), "among " + ", ".join(options)))
+
+
+def size(default: Budget, *, doc: str) -> Any:
+    """A budget; a bare number keeps the default's sink and recent in proportion."""
+    return _field(default, doc, None)
+
+
+def setting(default: Any, *, doc: str) -> Any:
+    """A field whose type is its only limit."""
+    return _field(default, doc, None)
+
+
+def _field(default: Any, doc: str, limit: Limit | None) -> Any:
+    return field(default=default, metadata={"doc": doc, "limit": limit})
+
+
+def settle(owner: Any) -> None:
+    """Bring every field of a dataclass to its declared type and check its limit.
+
+    Raises:
+        InvalidValue: naming the owner, the field, the value and the rule.
+    """
+    who = type(owner).__name__
+    hints = typing.get_type_hints(type(owner))
+    for f in fields(owner):
+        value = read(getattr(owner, f.name), hints[f.name], who, f.name, default=f.default)
+        limit: Limit | None = f.metadata.get("limit")
+        if limit is not None and not limit.allows(value):
+            raise InvalidValue(f"{who}: {f.name} must be {limit.words}; got {value!r}.")
+        object.__setattr__(owner, f.name, value)
+
+
+def read(value: Any, kind: Any, who: str, name: str, default: Any = None) -> Any:
+    """`value`, possibly written as text, as the type `kind`."""
+    origin = get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _read_union(value, get_args(kind), who, name, default)
+    if origin is Literal:
+        return value
+    if origin is tuple:
+        return tuple(value.split("+")) if isinstance(value, str) and value else tuple(value)
+    if kind is Budget:
+        return Budget.of(value, like=default if isinstance(default, Budget) else None)
+    reader = _READERS.get(kind)
+    return reader(value, who, name) if reader else value
+
+
+def _read_union(value: Any, kinds: tuple[Any, ...], who: str, name: str, default: Any) -> Any:
+    if value is None or (value == "none" and type(None) in kinds):
+        return None
+    concrete = [k for k in kinds if k is not type(None)]
+    return read(value, concrete[0], who, name, default) if len(concrete) == 1 else value
+
+
+def _read_bool(value: Any, who: str, name: str) -> bool:
+    words: Mapping[Any, bool] = {True: True, False: False, "true": True, "false": False, "yes": True, "no": False}
+    if isinstance(value, bool) or (isinstance(value, str) and value in words):
+        return words[value]
+    raise InvalidValue(f"{who}: {name} must be true or false; got {value!r}.")
+
+
+def _read_int(value: Any, who: str, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InvalidValue(f"{who}: {name} must be a whole number; got {value!r}.")
+    try:
+        return int(value)
+    except ValueError:
+        raise InvalidValue(f"{who}: {name} must be a whole number; got {value!r}.") from None
+
+
+def _read_float(value: Any, who: str, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InvalidValue(f"{who}: {name} must be a number; got {value!r}.")
+    try:
+        return float(value)
+    except ValueError:
+        raise InvalidValue(f"{who}: {name} must be a number; got {value!r}.") from None
+
+
+_READERS: Mapping[Any, Callable[[Any, str, str], Any]] = {bool: _read_bool, int: _read_int, float: _read_float}

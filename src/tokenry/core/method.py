@@ -1,0 +1,96 @@
+"""The base of every method: a value whose fields are its configuration."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, ClassVar, Self
+
+from tokenry.core.budget import Budget
+from tokenry.core.card import Card
+from tokenry.core.errors import InvalidValue
+from tokenry.core.fields import settle
+
+
+class Method(ABC):
+    """One published system as a frozen, keyword-only dataclass with a card.
+
+    The room's base class sets `room`; the file's name is the method's name.
+    """
+
+    room: ClassVar[str]
+    card: ClassVar[Card]
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @classmethod
+    def name(cls) -> str:
+        """The name under which the method is known: its file, or its class in a notebook."""
+        file = cls.__module__.rpartition(".")[2]
+        if file == "__main__":
+            return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        return file
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain values for JSON, with the method's `room/name`."""
+        return {"method": f"{self.room}/{self.name()}"} | {
+            f.name: _plain(getattr(self, f.name)) for f in fields(self)  # type: ignore[arg-type]
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InvalidValue: an unknown field, or a value its rule forbids.
+        """
+        given = {k: _revive(v) for k, v in values.items() if k != "method"}
+        cls.check_fields(given)
+        return cls(**given)
+
+    @classmethod
+    def check_fields(cls, given: Mapping[str, Any]) -> None:
+        """Refuse fields that the method does not have, naming those it has."""
+        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        for name in given:
+            if name not in known:
+                raise InvalidValue(f"{cls.name()}: has no field {name!r}; its fields are {', '.join(known) or 'none'}.")
+
+    def __str__(self) -> str:
+        changed = [
+            f"{f.name}={_word(getattr(self, f.name))}"
+            for f in fields(self)  # type: ignore[arg-type]
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{self.room}/{self.name()}" + (":" + ",".join(changed) if changed else "")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Method):
+        return value.to_dict()
+    if isinstance(value, Budget):
+        return {"budget": asdict(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return getattr(value, "name", None) or str(value)
+
+
+def _revive(value: Any) -> Any:
+    if isinstance(value, Mapping) and "budget" in value:
+        return Budget(**value["budget"])
+    if isinstance(value, Mapping) and "method" in value:
+        from tokenry.core.registry import load
+
+        return load(value["method"]).from_dict(value)
+    if isinstance(value, list):
+        return tuple(_revive(v) for v in value)
+    return value
+
+
+def _word(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)

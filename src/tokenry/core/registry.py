@@ -1,0 +1,123 @@
+"""Find methods by name, reading their cards from source without importing them."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenry.core.card import Card
+from tokenry.core.errors import InvalidValue, UnknownMethod
+
+if TYPE_CHECKING:
+    from tokenry.core.method import Method
+
+ROOMS = (
+    "segment", "quantize", "signal", "embed", "soft", "compress", "attend", "decode", "learn", "probe", "measure",
+)  # fmt: skip
+ENTRY_POINTS = "tokenry.methods"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a method lives and what its card says."""
+
+    room: str
+    name: str
+    module: str
+    class_name: str
+    card: Card
+    doc: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.room}/{self.name}"
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """All methods, by room in the order of a token's life, then by name."""
+    return tuple(sorted([*_own(), *_foreign()], key=lambda e: (ROOMS.index(e.room), e.name)))
+
+
+def find(name: str) -> Entry:
+    """The method called `name`, or `room/name` where a name is used twice.
+
+    Raises:
+        UnknownMethod: no such method (with the three nearest names) or an ambiguous one.
+    """
+    hits = [e for e in entries() if name in (e.name, e.full_name)]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise UnknownMethod(f"method {name!r} must name its room; write {' or '.join(e.full_name for e in hits)}.")
+    known = {e.name for e in entries()} | {e.full_name for e in entries()}
+    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.0)
+    raise UnknownMethod(f"method {name!r} is not known; the nearest are {', '.join(near)}; see `tokenry list`.")
+
+
+def load(name: str) -> type[Method]:
+    """Import the class of a method."""
+    entry = find(name)
+    return getattr(importlib.import_module(entry.module), entry.class_name)  # type: ignore[no-any-return]
+
+
+def parse(spec: str) -> Method:
+    """Build a method from its one-line form `[room/]name:field=value,field=value`.
+
+    Raises:
+        UnknownMethod: no such method.
+        InvalidValue: a malformed setting, an unknown field or a value out of range.
+    """
+    name, _, settings = spec.partition(":")
+    method = load(name.strip())
+    given: dict[str, Any] = {}
+    for setting in filter(None, settings.split(",")):
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InvalidValue(f"{name}: a setting must be written field=value; got {setting!r}.")
+        given[key.strip()] = value.strip()
+    method.check_fields(given)
+    return method(**given)
+
+
+def _own() -> Iterator[Entry]:
+    package = Path(__file__).parents[1]
+    for room in ROOMS:
+        for file in sorted((package / room).glob("*.py")):
+            yield from _read(file, room, f"tokenry.{room}.{file.stem}")
+
+
+def _foreign() -> Iterator[Entry]:
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        room = point.name.partition("/")[0]
+        spec = importlib.util.find_spec(point.module)
+        if room in ROOMS and spec is not None and spec.origin is not None:
+            yield from _read(Path(spec.origin), room, point.module)
+
+
+def _read(file: Path, room: str, module: str) -> Iterator[Entry]:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        card = _card(node) if isinstance(node, ast.ClassDef) else None
+        if card is not None:
+            assert isinstance(node, ast.ClassDef)
+            yield Entry(room, file.stem, module, node.name, card, ast.get_docstring(node) or "")
+
+
+def _card(node: ast.ClassDef) -> Card | None:
+    for line in node.body:
+        if (
+            isinstance(line, ast.Assign)
+            and isinstance(line.targets[0], ast.Name)
+            and line.targets[0].id == "card"
+            and isinstance(line.value, ast.Call)
+        ):
+            return Card(**{k.arg: ast.literal_eval(k.value) for k in line.value.keywords if k.arg})
+    return None

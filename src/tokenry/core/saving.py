@@ -1,0 +1,118 @@
+"""Files written whole or not at all: a temporary neighbour, then one rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenry.core.errors import StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokenry.core.method import Method
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; it becomes `path` only when the block ends well.
+
+    Raises:
+        StorageError: no permission or no space; an older `path` stays as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise StorageError(f"{path}: must be writable; {error.strerror}; choose another place.") from error
+    draft = Path(name)
+    try:
+        yield draft
+        draft.chmod(0o666 & ~_umask())
+        os.replace(draft, path)
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written; {error.strerror}; nothing was changed.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder; folders that a killed process left behind are removed first."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
+    except OSError as error:
+        raise StorageError(f"{path}: must be writable; {error.strerror}; choose another place.") from error
+    try:
+        yield draft
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(draft, path)
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written; {error.strerror}; nothing was changed.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="")
+
+
+def save(folder: Path, method: Method, tensors: Mapping[str, Tensor] | None = None) -> None:
+    """Save a method: `method.json`, and `method.safetensors` where it has parameters."""
+    with whole_folder(folder) as draft:
+        (draft / "method.json").write_text(json.dumps(method.to_dict(), indent=2) + "\n", encoding="utf-8")
+        if tensors:
+            from safetensors.torch import save_file
+
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, draft / "method.safetensors")
+
+
+def restore(folder: Path) -> tuple[Method, dict[str, Tensor]]:
+    """Load what `save` wrote; nothing in the files is executed.
+
+    Raises:
+        StorageError: a file is missing or damaged.
+    """
+    from tokenry.core.registry import load
+
+    values = _read_json(folder / "method.json")
+    method = load(str(values.get("method"))).from_dict(values)
+    weights = folder / "method.safetensors"
+    if not weights.exists():
+        return method, {}
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return method, load_file(weights)
+    except SafetensorError as error:
+        raise StorageError(f"{weights}: must be a whole safetensors file; {error}.") from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{file}: must be a readable JSON file; {error}.") from error
+    if not isinstance(values, dict):
+        raise StorageError(f"{file}: must hold a JSON object; got {type(values).__name__}.")
+    return values
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

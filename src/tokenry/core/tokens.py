@@ -1,0 +1,339 @@
+"""The one structure that flows through the rooms: tokens that know where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenry.core.errors import InvalidValue
+from tokenry.core.fate import Fate
+from tokenry.core.origin import Origin, Source
+
+
+class Modality(IntEnum):
+    """What a token shows."""
+
+    PAD = 0
+    TEXT = 1
+    IMAGE = 2
+    AUDIO = 3
+    VIDEO = 4
+    SOFT = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenSequence:
+    """One encoded text, sound or picture: ids with their places, before batching.
+
+    Args:
+        ids: vocabulary ids.
+        source: index into `sources` per token, -1 where a token has no source.
+        spans: half-open (t0, t1, y0, y1, x0, x1) per token in units of its source.
+        sources: the raw data.
+        protected: tokens that no method may remove.
+        modality: what each token shows; all text by default.
+    """
+
+    ids: Int[Tensor, "N"]
+    source: Int[Tensor, "N"]
+    spans: Int[Tensor, "N 6"]
+    sources: tuple[Source, ...]
+    protected: Bool[Tensor, "N"] | None = None
+    modality: Int[Tensor, "N"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenBatch:
+    """A left-padded batch of tokens with provenance. Methods return new batches; fields never change in place.
+
+    Args:
+        ids: vocabulary ids, -1 where a token has none; None when only embeddings exist.
+        embeds: input embeddings, or None when ids say everything.
+        mask: True for real tokens, False for padding.
+        positions: A position axes, 1 for text, 3 or 4 for multi-axis rotary embeddings.
+        modality: values of `Modality`.
+        protected: tokens that no method may remove.
+        fate: where each original went.
+        origin: where each original came from.
+
+    Raises:
+        InvalidValue: neither ids nor embeds, or shapes that do not agree.
+    """
+
+    ids: Int[Tensor, "B N"] | None = None
+    embeds: Float[Tensor, "B N E"] | None = None
+    mask: Bool[Tensor, "B N"]
+    positions: Int[Tensor, "A B N"]
+    modality: Int[Tensor, "B N"]
+    protected: Bool[Tensor, "B N"]
+    fate: Fate
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        if self.ids is None and self.embeds is None:
+            raise InvalidValue("TokenBatch: needs ids or embeds; got neither.")
+        shape = tuple(self.mask.shape)
+        for name in ("ids", "embeds", "modality", "protected"):
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape[:2]) != shape:
+                raise InvalidValue(f"TokenBatch: {name} must start with (B, N) = {shape}; got {tuple(value.shape)}.")
+        if tuple(self.positions.shape[1:]) != shape or self.fate.shape[:2] != shape:
+            raise InvalidValue(
+                f"TokenBatch: positions and fate must cover (B, N) = {shape}; "
+                f"got {tuple(self.positions.shape[1:])} and {self.fate.shape[:2]}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, N)."""
+        b, n = self.mask.shape
+        return b, n
+
+    @property
+    def lengths(self) -> Int[Tensor, "B"]:
+        """Real tokens of each row."""
+        return self.mask.sum(1)
+
+    @classmethod
+    def from_ids(cls, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"] | None = None) -> Self:
+        """A batch of text ids whose sources are not known."""
+        mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        b, n = ids.shape
+        return cls(
+            ids=ids,
+            mask=mask,
+            positions=_count(mask),
+            modality=torch.where(mask, int(Modality.TEXT), int(Modality.PAD)),
+            protected=torch.zeros_like(mask),
+            fate=Fate.identity(mask),
+            origin=Origin.nowhere(b, n, ids.device),
+        )
+
+    @classmethod
+    def collate(cls, rows: Sequence[TokenSequence], pad_id: int = 0) -> Self:
+        """Left-pad sequences to one batch."""
+        if not rows:
+            raise InvalidValue("TokenBatch: collate needs at least one sequence; got none.")
+        n = max(len(r) for r in rows)
+
+        def pad(parts: list[Tensor], fill: int) -> Tensor:
+            out = parts[0].new_full((len(parts), n, *parts[0].shape[1:]), fill)
+            for row, part in enumerate(parts):
+                out[row, n - len(part) :] = part
+            return out
+
+        mask = pad([torch.ones(len(r), dtype=torch.bool) for r in rows], 0)
+        sources: tuple[Source, ...] = ()
+        shifted = []
+        for r in rows:
+            shifted.append(torch.where(r.source >= 0, r.source + len(sources), r.source))
+            sources += r.sources
+        return cls(
+            ids=pad([r.ids for r in rows], pad_id),
+            mask=mask,
+            positions=_count(mask),
+            modality=pad([_or(r.modality, torch.full_like(r.ids, int(Modality.TEXT))) for r in rows], 0),
+            protected=pad([_or(r.protected, torch.zeros(len(r), dtype=torch.bool)) for r in rows], 0),
+            fate=Fate.identity(mask),
+            origin=Origin(sources, pad(shifted, -1), pad([r.spans for r in rows], 0)),
+        )
+
+    def take(self, keep: Int[Tensor, "B M"]) -> TokenBatch:
+        """Keep the columns `keep`, in that order; -1 makes a column of padding. The rest is dropped."""
+        at, real = keep.clamp_min(0), keep >= 0
+        mask = self.mask.gather(1, at) & real
+        return replace(
+            self,
+            ids=None if self.ids is None else _gather(self.ids, at) * mask,
+            embeds=None if self.embeds is None else _gather(self.embeds, at) * mask.unsqueeze(-1),
+            mask=mask,
+            positions=torch.stack([_gather(p, at) for p in self.positions]),
+            modality=_gather(self.modality, at) * mask,
+            protected=_gather(self.protected, at) & mask,
+            fate=self.fate.then(Fate.taking(torch.where(mask, keep, -1), self.shape[1])),
+        )
+
+    def merge(self, group: Int[Tensor, "B N"], embeds: Float[Tensor, "B M E"]) -> TokenBatch:
+        """Put every column `j` into the new column `group[j]`, which has the given embedding; -1 drops it."""
+        b, n = self.shape
+        step = torch.zeros(b, embeds.shape[1], n, device=group.device)
+        row, old = (group >= 0).logical_and(self.mask).nonzero(as_tuple=True)
+        step[row, group[row, old], old] = 1.0
+        return self.resample(step, embeds)
+
+    def resample(self, weights: Float[Tensor, "B M N"], embeds: Float[Tensor, "B M E"]) -> TokenBatch:
+        """Replace all columns by M weighted sums; each takes position and modality of its heaviest column."""
+        weights = weights * self.mask.unsqueeze(1)
+        heaviest = weights.argmax(-1)
+        mask = weights.sum(-1) > 0
+        return replace(
+            self,
+            ids=None,
+            embeds=embeds * mask.unsqueeze(-1),
+            mask=mask,
+            positions=torch.stack([_gather(p, heaviest) for p in self.positions]),
+            modality=_gather(self.modality, heaviest) * mask,
+            protected=((weights > 0) & self.protected.unsqueeze(1)).any(-1),
+            fate=self.fate.then(Fate.from_dense(weights)),
+        ).tidied()
+
+    def insert(
+        self,
+        at: int,
+        embeds: Float[Tensor, "B S E"],
+        modality: Modality = Modality.SOFT,
+        table: Float[Tensor, "V E"] | None = None,
+    ) -> TokenBatch:
+        """Put S tokens without originals before column `at`; `table` embeds the ids of the others.
+
+        Padding stays on the left: a row's new tokens follow its padding.
+        """
+        b, n = self.shape
+        s = embeds.shape[1]
+        if not 0 <= at <= n:
+            raise InvalidValue(f"TokenBatch: insert at must be in [0, {n}]; got {at}.")
+        old = self.embeds
+        if old is None:
+            if table is None or self.ids is None:
+                raise InvalidValue("TokenBatch: insert into a batch of ids needs the embedding table; pass table=.")
+            old = table[self.ids.clamp_min(0)]
+        columns = torch.arange(n, device=self.mask.device)
+        step = torch.cat((columns[:at], columns.new_full((s,), -1), columns[at:])).expand(b, -1)
+        new = (step < 0).clone()
+        pads = (~self.mask[:, at:]).sum(1)
+        step, new = _after_padding(step, new, pads, at, s)
+        fresh = self.take(step)
+        filled = _gather(old, step.clamp_min(0)) * fresh.mask.unsqueeze(-1)
+        filled[new] = embeds.reshape(-1, embeds.shape[-1]).to(filled)
+        mask = fresh.mask | new
+        return replace(
+            fresh,
+            ids=None if fresh.ids is None else torch.where(new, -1, fresh.ids),
+            embeds=filled,
+            mask=mask,
+            positions=_count(mask).expand(self.positions.shape[0], -1, -1),
+            modality=torch.where(new, int(modality), fresh.modality),
+        )
+
+    def join(self, other: TokenBatch) -> TokenBatch:
+        """These tokens followed by the other's, row by row; both must hold ids, or both embeddings."""
+        b, n, n0 = self.fate.shape
+        _, m, m0 = other.fate.shape
+        if other.shape[0] != b:
+            raise InvalidValue(f"TokenBatch: join needs equal rows; got {b} and {other.shape[0]}.")
+
+        def both(x: Tensor | None, y: Tensor | None) -> Tensor | None:
+            return torch.cat((x, y), 1) if x is not None and y is not None else None
+
+        mine = _spread(self.fate.index, n, n0, n + m, n0 + m0)
+        theirs = _spread(other.fate.index, m, m0, n + m, n0 + m0, n, n0)
+        fate = Fate.summed(
+            torch.cat((mine, theirs), 1), torch.cat((self.fate.weight, other.fate.weight)), (b, n + m, n0 + m0)
+        )
+        mask = torch.cat((self.mask, other.mask), 1)
+        joined = TokenBatch(
+            ids=both(self.ids, other.ids),
+            embeds=both(self.embeds, other.embeds),
+            mask=mask,
+            positions=_count(mask).expand(self.positions.shape[0], -1, -1),
+            modality=torch.cat((self.modality, other.modality), 1),
+            protected=torch.cat((self.protected, other.protected), 1),
+            fate=fate,
+            origin=self.origin.join(other.origin),
+        )
+        return joined.tidied().renumbered()
+
+    def tidied(self) -> TokenBatch:
+        """The same tokens with all padding moved to the left."""
+        order = self.mask.long().argsort(dim=1, stable=True)
+        return self.take(torch.where(self.mask.gather(1, order), order, -1))
+
+    def renumbered(self) -> TokenBatch:
+        """Positions counted anew over the tokens that are left."""
+        return replace(self, positions=_count(self.mask).expand(self.positions.shape[0], -1, -1).clone())
+
+    def spans(self) -> Int[Tensor, "B N 8"]:
+        """Where each column came from: (first source, last source, t0, t1, y0, y1, x0, x1) around its originals.
+
+        A column without originals has source -1.
+        """
+        b, n, n0 = self.fate.shape
+        column, original = self.fate.index
+        row = original // n0
+        source = self.origin.source[row, original % n0]
+        boxes = self.origin.spans[row, original % n0]
+        known = source >= 0
+        column, source, boxes = column[known], source[known], boxes[known]
+        out = torch.full((b * n, 8), -1, dtype=torch.long, device=column.device)
+        values = torch.cat((source[:, None], source[:, None], boxes), 1)
+        low, high = values[:, [0, 2, 4, 6]], values[:, [1, 3, 5, 7]]
+        where = column[:, None].expand(-1, 4)
+        out[:, [0, 2, 4, 6]] = out[:, [0, 2, 4, 6]].scatter_reduce(0, where, low, "amin", include_self=False)
+        out[:, [1, 3, 5, 7]] = out[:, [1, 3, 5, 7]].scatter_reduce(0, where, high, "amax", include_self=False)
+        return out.view(b, n, 8)
+
+    def survival(self) -> Float[Tensor, "B N0"]:
+        """How much of each original is left."""
+        return self.fate.survival()
+
+    def model_inputs(self) -> dict[str, Any]:
+        """Arguments of a Hugging Face forward or `generate`: ids (or embeddings), mask and positions if unusual."""
+        inputs: dict[str, Any] = {"attention_mask": self.mask.long()}
+        if self.embeds is not None:
+            inputs["inputs_embeds"] = self.embeds
+        else:
+            inputs["input_ids"] = self.ids
+        if not torch.equal(self.positions, _count(self.mask).expand_as(self.positions)):
+            inputs["position_ids"] = self.positions[0] if self.positions.shape[0] == 1 else self.positions
+        return inputs
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        moved = {
+            name: value.to(device)
+            for name in ("ids", "embeds", "mask", "positions", "modality", "protected", "fate", "origin")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+
+def _count(mask: Bool[Tensor, "B N"]) -> Int[Tensor, "1 B N"]:
+    return (mask.long().cumsum(1) - 1).clamp_min(0).unsqueeze(0)
+
+
+def _gather(values: Tensor, at: Int[Tensor, "B M"]) -> Tensor:
+    index = at.reshape(*at.shape, *[1] * (values.ndim - 2)).expand(*at.shape, *values.shape[2:])
+    return values.gather(1, index)
+
+
+def _or(value: Tensor | None, default: Tensor) -> Tensor:
+    return default if value is None else value
+
+
+def _spread(
+    index: Int[Tensor, "2 Z"], n: int, n0: int, width: int, width0: int, shift: int = 0, shift0: int = 0
+) -> Int[Tensor, "2 Z"]:
+    column, original = index
+    return torch.stack(
+        (column // n * width + column % n + shift, original // n0 * width0 + original % n0 + shift0)
+    )
+
+
+def _after_padding(
+    step: Int[Tensor, "B M"], new: Bool[Tensor, "B M"], pads: Int[Tensor, "B"], at: int, s: int
+) -> tuple[Tensor, Tensor]:
+    """Move the S new columns of each row behind the padding that would otherwise follow them."""
+    m = step.shape[1]
+    columns = torch.arange(m, device=step.device).expand_as(step)
+    end = at + pads[:, None]
+    source = torch.where((columns >= at) & (columns < end), columns + s, columns)
+    source = torch.where((columns >= end) & (columns < end + s), columns - pads[:, None], source)
+    return step.gather(1, source), new.gather(1, source)
