@@ -1,0 +1,144 @@
+"""Masks are facts first, tensors last: who may see whom, made into booleans only where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from tokenry.core.errors import Incompatible
+
+Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(batch, head, query column, key column) -> may attend; broadcasts over its arguments."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskFacts:
+    """What one forward pass knows about visibility, shared by all layers of one kind.
+
+    Columns count tokens of the padded sequence from its start, whatever a cache still holds.
+
+    Args:
+        rows: B, the batch size.
+        queries: Q, new tokens in this pass.
+        first_query: column of the first query.
+        first_key: column of the first key the model's own cache layer returns.
+        rule: the model's pattern without padding.
+        causal: the pattern is plainly causal, perhaps within `window`.
+        window: how far back a query sees, itself included; None without limit.
+        padding: True for real tokens of columns 0…K; None when all are real.
+    """
+
+    rows: int
+    queries: int
+    first_query: int
+    first_key: int
+    rule: Rule
+    causal: bool
+    window: int | None
+    padding: Bool[Tensor, "B K"] | None
+    device: torch.device
+
+    def real(self, columns: Int[Tensor, "B G K"] | None, first: int, count: int) -> Bool[Tensor, "B G K"] | None:
+        """Which keys are real tokens; None when all are. `columns` -1 marks an empty slot."""
+        if columns is None:
+            if self.padding is None:
+                return None
+            return self.padding[:, None, first : first + count]
+        held = columns >= 0
+        if self.padding is None:
+            return held
+        b, g, k = columns.shape
+        padding = self.padding if self.padding.shape[0] == b else self.padding.expand(b, -1)
+        at = columns.clamp_min(0).reshape(b, g * k)
+        return held & padding.gather(1, at).view(b, g, k)
+
+    def sees_all(self, first: int, count: int) -> bool:
+        """Whether every query may see every one of the keys `first` … `first + count`."""
+        reaches = self.window is None or self.first_query + self.queries - first <= self.window
+        return self.causal and self.padding is None and reaches and first + count <= self.first_query + 1
+
+    def plain_causal(self, first: int, count: int) -> bool:
+        """Whether queries and keys are the same columns under a plain causal mask."""
+        within = self.window is None or count <= self.window
+        return self.causal and self.padding is None and within and first == self.first_query and count == self.queries
+
+    def allowed(
+        self, columns: Int[Tensor, "B G K"], rows: slice = slice(None)
+    ) -> Bool[Tensor, "B G Q K"]:
+        """The mask of the queries `rows` over any keys."""
+        b, g, k = columns.shape
+        query = torch.arange(self.first_query, self.first_query + self.queries, device=columns.device)[rows]
+        key = columns.clamp_min(0)[:, :, None, :]
+        batch = torch.arange(b, device=columns.device)[:, None, None, None]
+        head = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=columns.device)
+        seen = self.rule(batch, head, query[None, None, :, None], key)
+        real = self.real(columns, 0, k)
+        if real is not None:
+            seen = seen & real[:, :, None, :]
+        return seen.expand(b, g, len(query), k)
+
+    def to(self, device: torch.device | str, *_: Any, **__: Any) -> MaskFacts:
+        """Follow the layers of a model that is spread over devices."""
+        padding = None if self.padding is None else self.padding.to(device)
+        return replace(self, padding=padding, device=torch.device(device))
+
+
+def note_facts(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int = 0,
+    kv_offset: int = 0,
+    mask_function: Rule | None = None,
+    attention_mask: Tensor | None = None,
+    local_size: int | None = None,
+    allow_is_causal_skip: bool = True,
+    device: torch.device | str = "cpu",
+    **_: Any,
+) -> MaskFacts:
+    """The mask function registered with transformers: it keeps the facts and makes no tensor."""
+    assert mask_function is not None
+    padding = None if attention_mask is None else attention_mask.to(device=device, dtype=torch.bool)
+    if padding is not None and padding.shape[1] < kv_offset + kv_length:
+        missing = kv_offset + kv_length - padding.shape[1]
+        padding = torch.nn.functional.pad(padding, (0, missing), value=False)
+    if padding is not None and bool(padding.all()):
+        padding = None
+    return MaskFacts(
+        rows=batch_size,
+        queries=q_length,
+        first_query=int(q_offset),
+        first_key=int(kv_offset),
+        rule=mask_function,
+        causal=allow_is_causal_skip,
+        window=local_size,
+        padding=padding,
+        device=torch.device(device),
+    )
+
+
+def given_mask(mask: Tensor, query: Tensor, key: Tensor) -> MaskFacts:
+    """Facts from a four-axis mask that the caller made; additive ones must be 0 or about minus infinity.
+
+    Raises:
+        Incompatible: the mask holds finite biases, which are not a question of who sees whom.
+    """
+    seen = mask if mask.dtype == torch.bool else mask >= 0
+    if mask.dtype != torch.bool and bool(((mask != 0) & (mask > torch.finfo(mask.dtype).min / 2)).any()):
+        raise Incompatible("attend: a four-axis attention mask must hold 0 or the lowest number; got other biases.")
+    b, q = query.shape[0], query.shape[2]
+    first = max(0, seen.shape[-1] - q)
+    seen = seen[:, :1].expand(b, 1, -1, -1)
+
+    def rule(batch: Tensor, _: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
+        return seen[batch, 0, query_at - first, key_at]
+
+    return MaskFacts(
+        rows=b, queries=q, first_query=first, first_key=max(0, seen.shape[-1] - key.shape[2]), rule=rule,
+        causal=False, window=None, padding=None, device=query.device,
+    )  # fmt: skip

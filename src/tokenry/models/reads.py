@@ -1,0 +1,69 @@
+"""Count what attention reads: rows per decoding step, bytes, and on request every column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass
+class Reads:
+    """The account of one attached method, or of dense attention.
+
+    Args:
+        by_column: also count, for each layer and KV head, how often every column was read while decoding.
+    """
+
+    by_column: bool = False
+    bytes: int = 0
+    pairs: float = 0.0
+    counts: dict[int, Float[Tensor, "B G N"]] = field(default_factory=dict)
+    _steps: list[dict[int, Tensor | float]] = field(default_factory=list, repr=False)
+
+    def note(
+        self,
+        layer: int,
+        queries: int,
+        keys: int,
+        heads: int,
+        row_bytes: int,
+        held: Tensor | None,
+        columns: Int[Tensor, "B G K"] | None,
+        batch: int,
+        causal: bool,
+    ) -> None:
+        """One attention call over `keys` rows of `heads` KV heads in `batch` sequences."""
+        self.bytes += batch * heads * keys * row_bytes
+        self.pairs += batch * queries * (keys - (queries - 1) / 2 if causal else keys)
+        if queries > 1:
+            return
+        if not self._steps or layer in self._steps[-1]:
+            self._steps.append({})
+        self._steps[-1][layer] = float(keys) if held is None else held.float().sum(-1).mean()
+        if self.by_column:
+            self._count(layer, keys, heads, held, columns, batch)
+
+    @property
+    def per_step(self) -> list[float]:
+        """Tokens read per decoding step: mean over layers, KV heads and sequences."""
+        return [sum(float(v) for v in step.values()) / len(step) for step in self._steps]
+
+    def _count(
+        self, layer: int, keys: int, heads: int, held: Tensor | None, columns: Tensor | None, batch: int
+    ) -> None:
+        device = columns.device if columns is not None else held.device if held is not None else torch.device("cpu")
+        if columns is None:
+            columns = torch.arange(keys, device=device).expand(batch, heads, -1)
+        columns = columns.expand(batch, heads, -1)
+        ones = torch.ones_like(columns, dtype=torch.float32) if held is None else held.float().expand_as(columns)
+        width = int(columns.max()) + 1
+        total = self.counts.get(layer)
+        if total is None or total.shape[-1] < width:
+            wider = torch.zeros(batch, heads, max(64, width + width // 4), device=device)
+            if total is not None:
+                wider[..., : total.shape[-1]] = total
+            total = self.counts[layer] = wider
+        total.scatter_add_(-1, columns.clamp_min(0), ones)

@@ -1,0 +1,201 @@
+"""One attention layer in one forward pass: all that a method may see and ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.cache_utils import Cache
+
+from tokenry.models.kv import KVBuffer
+from tokenry.models.mask import MaskFacts
+from tokenry.models.reads import Reads
+
+MASK_ELEMENTS = 1 << 26
+"""Queries are taken in slices so that no boolean mask grows beyond this many elements."""
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """Attention after projections, positions and the cache update, before anything is attended to.
+
+    Shapes:
+        q (B, H, Q, D), k (B, G, K, D), v (B, G, K, Dv); H is a multiple of G.
+        columns (B, G, K): original column of each key, None when key i is column `first + i`.
+
+    Args:
+        layer: index of the layer.
+        scale: factor on query-key products.
+        facts: who may see whom; None for attention without any mask.
+        first: column of the first key where `columns` is None.
+        holes: some of `columns` may be -1.
+        buffer: the layer's cache, None without cache or in a native sliding window.
+        cache: the cache that `buffer` is part of.
+        hidden: the layer's input (B, Q, E), before projections.
+        cap: soft cap on logits, or None.
+        sinks: learned extra logits (H), or None.
+        reads: the account that attention is entered into.
+    """
+
+    layer: int
+    q: Float[Tensor, "B H Q D"]
+    k: Float[Tensor, "B G K D"]
+    v: Float[Tensor, "B G K Dv"]
+    scale: float
+    facts: MaskFacts | None
+    columns: Int[Tensor, "B G K"] | None = None
+    first: int = 0
+    holes: bool = False
+    buffer: KVBuffer | None = None
+    cache: Cache | None = None
+    hidden: Float[Tensor, "B Q E"] | None = field(default=None, repr=False)
+    cap: float | None = None
+    sinks: Float[Tensor, "H"] | None = None
+    reads: Reads | None = field(default=None, repr=False)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def decoding(self) -> bool:
+        """One new token on top of tokens seen before."""
+        return self.q.shape[2] == 1 and self.buffer is not None and self.buffer.seen > 1
+
+    @property
+    def groups(self) -> int:
+        """Query heads that share one KV head."""
+        return self.q.shape[1] // self.k.shape[1]
+
+    def real(self) -> Bool[Tensor, "B G K"] | None:
+        """Which keys are real tokens; None when all are."""
+        if self.facts is None or (self.facts.padding is None and not self.holes):
+            return None
+        return self.facts.real(self.columns, self.first, self.k.shape[2])
+
+    def key_columns(self) -> Int[Tensor, "B G K"]:
+        """The column of every key, -1 for an empty slot."""
+        if self.columns is not None:
+            return self.columns
+        b, g, k, _ = self.k.shape
+        return torch.arange(self.first, self.first + k, device=self.k.device).expand(b, g, -1)
+
+    def query_columns(self) -> Int[Tensor, "Q"]:
+        start = 0 if self.facts is None else self.facts.first_query
+        return torch.arange(start, start + self.q.shape[2], device=self.q.device)
+
+    def mask(self, rows: slice = slice(None)) -> Bool[Tensor, "B G Q K"] | None:
+        """Which keys the queries `rows` may see; None when all."""
+        if self.facts is None:
+            return None
+        if self.columns is None:
+            if self.facts.sees_all(self.first, self.k.shape[2]):
+                return None
+            return self.facts.allowed(self.key_columns()[:, :1], rows)
+        if self.q.shape[2] == 1 and not self.holes and self.facts.sees_all(0, self.facts.first_query + 1):
+            return None
+        return self.facts.allowed(self.columns, rows)
+
+    def logits(self, rows: slice = slice(None), scale: float | None = None) -> Float[Tensor, "B H Q K"]:
+        """Scaled, capped and masked query-key products of the queries `rows`, in 32-bit floats.
+
+        A row that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN.
+        """
+        q = self.q[:, :, rows]
+        b, h, n, d = q.shape
+        g = self.k.shape[1]
+        scores = q.reshape(b, g, (h // g) * n, d) @ self.k.mT
+        scores = scores.view(b, g, h // g, n, -1).float() * (self.scale if scale is None else scale)
+        if self.cap is not None:
+            scores = torch.tanh(scores / self.cap) * self.cap
+        mask = self.mask(rows)
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(2), torch.finfo(scores.dtype).min)
+        if self.reads is not None:
+            self.reads.bytes += self.k.nbytes
+        return scores.view(b, h, n, -1)
+
+    def probs(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
+        """Attention probabilities of the queries `rows`; learned sinks take their part of each row."""
+        scores = self.logits(rows)
+        if self.sinks is None:
+            return scores.softmax(-1)
+        sinks = self.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        return torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
+
+    def dense(self) -> Float[Tensor, "B H Q Dv"]:
+        """Exact attention over all keys of this site."""
+        self._account()
+        if self.cap is not None or self.sinks is not None:
+            return self._slices(self._explicit)
+        b, h, n, d = self.q.shape
+        g = self.k.shape[1]
+        if n == 1:
+            # One query per head: the heads of a group are the rows of one small attention, so keys are read once.
+            out = scaled_dot_product_attention(
+                self.q.reshape(b, g, h // g, d), self.k, self.v, attn_mask=self.mask(), scale=self.scale
+            )
+            return out.reshape(b, h, 1, -1)
+        if self.facts is not None and self.columns is None and self.facts.plain_causal(self.first, self.k.shape[2]):
+            return scaled_dot_product_attention(
+                self.q, self.k, self.v, is_causal=True, scale=self.scale, enable_gqa=h != g
+            )
+        return self._slices(self._masked)
+
+    def narrow(self, index: Int[Tensor, "B G M"]) -> Site:
+        """The same site seeing only the keys `index`; -1 is an empty slot. A middle axis of 1 serves all heads."""
+        b, g, _, _ = self.k.shape
+        at = index.clamp_min(0)
+        if index.shape[0] == 1 and index.shape[1] == 1:
+            k, v = self.k.index_select(2, at[0, 0]), self.v.index_select(2, at[0, 0])
+        else:
+            wide = at.expand(b, g, -1).unsqueeze(-1)
+            k = self.k.gather(2, wide.expand(-1, -1, -1, self.k.shape[-1]))
+            v = self.v.gather(2, wide.expand(-1, -1, -1, self.v.shape[-1]))
+        index = index.expand(b, g, -1)
+        columns = index + self.first if self.columns is None else self.columns.gather(-1, index.clamp_min(0))
+        holes = self.holes or bool((index < 0).any())
+        if holes:
+            columns = torch.where(index >= 0, columns, -1)
+        return replace(self, k=k, v=v, columns=columns, first=0, holes=holes)
+
+    def slice(self, rows: slice) -> Site:
+        """The same site for some of its queries only."""
+        q = self.q[:, :, rows]
+        facts = self.facts
+        if facts is not None:
+            start = rows.indices(self.q.shape[2])[0]
+            facts = replace(facts, first_query=facts.first_query + start, queries=q.shape[2])
+        return replace(self, q=q, facts=facts)
+
+    def _masked(self, rows: slice) -> Tensor:
+        mask = self.mask(rows)
+        h, g = self.q.shape[1], self.k.shape[1]
+        if mask is not None and mask.shape[1] not in (1, h):
+            mask = mask.repeat_interleave(h // g, 1)
+        return scaled_dot_product_attention(
+            self.q[:, :, rows], self.k, self.v, attn_mask=mask, scale=self.scale, enable_gqa=h != g
+        )
+
+    def _explicit(self, rows: slice) -> Tensor:
+        probs = self.probs(rows).to(self.v.dtype)
+        b, h, n, k = probs.shape
+        g = self.v.shape[1]
+        return (probs.view(b, g, (h // g) * n, k) @ self.v).view(b, h, n, -1)
+
+    def _slices(self, attend: Any) -> Tensor:
+        b, h, n, _ = self.q.shape
+        size = max(1, MASK_ELEMENTS // (b * h * self.k.shape[2]))
+        parts = [attend(slice(i, min(i + size, n))) for i in range(0, n, size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+    def _account(self) -> None:
+        if self.reads is None:
+            return
+        b, g, k, d = self.k.shape
+        row = (d + self.v.shape[-1]) * self.k.element_size()
+        causal = self.columns is None and self.facts is not None and self.facts.causal and self.q.shape[2] > 1
+        self.reads.note(
+            self.layer, self.q.shape[2], k, g, row, self.real() if self.q.shape[2] == 1 else None, self.columns, b, causal
+        )
