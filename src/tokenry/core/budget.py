@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from tokenry.core.errors import InvalidValue
 
@@ -54,9 +54,15 @@ class Budget:
 
     @classmethod
     def of(cls, value: Budget | float | int | str, like: Self | None = None) -> Budget:
-        """Read a budget: 0.25 is a share, 256 a number of tokens; sink and recent follow `like` in proportion."""
+        """Read a budget: 0.25 is a share, 256 a number of tokens; sink and recent follow `like` in proportion.
+
+        As text, more may follow: `100:sink=4:recent=32:per=head`.
+        """
         if isinstance(value, Budget):
             return value
+        if isinstance(value, str) and ":" in value:
+            amount, *settings = value.split(":")
+            return replace(cls.of(amount, like=like), **dict(map(_setting, settings)))
         number = _number(value)
         default = like or cls(share=1.0)
         if isinstance(number, float):
@@ -75,7 +81,18 @@ class Budget:
         return min(n, max(1, self.sink + self.recent, wanted))
 
     def __str__(self) -> str:
-        return str(self.tokens) if self.tokens is not None else repr(float(self.share or 0.0))
+        amount = str(self.tokens) if self.tokens is not None else repr(float(self.share or 0.0))
+        fixed = f":sink={self.sink}:recent={self.recent}" if self.sink or self.recent else ""
+        return amount + fixed + ("" if self.per == "sequence" else f":per={self.per}")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    if name == "per":
+        return name, value
+    if name not in ("sink", "recent") or not value.isdigit():
+        raise InvalidValue(f"budget: a setting must be sink=N, recent=N or per=WORD; got {text!r}.")
+    return name, int(value)
 
 
 def _number(value: float | int | str) -> float | int:

@@ -278,6 +278,7 @@ def _attention(
         hidden=call.hidden if inside and call else None,
         cap=extra.get("softcap"),
         sinks=extra.get("s_aux"),
+        decoding=buffer is not None and query.shape[2] == 1 and buffer.seen > 1,
         extra=extra,
     )
     handler = call.handler if inside and call else None

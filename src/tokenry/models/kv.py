@@ -36,6 +36,8 @@ class KVBuffer(DynamicLayer):
         self.seen = 0
         self.held = 0
         self.columns: Int[Tensor, "B G K"] | None = None
+        self.settled = 0
+        """Tokens seen when a method last brought this layer to its budget."""
         self.states: list[LayerState] = []
 
     @classmethod
@@ -127,12 +129,13 @@ class KVBuffer(DynamicLayer):
             index = order.sort(-1).values[..., :m]
             self.keep(torch.where(index < stays.shape[-1], index, -1))
         self.seen = seen
+        self.settled = min(self.settled, seen)
         for state in self.states:
             state.forget()
 
     def reset(self) -> None:
         self._k = self._v = self._ragged = self.columns = None
-        self.seen = self.held = 0
+        self.seen = self.held = self.settled = 0
         self.is_initialized = False
         for state in self.states:
             state.forget()

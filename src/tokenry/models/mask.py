@@ -82,6 +82,14 @@ class MaskFacts:
             seen = seen & real[:, :, None, :]
         return seen.expand(b, g, len(query), k)
 
+    def alone(self, row: int) -> MaskFacts:
+        """The facts of one sequence whose keys hold no padding."""
+
+        def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return self.rule(batch + row, head, query, key)
+
+        return replace(self, rows=1, padding=None, rule=rule)
+
     def to(self, device: torch.device | str, *_: Any, **__: Any) -> MaskFacts:
         """Follow the layers of a model that is spread over devices."""
         padding = None if self.padding is None else self.padding.to(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -23,23 +23,21 @@ class Reads:
     counts: dict[int, Float[Tensor, "B G N"]] = field(default_factory=dict)
     _steps: list[dict[int, Tensor | float]] = field(default_factory=list, repr=False)
 
-    def note(
-        self,
-        layer: int,
-        queries: int,
-        keys: int,
-        heads: int,
-        row_bytes: int,
-        held: Tensor | None,
-        columns: Int[Tensor, "B G K"] | None,
-        batch: int,
-        causal: bool,
-    ) -> None:
+    def note(self, queries: int, keys: int, heads: int, row_bytes: int, batch: int, causal: bool) -> None:
         """One attention call over `keys` rows of `heads` KV heads in `batch` sequences."""
         self.bytes += batch * heads * keys * row_bytes
         self.pairs += batch * queries * (keys - (queries - 1) / 2 if causal else keys)
-        if queries > 1:
-            return
+
+    def step(
+        self,
+        layer: int,
+        keys: int,
+        heads: int,
+        batch: int,
+        held: Bool[Tensor, "B G K"] | None,
+        columns: Int[Tensor, "B G K"] | None,
+    ) -> None:
+        """What one layer reads in one decoding step; `held` is False for rows that hold no token."""
         if not self._steps or layer in self._steps[-1]:
             self._steps.append({})
         self._steps[-1][layer] = float(keys) if held is None else held.float().sum(-1).mean()

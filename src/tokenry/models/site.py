@@ -39,6 +39,8 @@ class Site:
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
         reads: the account that attention is entered into.
+        decoding: the pass brings one token on top of tokens seen before.
+        prompt: columns of the whole prompt, where known.
     """
 
     layer: int
@@ -56,12 +58,9 @@ class Site:
     cap: float | None = None
     sinks: Float[Tensor, "H"] | None = None
     reads: Reads | None = field(default=None, repr=False)
+    prompt: int | None = None
+    decoding: bool = False
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def decoding(self) -> bool:
-        """One new token on top of tokens seen before."""
-        return self.q.shape[2] == 1 and self.buffer is not None and self.buffer.seen > 1
 
     @property
     def groups(self) -> int:
@@ -85,6 +84,12 @@ class Site:
         start = 0 if self.facts is None else self.facts.first_query
         return torch.arange(start, start + self.q.shape[2], device=self.q.device)
 
+    def seen(self, end: int) -> int | Int[Tensor, "B 1 1"]:
+        """Real tokens among the first `end` columns, evicted ones included."""
+        if self.facts is None or self.facts.padding is None:
+            return end
+        return self.facts.padding[:, :end].sum(1).view(-1, 1, 1)
+
     def mask(self, rows: slice = slice(None)) -> Bool[Tensor, "B G Q K"] | None:
         """Which keys the queries `rows` may see; None when all."""
         if self.facts is None:
@@ -97,7 +102,7 @@ class Site:
             return None
         return self.facts.allowed(self.columns, rows)
 
-    def logits(self, rows: slice = slice(None), scale: float | None = None) -> Float[Tensor, "B H Q K"]:
+    def logits(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
         """Scaled, capped and masked query-key products of the queries `rows`, in 32-bit floats.
 
         A row that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN.
@@ -106,7 +111,7 @@ class Site:
         b, h, n, d = q.shape
         g = self.k.shape[1]
         scores = q.reshape(b, g, (h // g) * n, d) @ self.k.mT
-        scores = scores.view(b, g, h // g, n, -1).float() * (self.scale if scale is None else scale)
+        scores = scores.view(b, g, h // g, n, -1).float() * self.scale
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
         mask = self.mask(rows)
@@ -160,6 +165,34 @@ class Site:
             columns = torch.where(index >= 0, columns, -1)
         return replace(self, k=k, v=v, columns=columns, first=0, holes=holes)
 
+    def between(self, low: int, high: int) -> Site:
+        """The same site seeing only the keys `low` … `high - 1` it holds; nothing is copied."""
+        columns = None if self.columns is None else self.columns[..., low:high]
+        return replace(
+            self, k=self.k[:, :, low:high], v=self.v[:, :, low:high], columns=columns, first=self.first + low
+        )
+
+    def alone(self, row: int) -> tuple[Site, slice] | None:
+        """One sequence without its padding, and which of the queries it has; None when all are padding.
+
+        Only for sites that hold every column.
+        """
+        assert self.facts is not None
+        assert self.columns is None
+        facts, k, n = self.facts, self.k.shape[2], self.q.shape[2]
+        if facts.padding is None:
+            low, high = 0, k
+        else:
+            real = facts.padding[row, self.first : self.first + k].nonzero()[:, 0].tolist()
+            low, high = (real[0], real[-1] + 1) if real else (k, k)
+        ahead = facts.first_query - self.first
+        queries = slice(max(0, low - ahead), min(n, high - ahead))
+        if queries.start >= queries.stop:
+            return None
+        part = replace(self, q=self.q[row : row + 1], k=self.k[row : row + 1], v=self.v[row : row + 1])
+        part = replace(part, facts=facts.alone(row)).slice(queries).between(low, high)
+        return part, queries
+
     def slice(self, rows: slice) -> Site:
         """The same site for some of its queries only."""
         q = self.q[:, :, rows]
@@ -196,6 +229,6 @@ class Site:
         b, g, k, d = self.k.shape
         row = (d + self.v.shape[-1]) * self.k.element_size()
         causal = self.columns is None and self.facts is not None and self.facts.causal and self.q.shape[2] > 1
-        self.reads.note(
-            self.layer, self.q.shape[2], k, g, row, self.real() if self.q.shape[2] == 1 else None, self.columns, b, causal
-        )
+        self.reads.note(self.q.shape[2], k, g, row, b, causal)
+        if self.decoding:
+            self.reads.step(self.layer, k, g, b, self.real(), self.columns)

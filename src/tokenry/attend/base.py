@@ -1,0 +1,179 @@
+"""Room: attend. Which cached tokens attention reads: `attend`, `select` per step, or `score` and evict."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache
+
+from tokenry.attend.choose import choose
+from tokenry.core.budget import Budget
+from tokenry.core.errors import InvalidValue
+from tokenry.core.method import Method
+from tokenry.models.adapter import Handler, ModelAdapter
+from tokenry.models.kv import KVBuffer
+from tokenry.models.reads import Reads
+from tokenry.models.site import Site
+from tokenry.models.state import LayerState
+
+
+class Run:
+    """What happened while a method was attached.
+
+    Args:
+        method: the attached method.
+        prompt_tokens: columns of the prompt where known; eviction then happens as soon as these were read,
+            layer by layer, and otherwise at the first decoding step, which is exact for prompts read in chunks.
+        by_column: count the reads of every column for each layer and KV head.
+    """
+
+    def __init__(self, method: Attention, *, prompt_tokens: int | None = None, by_column: bool = False) -> None:
+        self.method = method
+        self.prompt_tokens = prompt_tokens
+        self.reads = Reads(by_column=by_column)
+        self.caches: WeakSet[Cache] = WeakSet()
+
+    def handler(self, cache: Cache | None) -> Handler:
+        """The handler of one cache: it keeps a state for each layer, which follows that layer's buffer."""
+        states: dict[int, LayerState] = {}
+        if cache is not None:
+            self.caches.add(cache)
+
+        def attend(site: Site) -> Tensor:
+            if site.layer not in states:
+                states[site.layer] = self.method.State()
+                if site.buffer is not None:
+                    site.buffer.states.append(states[site.layer])
+            site = replace(site, reads=self.reads, prompt=self.prompt_tokens)
+            return self.method.attend(site, states[site.layer])
+
+        return attend
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of keys and values that the caches of this run hold now."""
+        return sum(held_bytes(cache) for cache in self.caches)
+
+
+class Attention(Method):
+    """A method that acts inside attention, on what a cache holds.
+
+    `with method(model) as run: model.generate(...)` attaches it to every cache that appears inside the block;
+    `method.cache(model)` gives a cache of its own, so that one model serves several methods at once.
+    """
+
+    room: ClassVar[str] = "attend"
+    State: ClassVar[type[LayerState]] = LayerState
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        budget = getattr(self, "budget", None)
+        if isinstance(budget, Budget) and budget.per == "sequence":
+            raise InvalidValue(f"{type(self).__name__}: budget per must be layer or head; got 'sequence'.")
+
+    @abstractmethod
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        """Attention output of one layer."""
+
+    @contextmanager
+    def __call__(self, model: Any, *, prompt_tokens: int | None = None, by_column: bool = False) -> Iterator[Run]:
+        """Attach to a model; leaving the block, also by an exception, restores everything.
+
+        Raises:
+            UnsupportedModel: the model cannot be reproduced exactly.
+            Incompatible: another attention method is attached.
+        """
+        run = Run(self, prompt_tokens=prompt_tokens, by_column=by_column)
+        with ModelAdapter.of(model).attached_to(run.handler):
+            yield run
+
+    def cache(self, model: Any) -> DynamicCache:
+        """A new cache bound to this method; use it inside `with ModelAdapter.of(model).attached():`."""
+        adapter = ModelAdapter.of(model)
+        cache = DynamicCache(config=adapter.model.config)
+        adapter.bind(cache, Run(self).handler(cache))
+        return cache
+
+
+class Selector(Attention):
+    """Keeps every token and chooses, step by step, which of them attention reads."""
+
+    @abstractmethod
+    def select(self, site: Site, state: Any) -> Int[Tensor, "B G M"] | None:
+        """Keys to read, ascending, -1 for none; a middle axis of 1 serves all heads. None reads everything."""
+
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        index = self.select(site, state) if site.decoding else None
+        return site.dense() if index is None else site.narrow(index).dense()
+
+
+class Evictor(Attention):
+    """Reads the prompt densely, then forgets the keys with the lowest scores. Memory is freed.
+
+    The budget applies to the tokens of the prompt; with `every_step` it goes on holding while tokens are generated.
+    """
+
+    budget: Budget
+    every_step: ClassVar[bool] = False
+
+    @abstractmethod
+    def score(self, site: Site, state: Any) -> Float[Tensor, "B G K"]:
+        """Importance of every key that is held."""
+
+    def observe(self, site: Site, state: Any) -> None:
+        """Look at the prompt as it is read, before anything is evicted."""
+
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        if site.buffer is None:
+            return site.dense()
+        if not site.decoding:
+            self.observe(site, state)
+            out = site.dense()
+            if site.prompt is not None and site.buffer.seen == site.prompt:
+                self._evict(site, state, site.prompt)
+            return out
+        if self.every_step:
+            site = self._evict(site, state, site.buffer.seen)
+        elif site.buffer.settled < site.buffer.seen - 1:
+            site = self._evict(site, state, site.buffer.seen - 1)
+        site.buffer.settled = site.buffer.seen
+        return site.dense()
+
+    def _evict(self, site: Site, state: Any, end: int) -> Site:
+        """Bring the columns before `end` to the budget; a newer one stays. The budget is of all tokens seen."""
+        buffer = site.buffer
+        assert buffer is not None
+        scores, real, newer = self.score(site, state), site.real(), buffer.seen - end
+        columns = site.key_columns()
+        if site.holes:
+            assert real is not None
+            real = real & (columns < end)
+        elif newer:
+            scores, real = scores[..., :-newer], None if real is None else real[..., :-newer]
+        index = choose(self.budget, scores, real, site.seen(end)).expand(*columns.shape[:2], -1)
+        if newer:
+            index = torch.cat((index, (columns >= end).int().argmax(-1, keepdim=True)), -1)
+        if index.shape[-1] < columns.shape[-1] or bool((index < 0).any()):
+            buffer.keep(index)
+            site = replace(site, k=buffer.keys, v=buffer.values, columns=buffer.columns, holes=buffer.ragged)
+        buffer.settled = buffer.seen
+        return site
+
+
+def held_bytes(cache: Cache) -> int:
+    """Bytes of keys and values that a cache holds."""
+    total = 0
+    for layer in cache.layers:
+        if isinstance(layer, KVBuffer):
+            total += layer.held_bytes
+        elif getattr(layer, "keys", None) is not None:
+            total += layer.keys.nbytes + layer.values.nbytes
+    return total

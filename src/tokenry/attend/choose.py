@@ -1,0 +1,67 @@
+"""From scores to kept rows: sinks, recent rows and the best of the rest, counted per sequence and head."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenry.core.budget import Budget
+
+
+def choose(
+    budget: Budget,
+    scores: Float[Tensor, "B G K"],
+    real: Bool[Tensor, "B G K"] | None,
+    seen: int | Int[Tensor, "B 1 1"],
+) -> Int[Tensor, "B G M"]:
+    """Indices of the rows that stay, ascending; -1 at the end where a sequence or head keeps fewer.
+
+    Args:
+        budget: counts only real rows, sinks and recent ones included; with `per="layer"` the heads' scores are
+            summed and the middle axis of the result is 1.
+        scores: higher stays; rows are in the order of their columns.
+        real: False for padding and empty slots; None when all rows are real.
+        seen: real tokens seen so far, of which a share is taken; more than K after evictions.
+    """
+    if budget.per == "layer":
+        scores = scores.sum(1, keepdim=True)
+        real = None if real is None else real.any(1, keepdim=True)
+    if real is None and isinstance(seen, int):
+        return _choose_even(budget, scores, seen)
+    if real is None:
+        real = torch.ones_like(scores, dtype=torch.bool)
+    return _choose_uneven(budget, scores, real.expand_as(scores), seen)
+
+
+def open_rows(budget: Budget, real: Bool[Tensor, "B G K"]) -> Bool[Tensor, "B G K"]:
+    """The rows a choice is about: real, no sink and not recent."""
+    rank = real.cumsum(-1) - 1
+    n = real.sum(-1, keepdim=True)
+    return real & (rank >= budget.sink) & (rank < n - budget.recent)
+
+
+def _choose_even(budget: Budget, scores: Tensor, seen: int) -> Tensor:
+    b, g, k = scores.shape
+    m = min(k, budget.count(seen))
+    columns = torch.arange(k, device=scores.device)
+    if m == k:
+        return columns.expand(b, g, -1)
+    middle = scores[..., budget.sink : k - budget.recent].topk(m - budget.sink - budget.recent, -1).indices
+    parts = (columns[: budget.sink], columns[k - budget.recent :])
+    first, last = (p.expand(b, g, -1) for p in parts)
+    return torch.cat((first, middle.sort(-1).values + budget.sink, last), -1)
+
+
+def _choose_uneven(budget: Budget, scores: Tensor, real: Tensor, seen: int | Tensor) -> Tensor:
+    k = scores.shape[-1]
+    n = real.sum(-1, keepdim=True)
+    total = torch.as_tensor(seen, device=n.device).expand_as(n)
+    wanted = torch.tensor([budget.count(max(1, int(t))) for t in total.flatten().tolist()], device=n.device).view_as(n)
+    wanted = wanted.minimum(n)
+    fixed = real & ~open_rows(budget, real)
+    scores = scores.float().masked_fill(fixed, float("inf")).masked_fill(~real, float("-inf"))
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    stays = torch.arange(k, device=scores.device) < wanted
+    index = torch.where(stays, order, k).sort(-1).values[..., : max(1, int(wanted.max()))]
+    return torch.where(index < k, index, -1)

@@ -1,0 +1,146 @@
+"""The adapter reproduces models exactly, refuses what it cannot, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.cache_utils import DynamicCache
+
+from tokenry.core.errors import Incompatible, UnsupportedModel
+from tokenry.models.adapter import ModelAdapter
+from tokenry.models.kv import KVBuffer
+from tokenry.models.site import Site
+from tokenry.models.tiny import FAMILIES, tiny
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def model(request):
+    return tiny(request.param)
+
+
+def padded(n=40, pad=9):
+    ids = torch.randint(3, 128, (2, n), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, :pad] = 0
+    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
+
+
+def dense(_):
+    return Site.dense
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"prefill_chunk_size": 7}], ids=["greedy", "beams", "chunks"])
+def test_generation_is_exact_for_both_rows(model, options):
+    settings = {"max_new_tokens": 12, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    expected = model.generate(**padded(), **settings, **options)
+    with ModelAdapter.of(model).attached_to(dense):
+        ours = model.generate(**padded(), **settings, **options)
+    assert torch.equal(expected.sequences, ours.sequences)
+    for a, b in zip(expected.logits, ours.logits, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+    assert any(isinstance(layer, KVBuffer) for layer in ours.past_key_values.layers)
+
+
+def test_crop_is_never_having_seen(model):
+    ids = padded(24, 0)["input_ids"]
+    tail = torch.full((2, 3), 7)
+    with torch.no_grad(), ModelAdapter.of(model).attached_to(dense):
+        cache = DynamicCache(config=model.config)
+        model(input_ids=ids[:, :14], past_key_values=cache)
+        cut = DynamicCache(config=model.config)
+        model(input_ids=ids[:, :20], past_key_values=cut)
+        if not all(getattr(layer, "is_croppable", True) for layer in cut.layers):
+            pytest.skip("a native sliding layer that is full cannot be cropped")
+        try:
+            cut.crop(-6)
+        except (RuntimeError, ValueError):
+            pytest.skip("a native sliding layer that is full cannot be cropped")
+        a = model(input_ids=tail, past_key_values=cache).logits
+        b = model(input_ids=tail, past_key_values=cut).logits
+    torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+def test_bfloat16_is_close_to_the_models_own(model):
+    half = tiny(model.config.model_type).to(torch.bfloat16)
+    expected = half(**padded()).logits
+    with ModelAdapter.of(half).attached_to(dense):
+        ours = half(**padded()).logits
+    real = padded()["attention_mask"].bool()
+    assert (ours[real] - expected[real]).abs().max() <= 0.05 * expected[real].abs().max()
+
+
+def test_gradients_flow_through_the_cache():
+    model = tiny("llama")
+    embeds = torch.randn(1, 6, 64, requires_grad=True)
+    with ModelAdapter.of(model).attached_to(dense):
+        first = model(inputs_embeds=embeds, use_cache=True)
+        model(input_ids=torch.tensor([[5, 6]]), past_key_values=first.past_key_values).logits.sum().backward()
+    assert embeds.grad is not None
+    assert (embeds.grad.abs().sum(-1) > 0).all()
+
+
+def test_a_four_axis_mask_is_honoured():
+    model = tiny("llama")
+    ids = padded()["input_ids"]
+    mask = torch.ones(2, 1, 40, 40, dtype=torch.bool).tril()
+    mask[:, :, :, 3] = False
+    mask[:, :, 3, 3] = True
+    expected = model(input_ids=ids, attention_mask=mask).logits
+    with ModelAdapter.of(model).attached_to(dense):
+        ours = model(input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_sites_are_the_attention_layers(model):
+    assert list(ModelAdapter.of(model).sites.values()) == list(range(model.config.num_hidden_layers))
+
+
+def test_peft_models_are_looked_through():
+    peft = pytest.importorskip("peft")
+    model = tiny("llama")
+    expected = model(**padded()).logits
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj", "v_proj"]))
+    with ModelAdapter.of(wrapped).attached_to(dense):
+        ours = wrapped(**padded()).logits
+    torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_a_family_off_the_interface_is_refused():
+    config = AutoConfig.for_model("bloom", vocab_size=128, hidden_size=64, n_layer=2, n_head=4)
+    with pytest.raises(UnsupportedModel, match=r"BloomForCausalLM: must call transformers' attention interface"):
+        ModelAdapter.of(AutoModelForCausalLM.from_config(config).eval())
+
+
+def test_anything_but_a_model_is_refused():
+    with pytest.raises(UnsupportedModel, match="must be a transformers PreTrainedModel; got Linear"):
+        ModelAdapter.of(torch.nn.Linear(2, 2))
+
+
+def test_a_wrong_attention_fails_the_proof(monkeypatch):
+    """The self-test is not decoration: break dense attention and the model is refused."""
+    model = tiny("llama", seed=3)
+    monkeypatch.setattr(Site, "dense", lambda site: site.v.repeat_interleave(site.groups, 1)[:, :, -site.q.shape[2] :])
+    with pytest.raises(UnsupportedModel, match="must reproduce the model's own logits"):
+        ModelAdapter.of(model)
+
+
+def test_one_handler_per_cache():
+    model = tiny("llama")
+    adapter = ModelAdapter.of(model)
+    cache = DynamicCache(config=model.config)
+    adapter.bind(cache, Site.dense)
+    with pytest.raises(Incompatible, match="only one attention method"):
+        adapter.bind(cache, Site.dense)
+
+
+def test_a_filled_cache_is_adopted():
+    model = tiny("llama")
+    ids = padded(20, 0)["input_ids"]
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits[:, -1]
+        cache = model(input_ids=ids[:, :19]).past_key_values
+        with ModelAdapter.of(model).attached_to(dense):
+            ours = model(input_ids=ids[:, 19:], past_key_values=cache).logits[:, -1]
+    assert isinstance(cache.layers[0], KVBuffer)
+    torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
