@@ -1,1 +1,39 @@
-"""tokenry"""
+"""tokenry: everything that happens to tokens between raw data and attention.
+
+Importing this module changes nothing elsewhere and loads no torch; names are looked up when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Budget": "tokenry.core.budget",
+    "Document": "tokenry.models.prompt",
+    "Pipeline": "tokenry.pipeline",
+    "TokenBatch": "tokenry.core.tokens",
+    "Trace": "tokenry.trace",
+    "load": "tokenry.models.load",
+    "parse": "tokenry.core.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, and the class of every method."""
+    home = _HOMES.get(name)
+    if home is None and not name.startswith("_"):
+        from tokenry.core.registry import entries
+
+        home = next((e.module for e in entries() if e.class_name == name), None)
+    if home is None:
+        raise AttributeError(f"module 'tokenry' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    from tokenry.core.registry import entries
+
+    return sorted({*_HOMES, *(e.class_name for e in entries()), "__version__"})

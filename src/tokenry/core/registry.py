@@ -58,9 +58,50 @@ def find(name: str) -> Entry:
         return hits[0]
     if hits:
         raise UnknownMethod(f"method {name!r} must name its room; write {' or '.join(e.full_name for e in hits)}.")
-    known = {e.name for e in entries()} | {e.full_name for e in entries()}
+    names = [e.name for e in entries()]
+    known = {e.name if names.count(e.name) == 1 else e.full_name for e in entries()}
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.0)
     raise UnknownMethod(f"method {name!r} is not known; the nearest are {', '.join(near)}; see `tokenry list`.")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of a method, as its source shows it."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+
+
+def fields_of(entry: Entry) -> list[Setting]:
+    """The fields of a method, its room's first, read from the sources."""
+    home = Path(__file__).parents[1] / entry.room / "base.py"
+    origin = importlib.util.find_spec(entry.module)
+    assert origin is not None
+    assert origin.origin is not None
+    classes: dict[str, ast.ClassDef] = {}
+    for file in (home, Path(origin.origin)):
+        classes |= {n.name: n for n in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)}
+    found: dict[str, Setting] = {}
+    _collect(entry.class_name, classes, found)
+    return list(found.values())
+
+
+def _collect(name: str, classes: dict[str, ast.ClassDef], found: dict[str, Setting]) -> None:
+    node = classes.get(name)
+    if node is None:
+        return
+    for base in node.bases:
+        _collect(ast.unparse(base), classes, found)
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(line.value, ast.Call):
+            given = {k.arg: k.value for k in line.value.keywords}
+            if "doc" in given:
+                default = given.get("default") or line.value.args[0]
+                found[line.target.id] = Setting(
+                    line.target.id, ast.unparse(line.annotation), ast.unparse(default), ast.literal_eval(given["doc"])
+                )
 
 
 def load(name: str) -> type[Method]:

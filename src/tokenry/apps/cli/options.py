@@ -1,0 +1,92 @@
+"""Options that several commands share, and how documents are read."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokenry.core.errors import InvalidValue, UnreadableInput
+
+if TYPE_CHECKING:
+    from tokenry.models.prompt import Document
+
+LARGEST_DOCUMENT = 64 << 20
+"""Bytes of one document beyond which it is refused."""
+
+Documents = Annotated[list[str], typer.Argument(metavar="DOC...", help="Text files; - reads standard input.")]
+Use = Annotated[
+    list[str] | None,
+    typer.Option("--use", metavar="SPEC", help="A method, [room/]name:field=value,…; repeat it to build a pipeline."),
+]
+Model = Annotated[str, typer.Option(help="An alias of `tokenry models list`, a folder, a GGUF file or a hub id.")]
+Ask = Annotated[str | None, typer.Option(help="The question.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps …")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+MaxNew = Annotated[int, typer.Option(min=1, help="Most tokens to generate.")]
+Protect = Annotated[
+    list[str] | None, typer.Option(metavar="REGEX", help="Spans of the documents that no method may remove.")
+]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that a hub model brings.")]
+Seed = Annotated[int, typer.Option(help="Of sampling.")]
+
+
+def read_documents(names: list[str], protect: list[str] | None = None) -> list[Document]:
+    """Read text files as UTF-8, with the spans that the patterns mark.
+
+    Raises:
+        UnreadableInput: missing, empty, binary, not UTF-8 or too large.
+        InvalidValue: a pattern that is no regular expression.
+    """
+    from tokenry.models.prompt import Document
+
+    patterns = [_pattern(p) for p in protect or []]
+    documents = []
+    for name in names:
+        text = _decode(name, _bytes(name))
+        spans = tuple(m.span() for p in patterns for m in p.finditer(text) if m.end() > m.start())
+        documents.append(Document(text, "standard input" if name == "-" else Path(name).name, spans))
+    return documents
+
+
+def job_documents(documents: list[Document]) -> list[dict[str, Any]]:
+    """Documents as plain values for another process."""
+    return [{"text": d.text, "name": d.name, "protect": [list(span) for span in d.protect]} for d in documents]
+
+
+def _bytes(name: str) -> bytes:
+    try:
+        stream = sys.stdin.buffer if name == "-" else Path(name).open("rb")
+        with stream:
+            data = stream.read(LARGEST_DOCUMENT + 1)
+    except OSError as error:
+        raise UnreadableInput(f"{name}: must be a readable text file; {error.strerror}.") from error
+    if len(data) > LARGEST_DOCUMENT:
+        raise UnreadableInput(f"{name}: must be at most {LARGEST_DOCUMENT >> 20} MB; split it.")
+    return data
+
+
+def _decode(name: str, data: bytes) -> str:
+    if b"\0" in data:
+        raise UnreadableInput(f"{name}: must be text; got binary data with zero bytes; convert it to text first.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableInput(
+            f"{name}: must be UTF-8; got byte 0x{data[error.start]:02x} at position {error.start}; "
+            f"convert it, for example with iconv -f latin1 -t utf-8."
+        ) from error
+    if not text.strip():
+        raise UnreadableInput(f"{name}: must hold some text; got {'an empty file' if not text else 'only white space'}.")
+    return text
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InvalidValue(f"protect: must be a regular expression; got {text!r}; {error}.") from error

@@ -1,0 +1,142 @@
+"""Draw a trace as one HTML page that needs nothing else: no network, no server, no second file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tokenry.apps.report import charts, figures, receipt
+from tokenry.apps.report.check import check
+from tokenry.apps.report.pack import packed, readable, script_text
+from tokenry.core.saving import write_text
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A method of the pipeline, and how many tokens leave it."""
+
+    room: str
+    name: str
+    fields: tuple[tuple[str, str], ...]
+    tokens: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the answer; `passage` is the recovered passage it rests on, or None."""
+
+    text: str
+    passage: int | None
+
+
+def render(trace: Mapping[str, Any]) -> str:
+    """The page of `trace`.
+
+    Figures, charts and the receipt are drawn here and stand without scripts; the document is drawn by the page from
+    its data, so that steps and layers can be changed. Everything that is text is escaped, and the page forbids
+    itself all loads and all scripts but its own.
+
+    Raises:
+        InvalidValue: the trace lacks a key, or its columns do not match its tokens.
+    """
+    check(trace)
+    script = _asset("page.js")
+    values = {
+        "trace": trace,
+        "model": _model(trace["model"]),
+        "chips": _chips(trace),
+        "pieces": _pieces(trace["answer"], trace.get("recovered") or ()),
+        "passages": trace.get("recovered") or (),
+        "dense": trace.get("dense"),
+        "headlines": receipt.headlines(trace),
+        "groups": receipt.groups(trace),
+        "bars": charts.tokens_after(trace),
+        "stacks": charts.seconds_split(trace),
+        "lines": charts.read_per_step(trace),
+        "box": (charts.WIDTH, charts.HEIGHT),
+        "total": sum(len(document["tokens"]) for document in trace["documents"]),
+        "css": _asset("page.css"),
+        "js": script,
+        "js_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        "data": Markup(script_text(packed(trace))),
+    }
+    return readable(_environment().get_template("page.html.j2").render(values))
+
+
+def write(trace: Mapping[str, Any], path: Path | str) -> None:
+    """Write the page of `trace` to `path`, whole or not at all.
+
+    Raises:
+        InvalidValue: as in `render`.
+        StorageError: the file cannot be written.
+    """
+    write_text(Path(path), render(trace))
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    facts = [model["name"], model["dtype"], model["device"]]
+    if figures.known(model["context"]):
+        facts.insert(1, f"context {figures.count(model['context'])}")
+    return " · ".join(facts)
+
+
+def _chips(trace: Mapping[str, Any]) -> list[Chip]:
+    """`compress/dense_relevance:budget=0.25` taken apart for reading."""
+    chips = []
+    for at, method in enumerate(trace["pipeline"]):
+        name, _, fields = method.partition(":")
+        room, _, name = name.rpartition("/")
+        pairs = tuple((key, value) for key, _, value in (f.partition("=") for f in _fields(fields)))
+        steps = trace["steps"]
+        tokens = steps[at]["tokens_out"] if at < len(steps) and steps[at]["room"] == "compress" else None
+        chips.append(Chip(room, name, pairs, figures.count(tokens) if tokens is not None else ""))
+    return chips
+
+
+def _fields(text: str) -> list[str]:
+    """Split at commas that stand outside brackets: `a=1,b=f(c=2,d=3)` has two fields."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _pieces(answer: str, passages: Sequence[Mapping[str, Any]]) -> list[Piece]:
+    """The answer cut where passages begin and end; of two that overlap the later one is only listed."""
+    pieces, at = [], 0
+    for number, passage in sorted(enumerate(passages), key=lambda entry: tuple(entry[1]["answer"])):
+        start, end = passage["answer"]
+        if at <= start < end <= len(answer):
+            pieces += [Piece(answer[at:start], None), Piece(answer[start:end], number)]
+            at = end
+    return [piece for piece in (*pieces, Piece(answer[at:], None)) if piece.text]
+
+
+@cache
+def _environment() -> Environment:
+    # select_autoescape goes by the file name, which ends in .j2 here: escape everything instead.
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["figures"] = figures
+    environment.globals["mean"] = receipt.mean
+    return environment
+
+
+@cache
+def _asset(name: str) -> Markup:
+    return Markup((_HERE / name).read_text(encoding="utf-8"))

@@ -1,0 +1,173 @@
+"""Generate an answer with a clock and an account, or follow a given one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import TextStreamer, set_seed
+from transformers.cache_utils import Cache, DynamicCache
+
+from tokenry.core.tokens import TokenBatch
+from tokenry.models.adapter import unwrap
+from tokenry.models.load import LanguageModel
+
+Attach = Callable[[], AbstractContextManager[Any]]
+"""Opens a block inside which a method is attached to the model, or nothing is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is drawn; the names are those of transformers' `generate`."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `generate`; a temperature of 0 is greedy."""
+        drawn = self.temperature > 0
+        chosen: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "do_sample": drawn}
+        if drawn:
+            chosen |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
+        if self.repetition_penalty != 1.0:
+            chosen["repetition_penalty"] = self.repetition_penalty
+        return chosen
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What a model said, and when.
+
+    Args:
+        ids: generated tokens, the end mark included.
+        text: the same as text, without special tokens.
+        prefill: seconds until the first token was there.
+        decode: seconds from the first token to the last.
+        cache: the cache as generation left it.
+        logits: raw next-token logits of every generated token, when asked for.
+        run: what the attached method's block gave.
+    """
+
+    ids: Int[Tensor, "N"]
+    text: str
+    prefill: float
+    decode: float
+    cache: Cache
+    logits: Float[Tensor, "N V"] | None = field(default=None, repr=False)
+    run: Any = field(default=None, repr=False)
+
+
+class _Clock(TextStreamer):
+    """Notes when tokens arrive and passes text on as it becomes certain."""
+
+    def __init__(self, tokenizer: Any, tell: Callable[[str], None] | None) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._tell = tell
+        self._prompt = True
+        self.times: list[float] = []
+
+    def put(self, value: Tensor) -> None:
+        if not self._prompt:
+            self.times.append(time.perf_counter())
+        self._prompt = False
+        if self._tell is not None:
+            super().put(value)
+
+    def end(self) -> None:
+        if self._tell is not None:
+            super().end()
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if self._tell is not None and text:
+            self._tell(text)
+
+
+def answer(
+    language: LanguageModel,
+    batch: TokenBatch,
+    sampling: Sampling,
+    attach: Attach,
+    *,
+    tell: Callable[[str], None] | None = None,
+    logits: bool = False,
+) -> Answer:
+    """Generate after the one row of `batch`.
+
+    Args:
+        attach: opens the block in which the model generates.
+        tell: called with pieces of text as they arrive.
+        logits: keep the raw logits of every step.
+    """
+    inputs = batch.to(language.device).model_inputs()
+    clock = _Clock(language.tokenizer, tell)
+    set_seed(sampling.seed)
+    with attach() as run, torch.no_grad():
+        start = time.perf_counter()
+        out = language.model.generate(
+            **inputs,
+            **sampling.options(),
+            **_marks(language),
+            streamer=clock,
+            return_dict_in_generate=True,
+            output_logits=logits,
+        )
+    ids = out.sequences[0, inputs["input_ids"].shape[1] if "input_ids" in inputs else 0 :].cpu()
+    return Answer(
+        ids=ids,
+        text=str(language.tokenizer.decode(ids, skip_special_tokens=True)).strip(),
+        prefill=clock.times[0] - start,
+        decode=clock.times[-1] - clock.times[0],
+        cache=out.past_key_values,
+        logits=torch.cat(out.logits).float().cpu() if logits else None,
+        run=run,
+    )
+
+
+@torch.no_grad()
+def follow(
+    language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, "N"], attach: Attach
+) -> Float[Tensor, "N V"]:
+    """Logits for every token of a given answer, fed one by one as if the model had said it."""
+    inputs = batch.to(language.device).model_inputs()
+    total = batch.shape[1] + len(ids)
+    mask = torch.nn.functional.pad(inputs["attention_mask"], (0, len(ids)), value=1)
+    given = ids.to(language.device)
+    with attach():
+        cache = DynamicCache(config=unwrap(language.model).config)
+        out = language.model(**inputs, past_key_values=cache, logits_to_keep=1)
+        rows = [out.logits[0, -1].float().cpu()]
+        for i in range(len(ids) - 1):
+            out = language.model(
+                input_ids=given[None, i : i + 1],
+                attention_mask=mask[:, : total - len(ids) + i + 1],
+                past_key_values=cache,
+            )
+            rows.append(out.logits[0, -1].float().cpu())
+    return torch.stack(rows)
+
+
+def divergence(
+    dense: Float[Tensor, "N V"], other: Float[Tensor, "N V"]
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """KL(dense || other) in nats and agreement of the most likely token, for each position."""
+    p, q = dense.log_softmax(-1), other.log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1), (dense.argmax(-1) == other.argmax(-1)).float()
+
+
+def _marks(language: LanguageModel) -> Mapping[str, Any]:
+    """A padding id for models that have none, so that `generate` does not warn."""
+    config = unwrap(language.model).generation_config
+    if config.pad_token_id is not None:
+        return {}
+    end = config.eos_token_id
+    return {"pad_token_id": end[0] if isinstance(end, list) else end if end is not None else 0}

