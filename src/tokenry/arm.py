@@ -81,13 +81,14 @@ def spawn(job: Job) -> dict[str, Any]:
     Raises:
         TokenryError: what the job raised there, with its class and sentence.
     """
-    child = subprocess.run(
-        [sys.executable, "-m", "tokenry.arm"], input=json.dumps(asdict(job)), capture_output=True, text=True, check=False
-    )  # fmt: skip
+    command = [sys.executable, "-m", "tokenry.arm"]
+    child = subprocess.run(command, input=json.dumps(asdict(job)), capture_output=True, text=True, check=False)
     try:
         result: Mapping[str, Any] = json.loads(child.stdout)
     except ValueError:
-        raise TokenryError(f"arm: must end with a result; got {child.stderr.strip()[-500:] or child.returncode}.") from None
+        raise TokenryError(
+            f"arm: must end with a result; got {child.stderr.strip()[-500:] or child.returncode}."
+        ) from None
     if "error" in result:
         raise getattr(errors, result["kind"], TokenryError)(result["error"])
     return dict(result)

@@ -56,9 +56,7 @@ def control_of(pipeline: Pipeline) -> Pipeline:
     return Pipeline(_random(method) for method in pipeline.methods)
 
 
-def compare(
-    job: Job, chosen: Sequence[Pipeline], tell: Callable[[str], None] = lambda _: None
-) -> list[Arm]:
+def compare(job: Job, chosen: Sequence[Pipeline], tell: Callable[[str], None] = lambda _: None) -> list[Arm]:
     """Run the dense model, every pipeline and its control, each in a process of its own.
 
     Args:

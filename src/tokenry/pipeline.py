@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tokenry.attend.base import Attention, held_bytes
 from tokenry.compress.base import Compressor
 from tokenry.compress.text import text_of
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.core.method import Method
-from tokenry.core.registry import ROOMS, load as load_method, parse
+from tokenry.core.registry import ROOMS, parse
+from tokenry.core.registry import load as load_method
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.answer import Answer, Attach, Sampling, answer
 from tokenry.models.cost import cache_geometry, flops, peak_bytes, row_bytes
@@ -109,9 +110,7 @@ class Pipeline:
         language = language_of(model, tokenizer)
         loaded = time.perf_counter() - started
         sampling = sampling or Sampling(max_new_tokens=max_new)
-        return self.run(
-            documents, language, ask, sampling, system=system, tell=tell, record=record, loaded=loaded
-        )[0]
+        return self.run(documents, language, ask, sampling, system=system, tell=tell, record=record, loaded=loaded)[0]
 
     def run(
         self,
@@ -260,4 +259,4 @@ def _documents(documents: Documents) -> list[Document]:
     found = [Document(d) if isinstance(d, str) else d for d in documents]
     if not found:
         raise InvalidValue("documents: must hold at least one text; got none.")
-    return cast("list[Document]", found)
+    return found

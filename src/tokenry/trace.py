@@ -30,7 +30,7 @@ class Step:
     """
 
     batch: TokenBatch
-    importance: Float[Tensor, "N"] | None = None
+    importance: Float[Tensor, N] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

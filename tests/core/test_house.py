@@ -36,7 +36,9 @@ def test_imports_go_one_way(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SRC)))
 def test_only_models_knows_architectures(file):
     if file.relative_to(SRC).parts[0] != "models":
-        found = re.findall(r"(?i)\b(llama|qwen|mistral|gemma|phi3|q_proj|self_attn)\w*", file.read_text(encoding="utf-8"))
+        found = re.findall(
+            r"(?i)\b(llama|qwen|mistral|gemma|phi3|q_proj|self_attn)\w*", file.read_text(encoding="utf-8")
+        )
         assert not found
 
 

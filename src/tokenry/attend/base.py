@@ -107,7 +107,7 @@ class Selector(Attention):
     """Keeps every token and chooses, step by step, which of them attention reads."""
 
     @abstractmethod
-    def select(self, site: Site, state: Any) -> Int[Tensor, "B G M"] | None:
+    def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
         """Keys to read, ascending, -1 for none; a middle axis of 1 serves all heads. None reads everything."""
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
@@ -125,7 +125,7 @@ class Evictor(Attention):
     every_step: ClassVar[bool] = False
 
     @abstractmethod
-    def score(self, site: Site, state: Any) -> Float[Tensor, "B G K"]:
+    def score(self, site: Site, state: Any) -> Float[Tensor, "B #G K"]:
         """Importance of every key that is held."""
 
     def observe(self, site: Site, state: Any) -> None:
@@ -140,11 +140,12 @@ class Evictor(Attention):
             if site.prompt is not None and site.buffer.seen == site.prompt:
                 self._evict(site, state, site.prompt)
             return out
+        buffer = site.buffer
         if self.every_step:
-            site = self._evict(site, state, site.buffer.seen)
-        elif site.buffer.settled < site.buffer.seen - 1:
-            site = self._evict(site, state, site.buffer.seen - 1)
-        site.buffer.settled = site.buffer.seen
+            site = self._evict(site, state, buffer.seen)
+        elif buffer.settled < buffer.seen - 1:
+            site = self._evict(site, state, buffer.seen - 1)
+        buffer.settled = buffer.seen
         return site.dense()
 
     def _evict(self, site: Site, state: Any, end: int) -> Site:
@@ -163,7 +164,8 @@ class Evictor(Attention):
             index = torch.cat((index, (columns >= end).int().argmax(-1, keepdim=True)), -1)
         if index.shape[-1] < columns.shape[-1] or bool((index < 0).any()):
             buffer.keep(index)
-            site = replace(site, k=buffer.keys, v=buffer.values, columns=buffer.columns, holes=buffer.ragged)
+            keys, values = buffer.rows()
+            site = replace(site, k=keys, v=values, columns=buffer.columns, holes=buffer.ragged)
         buffer.settled = buffer.seen
         return site
 
@@ -174,6 +176,6 @@ def held_bytes(cache: Cache) -> int:
     for layer in cache.layers:
         if isinstance(layer, KVBuffer):
             total += layer.held_bytes
-        elif getattr(layer, "keys", None) is not None:
-            total += layer.keys.nbytes + layer.values.nbytes
+        else:
+            total += sum(t.nbytes for t in (getattr(layer, "keys", None), getattr(layer, "values", None)) if t is not None)
     return total

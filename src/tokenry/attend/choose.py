@@ -11,17 +11,17 @@ from tokenry.core.budget import Budget
 
 def choose(
     budget: Budget,
-    scores: Float[Tensor, "B G K"],
-    real: Bool[Tensor, "B G K"] | None,
+    scores: Float[Tensor, "B #G K"],
+    real: Bool[Tensor, "B #G K"] | None,
     seen: int | Int[Tensor, "B 1 1"],
-) -> Int[Tensor, "B G M"]:
+) -> Int[Tensor, "B #G M"]:
     """Indices of the rows that stay, ascending; -1 at the end where a sequence or head keeps fewer.
 
     Args:
         budget: counts only real rows, sinks and recent ones included; with `per="layer"` the heads' scores are
             summed and the middle axis of the result is 1.
         scores: higher stays; rows are in the order of their columns.
-        real: False for padding and empty slots; None when all rows are real.
+        real: False for padding and empty slots, perhaps shared by all heads; None when all rows are real.
         seen: real tokens seen so far, of which a share is taken; more than K after evictions.
     """
     if budget.per == "layer":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -68,7 +69,7 @@ class TokenSelect(Selector):
             "a block of the prompt is read on top of the budget",
         ),
         exempt={
-            "chunked_prefill": "chunks that are no multiple of the block split a block's mean query; tested with multiples",
+            "chunked_prefill": "chunks that are no multiple of a block split its mean query; tested with multiples",
         },
     )
 
@@ -107,16 +108,16 @@ class TokenSelect(Selector):
         """Block by block on the grid of the sequence: select among the tokens before, attend to those and the block."""
         keys, first = site.k.shape[2], site.k.shape[2] - site.q.shape[2]
         edges = [first, *range(first - first % self.chunk + self.chunk, keys, self.chunk), keys]
-        parts = [self._read_block(site, a - first, b - first) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [self._read_block(site, a - first, b - first) for a, b in pairwise(edges)]
         return torch.cat(parts, 2)
 
     def _read_block(self, site: Site, start: int, stop: int) -> Float[Tensor, "1 H Q Dv"]:
-        block = site.slice(slice(start, stop))
+        block = site.for_queries(slice(start, stop))
         past = site.k.shape[2] - site.q.shape[2] + start
         visible = block.between(0, past + stop - start)
         if self.budget.count(max(1, past)) >= past:
             return visible.dense()
-        mean = replace(block.slice(slice(0, 1)), q=block.q.mean(2, keepdim=True)).between(0, past)
+        mean = replace(block.for_queries(slice(0, 1)), q=block.q.mean(2, keepdim=True)).between(0, past)
         index = choose(self.budget, self._vote(mean), None, past)
         own = torch.arange(past, past + stop - start, device=index.device).expand(1, index.shape[1], -1)
         return visible.narrow(torch.cat((index, own), -1)).dense()

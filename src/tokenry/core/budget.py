@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from tokenry.core.errors import InvalidValue
 
@@ -53,7 +53,7 @@ class Budget:
             raise InvalidValue(f"Budget: per must be sequence, layer or head; got {self.per!r}.")
 
     @classmethod
-    def of(cls, value: Budget | float | int | str, like: Self | None = None) -> Budget:
+    def of(cls, value: Budget | float | int | str, like: Budget | None = None) -> Budget:
         """Read a budget: 0.25 is a share, 256 a number of tokens; sink and recent follow `like` in proportion.
 
         As text, more may follow: `100:sink=4:recent=32:per=head`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,25 +24,25 @@ class Fate:
     """
 
     index: Int[Tensor, "2 Z"]
-    weight: Float[Tensor, "Z"]
+    weight: Float[Tensor, Z]
     shape: tuple[int, int, int]
 
     @classmethod
-    def identity(cls, mask: Bool[Tensor, "B N"]) -> Self:
+    def identity(cls, mask: Bool[Tensor, "B N"]) -> Fate:
         """Every real token is its own original; padding has none."""
         at = mask.flatten().nonzero()[:, 0]
         b, n = mask.shape
         return cls(torch.stack((at, at)), torch.ones(len(at), device=mask.device), (b, n, n))
 
     @classmethod
-    def from_dense(cls, weights: Float[Tensor, "B M N"]) -> Self:
+    def from_dense(cls, weights: Float[Tensor, "B M N"]) -> Fate:
         """A step that builds M new columns as weighted sums of N old ones."""
         b, new, old = weights.nonzero(as_tuple=True)
-        _, m, n = weights.shape
-        return cls(torch.stack((b * m + new, b * n + old)), weights[b, new, old].float(), tuple(weights.shape))
+        rows, m, n = weights.shape
+        return cls(torch.stack((b * m + new, b * n + old)), weights[b, new, old].float(), (rows, m, n))
 
     @classmethod
-    def taking(cls, keep: Int[Tensor, "B M"], n: int) -> Self:
+    def taking(cls, keep: Int[Tensor, "B M"], n: int) -> Fate:
         """A step that keeps the columns `keep` of `n`; -1 makes a column without originals."""
         b, m = keep.shape
         row, new = (keep >= 0).nonzero(as_tuple=True)
@@ -51,7 +50,7 @@ class Fate:
         return cls(index, torch.ones(index.shape[1], device=keep.device), (b, m, n))
 
     @classmethod
-    def summed(cls, index: Int[Tensor, "2 Z"], weight: Float[Tensor, "Z"], shape: tuple[int, int, int]) -> Self:
+    def summed(cls, index: Int[Tensor, "2 Z"], weight: Float[Tensor, Z], shape: tuple[int, int, int]) -> Fate:
         """Sort the pairs and add the weights of equal ones."""
         b, _, n0 = shape
         key = index[0] * (b * n0) + index[1]

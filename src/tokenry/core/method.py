@@ -37,7 +37,8 @@ class Method(ABC):
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain values for JSON, with the method's `room/name`."""
         return {"method": f"{self.room}/{self.name()}"} | {
-            f.name: _plain(getattr(self, f.name)) for f in fields(self)  # type: ignore[arg-type]
+            f.name: _plain(getattr(self, f.name))
+            for f in fields(self)  # type: ignore[arg-type]
         }
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -39,7 +39,7 @@ class Origin:
     spans: Int[Tensor, "B N0 6"]
 
     @classmethod
-    def nowhere(cls, b: int, n: int, device: torch.device | str = "cpu") -> Self:
+    def nowhere(cls, b: int, n: int, device: torch.device | str = "cpu") -> Origin:
         """An origin for tokens whose source is not known."""
         return cls(
             (),

@@ -107,7 +107,7 @@ def _collect(name: str, classes: dict[str, ast.ClassDef], found: dict[str, Setti
 def load(name: str) -> type[Method]:
     """Import the class of a method."""
     entry = find(name)
-    return getattr(importlib.import_module(entry.module), entry.class_name)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(entry.module), entry.class_name)
 
 
 def parse(spec: str) -> Method:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,12 +40,12 @@ class TokenSequence:
         modality: what each token shows; all text by default.
     """
 
-    ids: Int[Tensor, "N"]
-    source: Int[Tensor, "N"]
+    ids: Int[Tensor, N]
+    source: Int[Tensor, N]
     spans: Int[Tensor, "N 6"]
     sources: tuple[Source, ...]
-    protected: Bool[Tensor, "N"] | None = None
-    modality: Int[Tensor, "N"] | None = None
+    protected: Bool[Tensor, N] | None = None
+    modality: Int[Tensor, N] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,12 +99,12 @@ class TokenBatch:
         return b, n
 
     @property
-    def lengths(self) -> Int[Tensor, "B"]:
+    def lengths(self) -> Int[Tensor, B]:
         """Real tokens of each row."""
         return self.mask.sum(1)
 
     @classmethod
-    def from_ids(cls, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"] | None = None) -> Self:
+    def from_ids(cls, ids: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"] | None = None) -> TokenBatch:
         """A batch of text ids whose sources are not known."""
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
         b, n = ids.shape
@@ -119,7 +119,7 @@ class TokenBatch:
         )
 
     @classmethod
-    def collate(cls, rows: Sequence[TokenSequence], pad_id: int = 0) -> Self:
+    def collate(cls, rows: Sequence[TokenSequence], pad_id: int = 0) -> TokenBatch:
         """Left-pad sequences to one batch."""
         if not rows:
             raise InvalidValue("TokenBatch: collate needs at least one sequence; got none.")
@@ -323,13 +323,11 @@ def _spread(
     index: Int[Tensor, "2 Z"], n: int, n0: int, width: int, width0: int, shift: int = 0, shift0: int = 0
 ) -> Int[Tensor, "2 Z"]:
     column, original = index
-    return torch.stack(
-        (column // n * width + column % n + shift, original // n0 * width0 + original % n0 + shift0)
-    )
+    return torch.stack((column // n * width + column % n + shift, original // n0 * width0 + original % n0 + shift0))
 
 
 def _after_padding(
-    step: Int[Tensor, "B M"], new: Bool[Tensor, "B M"], pads: Int[Tensor, "B"], at: int, s: int
+    step: Int[Tensor, "B M"], new: Bool[Tensor, "B M"], pads: Int[Tensor, B], at: int, s: int
 ) -> tuple[Tensor, Tensor]:
     """Move the S new columns of each row behind the padding that would otherwise follow them."""
     m = step.shape[1]

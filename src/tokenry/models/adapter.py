@@ -203,7 +203,7 @@ class _Probe:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        vocabulary = model.get_input_embeddings().weight.shape[0]
+        vocabulary = int(model.config.get_text_config().vocab_size)
         self.ids = (torch.arange(2 * 7).view(2, 7) * 7 + 3).remainder(min(vocabulary, 97)).to(model.device)
         self.mask = torch.ones_like(self.ids)
         self.mask[1, :2] = 0

@@ -44,7 +44,7 @@ class KVBuffer(DynamicLayer):
     def adopt(cls, layer: DynamicLayer) -> KVBuffer:
         """Take over what a layer of transformers' own cache holds."""
         buffer = cls()
-        if layer.is_initialized and layer.keys is not None and layer.keys.numel():
+        if layer.is_initialized and layer.keys is not None and layer.values is not None and layer.keys.numel():
             buffer.update(layer.keys, layer.values)
         return buffer
 
@@ -83,6 +83,10 @@ class KVBuffer(DynamicLayer):
             if self.columns is not None:
                 self.columns = torch.cat((self.columns, self._new_columns(new)), -1)
         self.seen += new
+        return self.rows()
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """All keys and values that are held."""
         keys, values = self.keys, self.values
         assert keys is not None
         assert values is not None
@@ -96,9 +100,7 @@ class KVBuffer(DynamicLayer):
 
     def keep(self, index: Int[Tensor, "B G M"]) -> None:
         """Forget all rows but `index` (ascending, -1 at the end where a head keeps fewer). Memory is freed."""
-        keys, values = self.keys, self.values
-        assert keys is not None
-        assert values is not None
+        keys, values = self.rows()
         counts = (index >= 0).sum(-1)
         columns = self._all_columns().gather(-1, index.clamp_min(0))
         if bool((counts == index.shape[-1]).all()):

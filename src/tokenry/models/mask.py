@@ -43,7 +43,7 @@ class MaskFacts:
     padding: Bool[Tensor, "B K"] | None
     device: torch.device
 
-    def real(self, columns: Int[Tensor, "B G K"] | None, first: int, count: int) -> Bool[Tensor, "B G K"] | None:
+    def real(self, columns: Int[Tensor, "B G K"] | None, first: int, count: int) -> Bool[Tensor, "B #G K"] | None:
         """Which keys are real tokens; None when all are. `columns` -1 marks an empty slot."""
         if columns is None:
             if self.padding is None:
@@ -67,9 +67,7 @@ class MaskFacts:
         within = self.window is None or count <= self.window
         return self.causal and self.padding is None and within and first == self.first_query and count == self.queries
 
-    def allowed(
-        self, columns: Int[Tensor, "B G K"], rows: slice = slice(None)
-    ) -> Bool[Tensor, "B G Q K"]:
+    def allowed(self, columns: Int[Tensor, "B G K"], rows: slice = slice(None)) -> Bool[Tensor, "B G Q K"]:
         """The mask of the queries `rows` over any keys."""
         b, g, k = columns.shape
         query = torch.arange(self.first_query, self.first_query + self.queries, device=columns.device)[rows]

@@ -106,7 +106,7 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, pieces: list[_Piece], whole: b
     edges = np.cumsum([0, *(len(p.text) for p in pieces)])
     piece = np.searchsorted(edges, spans[:, 0], side="right") - 1
     piece = np.clip(piece, 0, len(pieces) - 1)
-    start, stop = edges[piece], edges[piece + 1]
+    stop = edges[piece + 1]
     special = spans[:, 0] == spans[:, 1]
     protected = special | (spans[:, 1] > stop) | np.array([p.kind != "text" for p in pieces])[piece]
     for i, p in enumerate(pieces):

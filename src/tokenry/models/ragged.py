@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,7 +18,7 @@ class RaggedRows:
     """Free rows behind every run after it was laid out."""
 
     def __init__(
-        self, k: Float[Tensor, "R D"], v: Float[Tensor, "R D"], at: Int[Tensor, "R"],
+        self, k: Float[Tensor, "R D"], v: Float[Tensor, "R D"], at: Int[Tensor, R],
         start: Int[Tensor, "B G"], length: Int[Tensor, "B G"],
     ) -> None:  # fmt: skip
         self._k, self._v, self._at = k, v, at
@@ -34,7 +32,7 @@ class RaggedRows:
         values: Float[Tensor, "B G K D"],
         index: Int[Tensor, "B G M"],
         columns: Int[Tensor, "B G M"],
-    ) -> Self:
+    ) -> RaggedRows:
         """Copy the rows `index` (-1 = none) out of a rectangle."""
         kept = index >= 0
         length = kept.sum(-1)
@@ -77,7 +75,7 @@ class RaggedRows:
         at, inside = self._places()
         return torch.where(inside, self._at[at], -1)
 
-    def select(self, rows: Int[Tensor, "B2"]) -> RaggedRows:
+    def select(self, rows: Int[Tensor, B2]) -> RaggedRows:
         """Other sequences of the batch, in another order or repeated."""
         at, inside = self._places()
         at, inside = at[rows], inside[rows]

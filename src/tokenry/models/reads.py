@@ -34,7 +34,7 @@ class Reads:
         keys: int,
         heads: int,
         batch: int,
-        held: Bool[Tensor, "B G K"] | None,
+        held: Bool[Tensor, "B #G K"] | None,
         columns: Int[Tensor, "B G K"] | None,
     ) -> None:
         """What one layer reads in one decoding step; `held` is False for rows that hold no token."""

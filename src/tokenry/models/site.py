@@ -35,7 +35,7 @@ class Site:
         holes: some of `columns` may be -1.
         buffer: the layer's cache, None without cache or in a native sliding window.
         cache: the cache that `buffer` is part of.
-        hidden: the layer's input (B, Q, E), before projections.
+        hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part.
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
         reads: the account that attention is entered into.
@@ -54,9 +54,9 @@ class Site:
     holes: bool = False
     buffer: KVBuffer | None = None
     cache: Cache | None = None
-    hidden: Float[Tensor, "B Q E"] | None = field(default=None, repr=False)
+    hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
     cap: float | None = None
-    sinks: Float[Tensor, "H"] | None = None
+    sinks: Float[Tensor, H] | None = None
     reads: Reads | None = field(default=None, repr=False)
     prompt: int | None = None
     decoding: bool = False
@@ -67,7 +67,7 @@ class Site:
         """Query heads that share one KV head."""
         return self.q.shape[1] // self.k.shape[1]
 
-    def real(self) -> Bool[Tensor, "B G K"] | None:
+    def real(self) -> Bool[Tensor, "B #G K"] | None:
         """Which keys are real tokens; None when all are."""
         if self.facts is None or (self.facts.padding is None and not self.holes):
             return None
@@ -80,7 +80,7 @@ class Site:
         b, g, k, _ = self.k.shape
         return torch.arange(self.first, self.first + k, device=self.k.device).expand(b, g, -1)
 
-    def query_columns(self) -> Int[Tensor, "Q"]:
+    def query_columns(self) -> Int[Tensor, Q]:
         start = 0 if self.facts is None else self.facts.first_query
         return torch.arange(start, start + self.q.shape[2], device=self.q.device)
 
@@ -90,7 +90,7 @@ class Site:
             return end
         return self.facts.padding[:, :end].sum(1).view(-1, 1, 1)
 
-    def mask(self, rows: slice = slice(None)) -> Bool[Tensor, "B G Q K"] | None:
+    def mask(self, rows: slice = slice(None)) -> Bool[Tensor, "B #G Q K"] | None:
         """Which keys the queries `rows` may see; None when all."""
         if self.facts is None:
             return None
@@ -148,7 +148,7 @@ class Site:
             )
         return self._slices(self._masked)
 
-    def narrow(self, index: Int[Tensor, "B G M"]) -> Site:
+    def narrow(self, index: Int[Tensor, "B #G M"]) -> Site:
         """The same site seeing only the keys `index`; -1 is an empty slot. A middle axis of 1 serves all heads."""
         b, g, _, _ = self.k.shape
         at = index.clamp_min(0)
@@ -190,10 +190,10 @@ class Site:
         if queries.start >= queries.stop:
             return None
         part = replace(self, q=self.q[row : row + 1], k=self.k[row : row + 1], v=self.v[row : row + 1])
-        part = replace(part, facts=facts.alone(row)).slice(queries).between(low, high)
+        part = replace(part, facts=facts.alone(row)).for_queries(queries).between(low, high)
         return part, queries
 
-    def slice(self, rows: slice) -> Site:
+    def for_queries(self, rows: slice) -> Site:
         """The same site for some of its queries only."""
         q = self.q[:, :, rows]
         facts = self.facts

@@ -12,7 +12,7 @@ from torch import Tensor
 class LayerState:
     """Base of all states. Subclasses add fields with defaults; tensors have the batch as first axis."""
 
-    def select(self, rows: Int[Tensor, "B2"]) -> None:
+    def select(self, rows: Int[Tensor, B2]) -> None:
         """Follow beams: reorder, repeat or drop sequences."""
         for f in fields(self):
             value = getattr(self, f.name)

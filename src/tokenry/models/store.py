@@ -124,7 +124,8 @@ def _convert_gguf(source: Path, draft: Path) -> None:
     # A model read from GGUF still calls itself quantised, which a later load would believe.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    for name, value in (("hf_quantizer", None), ("is_quantized", False), ("quantization_method", None)):
+        setattr(model, name, value)
     try:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

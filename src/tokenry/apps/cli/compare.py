@@ -34,7 +34,8 @@ def compare(
 
     from tokenry.apps.cli.show import print_arms, working
     from tokenry.arm import Job
-    from tokenry.compare import COMPARE_SCHEMA, compare as run_arms, pipelines
+    from tokenry.compare import COMPARE_SCHEMA, pipelines
+    from tokenry.compare import compare as run_arms
     from tokenry.models.answer import Sampling
 
     job = Job(

@@ -81,7 +81,9 @@ def _decode(name: str, data: bytes) -> str:
             f"convert it, for example with iconv -f latin1 -t utf-8."
         ) from error
     if not text.strip():
-        raise UnreadableInput(f"{name}: must hold some text; got {'an empty file' if not text else 'only white space'}.")
+        raise UnreadableInput(
+            f"{name}: must hold some text; got {'an empty file' if not text else 'only white space'}."
+        )
     return text
 
 

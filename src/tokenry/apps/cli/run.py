@@ -22,7 +22,9 @@ def run(
     use: o.Use = None,
     max_new: o.MaxNew = 64,
     compare: Annotated[str | None, typer.Option(metavar="dense", help="Also run the model alone and compare.")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page that shows every token.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page that shows every token.")
+    ] = None,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     protect: o.Protect = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the most likely token.")] = 0.0,

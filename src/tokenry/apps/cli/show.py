@@ -58,7 +58,12 @@ def print_arms(arms: Sequence[Arm]) -> None:
 @contextmanager
 def working(total: int) -> Iterator[Callable[[str], None]]:
     """A bar on standard error; the callback names what starts next."""
-    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=_err, transient=True) as bar:
         task = bar.add_task("", total=total, completed=-1)
         yield lambda name: bar.update(task, advance=1, description=name)

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenry.apps.report.figures import count, known, seconds, share
+from tokenry.apps.report.figures import NONE, count, known, mean, seconds, share
 
 # The box a line is drawn in; it is stretched to the chart, its strokes are not.
 WIDTH, HEIGHT = 1000, 400
+_PARTS = ("compress", "prefill", "decode")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class PartRow:
+    """What one part took in each of the stacked bars."""
+
+    label: str
+    shade: int
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Line:
     """One line as the points of a polyline; `kind` is ours or dense."""
 
@@ -67,16 +77,18 @@ class Lines:
 
 
 def tokens_after(trace: Mapping[str, Any]) -> list[Bar]:
-    """Tokens in the document and after each step."""
+    """Tokens in the document, after each step, and read at each decoding step."""
     steps = trace["receipt"]["steps"]
     if not steps:
         return []
-    values = [("document", steps[0]["tokens_in"], "")]
-    values += [(step["method"], step["tokens_out"], step["room"]) for step in steps]
-    first, longest = values[0][1] or 0, max(value or 0 for _, value, _ in values) or 1
-    bars = []
-    for label, value, room in values:
-        part = f"{room}, {share(value / first)}" if room and first and known(value) else room
+    values = [("document", steps[0]["tokens_in"])]
+    values += [(step["method"], step["tokens_out"]) for step in steps]
+    if (read := mean(trace["receipt"]["read_per_step"])) is not None:
+        values.append(("read per step", round(read)))
+    first, longest = values[0][1] or 0, max(value or 0 for _, value in values) or 1
+    bars: list[Bar] = []
+    for label, value in values:
+        part = share(value / first) if bars and first and known(value) else ""
         bars.append(Bar(label, count(value), (value or 0) / longest, part))
     return bars
 
@@ -86,21 +98,26 @@ def seconds_split(trace: Mapping[str, Any]) -> list[Stack]:
     runs = [("this run", trace["receipt"])]
     if trace.get("dense"):
         runs.append(("dense", trace["dense"]["receipt"]))
-    # Methods inside attention work within prefill and decode; adding their time would count it twice.
-    before = [sum(step["seconds"] or 0 for step in run["steps"] if step["room"] == "compress") for _, run in runs]
-    rows = []
-    for (label, run), first in zip(runs, before, strict=True):
-        split = (("compress", first), ("prefill", run["seconds"]["prefill"]), ("decode", run["seconds"]["decode"]))
-        rows.append((label, [(name, float(value)) for name, value in split if known(value) and value > 0], split))
-    longest = max((sum(value for _, value in parts) for _, parts, _ in rows), default=0) or 1
+    spent = [(label, _spent(run)) for label, run in runs]
+    longest = max(sum(parts.values()) for _, parts in spent) or 1
     stacks = []
-    for label, parts, split in rows:
-        names, start, drawn = [name for name, _ in split], 0.0, []
-        for name, value in parts:
-            drawn.append(Part(name, seconds(value), start / longest, value / longest, names.index(name)))
+    for label, parts in spent:
+        start, drawn = 0.0, []
+        for name, value in parts.items():
+            drawn.append(Part(name, seconds(value), start / longest, value / longest, _PARTS.index(name)))
             start += value
-        stacks.append(Stack(label, seconds(start), tuple(drawn)))
+        stacks.append(Stack(label, seconds(start or None), tuple(drawn)))
     return stacks
+
+
+def seconds_rows(stacks: Sequence[Stack]) -> list[PartRow]:
+    """The parts of `seconds_split` as a table, for those who want the numbers."""
+    rows = []
+    for shade, name in enumerate(_PARTS):
+        values = [{part.label: part.value for part in stack.parts}.get(name) for stack in stacks]
+        if any(values):
+            rows.append(PartRow(name, shade, tuple(value or NONE for value in values)))
+    return rows
 
 
 def read_per_step(trace: Mapping[str, Any]) -> Lines | None:
@@ -117,6 +134,13 @@ def read_per_step(trace: Mapping[str, Any]) -> Lines | None:
     top = marks[-1]
     lines = tuple(_line(label, kind, values, steps, top) for label, kind, values in runs)
     return Lines(lines, tuple((count(mark), 1 - mark / top) for mark in marks), steps)
+
+
+def _spent(run: Mapping[str, Any]) -> dict[str, float]:
+    # Methods inside attention work within prefill and decode; adding their time would count it twice.
+    before = sum(step["seconds"] or 0 for step in run["steps"] if step["room"] == "compress")
+    times = zip(_PARTS, (before, run["seconds"]["prefill"], run["seconds"]["decode"]), strict=True)
+    return {name: float(value) for name, value in times if known(value) and value > 0}
 
 
 def _line(label: str, kind: str, values: Sequence[float], steps: int, top: float) -> Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 NONE = "–"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -11,6 +12,12 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 def known(value: float | None) -> bool:
     """Whether there is a number at all: not None, not NaN, not infinite."""
     return value is not None and math.isfinite(value)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of what was measured; None of nothing."""
+    measured = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return sum(measured) / len(measured) if measured else None
 
 
 def count(value: float | None) -> str:

@@ -29,7 +29,7 @@ def packed(trace: Mapping[str, Any]) -> dict[str, Any]:
     data["dense"] = trace.get("dense")
     reads = trace.get("reads")
     data["reads"] = reads and {**reads, "counts": [[levels(column) for column in row] for row in reads["counts"]]}
-    return _plain(data)
+    return {key: _plain(value) for key, value in data.items()}
 
 
 def bits(column: Sequence[Any]) -> str:
@@ -45,8 +45,8 @@ def levels(column: Sequence[float]) -> str:
 
 def script_text(data: Any) -> str:
     """JSON that may stand in a script element, whatever text it holds."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_UNSAFE)
-    return _LONE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return readable(text.translate(_UNSAFE))
 
 
 def readable(text: str) -> str:

@@ -146,7 +146,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     return low;
   }
   const visible = () => [tokenAt(text.scrollTop - 8), Math.max(0, tokenAt(text.scrollTop + text.clientHeight) - 1)];
-  function scrollTo(i, smooth) {
+  function bringTo(i, smooth) {
     text.scrollTo({ top: measure()[i] - text.clientHeight / 3, behavior: smooth && !calm.matches ? "smooth" : "auto" });
   }
 
@@ -156,13 +156,14 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
   function canvas2d(canvas) {
     const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
     canvas.width = Math.max(1, Math.round(width * ratio)); canvas.height = Math.max(1, Math.round(height * ratio));
-    const pen = canvas.getContext("2d");
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
     pen.scale(ratio, ratio);
     return [pen, width, height];
   }
 
   let mapBase = null;
   function drawMap() {
+    if (!books[state.doc].n) return;
     const [pen, width, height] = canvas2d(map);
     const book = books[state.doc], kept = book.kept[state.step](), reads = layers ? book.reads(state.layer) : null;
     const rows = Math.max(1, Math.min(book.n, Math.floor(height / 2))), tall = height / rows;
@@ -192,7 +193,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
 
   function drawFrame() {
     if (!mapBase || !nodes.length) return;
-    const pen = map.getContext("2d"), ratio = window.devicePixelRatio || 1, n = books[state.doc].n;
+    const pen = map.getContext("2d"), n = books[state.doc].n;
     const [first, last] = visible(), height = map.clientHeight;
     pen.putImageData(mapBase, 0, 0);
     const top = (first / n) * height, tall = Math.max(6, ((last - first + 1) / n) * height);
@@ -202,7 +203,6 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     pen.strokeRect(0.75, top + 0.75, map.clientWidth - 1.5, Math.max(4, tall - 1.5));
     const room = text.scrollHeight - text.clientHeight;
     map.setAttribute("aria-valuenow", String(room > 0 ? Math.round((100 * text.scrollTop) / room) : 0));
-    void ratio;
   }
 
   // ---- the heat map: every layer at once ----------------------------------------------------------------------------
@@ -221,21 +221,30 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     return { wide, cells, most: cells.reduce((a, b) => Math.max(a, b), 1e-6) };
   })));
 
+  let heatBase = null;
   function drawHeat() {
     if (!layers || !books[state.doc].n) return;
     const [pen, width, height] = canvas2d(heatmap), { wide, cells, most } = heatCells()[state.doc]();
     const tall = height / layers, across = width / wide;
+    pen.clearRect(0, 0, width, height);
     for (let layer = 0; layer < layers; layer++) for (let x = 0; x < wide; x++) {
       const value = cells[layer * wide + x];
       if (!value) continue;
       pen.fillStyle = `rgb(${colours.heat} / ${(0.06 + 0.94 * Math.sqrt(value / most)).toFixed(3)})`;
       pen.fillRect(x * across, layer * tall, across + 0.3, tall + 0.3);
     }
-    pen.strokeStyle = colours.ink; pen.lineWidth = 1.5;
+    heatBase = pen.getImageData(0, 0, heatmap.width, heatmap.height);
+    $("heat-note").textContent = `Layer 0 on top. Strongest place ${percent(most)}.`;
+    drawCross();
+  }
+
+  function drawCross() {
+    if (!heatBase) return;
+    const pen = heatmap.getContext("2d"), width = heatmap.clientWidth, tall = heatmap.clientHeight / layers, i = focused();
+    pen.putImageData(heatBase, 0, 0);
+    pen.strokeStyle = pen.fillStyle = colours.ink; pen.lineWidth = 1.25;
     if (state.layer >= 0) pen.strokeRect(0.75, state.layer * tall - 0.5, width - 1.5, tall + 1);
-    const i = focused();
-    if (i >= 0) { pen.fillStyle = colours.ink; pen.fillRect((i / books[state.doc].n) * width, 0, 1, height); }
-    $("heat-note").textContent = `layer 0 on top; strongest ${percent(most)}`;
+    if (i >= 0) pen.fillRect((i / books[state.doc].n) * width, 0, 1, heatmap.clientHeight);
   }
 
   // ---- the inspected token -------------------------------------------------------------------------------------------
@@ -268,7 +277,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     return out;
   }
 
-  const SVG = "http" + "://www.w3.org/2000/svg"; // a name, not an address
+  const SVG = document.querySelector("svg").namespaceURI;
   function spark(i) {
     const out = element("div", "", "spark"), svg = document.createElementNS(SVG, "svg"), pitch = 100 / layers;
     const draw = (tag, values) => {
@@ -292,19 +301,19 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
   function inspect(aloud) {
     const i = focused(), book = books[state.doc];
     card.setAttribute("aria-live", aloud ? "polite" : "off");
-    if (i < 0) { card.replaceChildren(hint); drawHeat(); return; }
+    if (i < 0) { card.replaceChildren(hint); drawCross(); return; }
     const facts = document.createElement("dl"), [stays, destiny] = fate(i);
     const add = (name, value, kind) => facts.append(element("dt", name), element("dd", value, kind));
-    add("Token", `${whole.format(i)} of ${whole.format(book.n)}`);
-    add("Fate", destiny, stays ? "" : "no");
+    add("Index", whole.format(i));
     const scores = book.importance[state.step]();
     if (scores) add("Importance", (scores[i] / 255).toFixed(2));
     if (layers) {
       add("Read, mean", percent(book.reads(-1)[i] / 255));
       if (state.layer >= 0) add(`Read, layer ${state.layer}`, percent(book.reads(state.layer)[i] / 255));
     }
+    add("Fate", destiny, stays ? "fate" : "fate no");
     card.replaceChildren(word(book.tokens[i]), facts, ...(layers && wide.matches ? [spark(i)] : []));
-    drawHeat();
+    drawCross();
   }
 
   const mark = (i, bit, on) => { if (i >= 0 && i < marks.length) marks[i] = on ? marks[i] | bit : marks[i] & ~bit; };
@@ -352,7 +361,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     repaint();
     if (state.dropped === "hide") places = null;
     $("found").textContent = hits.length ? `${whole.format(hit + 1)} of ${whole.format(hits.length)}` : state.find.trim() ? "no match" : "";
-    if (hit >= 0) scrollTo(hits[hit][0], smooth);
+    if (hit >= 0) bringTo(hits[hit][0], smooth);
   }
 
   // ---- jump to a passage --------------------------------------------------------------------------------------------
@@ -369,7 +378,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     repaint();
     if (state.dropped === "hide") places = null;
     if (bring) $("reading").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "start" });
-    scrollTo(first, false);
+    bringTo(first, false);
     root.dataset.flashed = `${first}-${end}`;
     fading = setTimeout(() => { for (let i = first; i <= end; i++) mark(i, FLASH, false); places = null; repaint(); }, 2600);
   }
@@ -399,7 +408,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
 
   function legend() {
     const scale = (title, kind, labels, unit) => {
-      const out = element("span", element("span", title), "scale"), steps = document.createElement("b");
+      const out = element("span", title, "scale"), steps = document.createElement("b");
       labels.forEach((label, i) => steps.append(element("span", label, kind + i)));
       out.append(steps, unit);
       return out;
@@ -407,9 +416,9 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     const sample = (kind, words) => element("span", words, "t " + kind);
     const scored = books[state.doc].scorer[state.step];
     const items = state.paint === "reads"
-      ? [scale("read in", "r", ["0", "›0", "2", "5", "10", "20", "40", "70"], "% of decoding steps")]
+      ? [scale("read in", "r", ["0", "<2", "2", "5", "10", "20", "40", "70"], "% of decoding steps")]
       : scored >= 0
-        ? [scale(`importance by ${trace.steps[scored].method}`, "i", ["0", ".1", ".2", ".4", ".5", ".6", ".8", ".9"], "to 1")]
+        ? [scale(`importance by ${trace.steps[scored].method}  0`, "i", Array(8).fill("\u2007"), "1")]
         : [sample("k", "kept")];
     items.push(sample("d", "dropped"));
     if (trace.recovered.some((passage) => passage.document === state.doc)) items.push(sample("p", "recovered passage"));
@@ -441,7 +450,8 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     const ready = () => {
       if (state.find !== old.find || state.doc !== old.doc) find();
       if (state.at && (state.at !== old.at || bring)) jump(state.at, bring);
-      drawMap(); drawHeat();
+      drawMap();
+      if (state.doc !== old.doc || !heatBase) drawHeat(); else drawCross();
       root.dataset.ready = "1"; root.dataset.tokens = String(nodes.length);
     };
     if (state.doc !== old.doc || !nodes.length) { delete root.dataset.ready; fill(ready); } else {
@@ -462,14 +472,14 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
   }
 
   controls.addEventListener("submit", (event) => event.preventDefault());
-  controls.addEventListener("input", ({ target }) => {
+  $("reading").addEventListener("input", ({ target }) => {
     if (target.name === "layer") soon({ layer: Number(target.value), paint: "reads" });
     else if (target.name === "find") soon({ find: target.value, at: null });
     else if (target.name === "doc" || target.name === "step") set({ [target.name]: Number(target.value), at: null });
     else set({ [target.name]: target.value });
   });
-  controls.addEventListener("keydown", (event) => {
-    if (event.target.name !== "find" || event.key !== "Enter") return;
+  $("reading").addEventListener("keydown", (event) => {
+    if (event.target !== controls.elements.find || event.key !== "Enter") return;
     event.preventDefault();
     turn(hit + (event.shiftKey ? -1 : 1), true);
   });
@@ -508,13 +518,13 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     if (!nodes[i]) return;
     hovered = -1; hold(i, true);
     const y = measure()[i] - text.scrollTop;
-    if (y < 0 || y > text.clientHeight - 40) scrollTo(i, false);
+    if (y < 0 || y > text.clientHeight - 40) bringTo(i, false);
   });
   text.addEventListener("scroll", () => requestAnimationFrame(drawFrame), { passive: true });
 
   const toPlace = (event) => {
     const box = map.getBoundingClientRect(), n = books[state.doc].n;
-    scrollTo(Math.max(0, Math.min(n - 1, Math.floor(((event.clientY - box.top) / box.height) * n))), false);
+    bringTo(Math.max(0, Math.min(n - 1, Math.floor(((event.clientY - box.top) / box.height) * n))), false);
   };
   map.addEventListener("pointerdown", (event) => { map.setPointerCapture(event.pointerId); toPlace(event); });
   map.addEventListener("pointermove", (event) => { if (event.buttons) toPlace(event); });
@@ -527,7 +537,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
     const box = heatmap.getBoundingClientRect();
     const part = (at, length) => Math.max(0, Math.min(0.9999, at / length));
     set({ layer: Math.floor(part(event.clientY - box.top, box.height) * layers), paint: "reads" });
-    scrollTo(Math.floor(part(event.clientX - box.left, box.width) * books[state.doc].n), true);
+    bringTo(Math.floor(part(event.clientX - box.left, box.width) * books[state.doc].n), true);
   });
 
   // ---- the line of reads per step -------------------------------------------------------------------------------------
@@ -555,7 +565,7 @@ window.onunhandledrejection = (event) => { document.documentElement.dataset.erro
 
   // ---- begin ----------------------------------------------------------------------------------------------------------
 
-  const redraw = () => { readColours(); places = null; drawMap(); inspect(); };
+  const redraw = () => { readColours(); places = null; drawMap(); inspect(); drawHeat(); };
   new ResizeObserver(() => { if (root.dataset.ready) redraw(); }).observe(text);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   window.addEventListener("hashchange", () => { if (!location.hash || location.hash.includes("=")) set(fromHash(), location.hash.includes("at=")); });

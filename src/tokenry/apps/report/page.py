@@ -50,25 +50,27 @@ def render(trace: Mapping[str, Any]) -> str:
         InvalidValue: the trace lacks a key, or its columns do not match its tokens.
     """
     check(trace)
-    script = _asset("page.js")
+    trace = packed(trace)
+    script, stacks = _asset("page.js"), charts.seconds_split(trace)
     values = {
         "trace": trace,
         "model": _model(trace["model"]),
         "chips": _chips(trace),
-        "pieces": _pieces(trace["answer"], trace.get("recovered") or ()),
-        "passages": trace.get("recovered") or (),
-        "dense": trace.get("dense"),
+        "pieces": _pieces(trace["answer"], trace["recovered"]),
+        "passages": trace["recovered"],
+        "dense": trace["dense"],
         "headlines": receipt.headlines(trace),
         "groups": receipt.groups(trace),
         "bars": charts.tokens_after(trace),
-        "stacks": charts.seconds_split(trace),
+        "stacks": stacks,
+        "split": charts.seconds_rows(stacks),
         "lines": charts.read_per_step(trace),
         "box": (charts.WIDTH, charts.HEIGHT),
         "total": sum(len(document["tokens"]) for document in trace["documents"]),
         "css": _asset("page.css"),
         "js": script,
         "js_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        "data": Markup(script_text(packed(trace))),
+        "data": Markup(script_text(trace)),
     }
     return readable(_environment().get_template("page.html.j2").render(values))
 
@@ -83,11 +85,11 @@ def write(trace: Mapping[str, Any], path: Path | str) -> None:
     write_text(Path(path), render(trace))
 
 
-def _model(model: Mapping[str, Any]) -> str:
+def _model(model: Mapping[str, Any]) -> list[str]:
     facts = [model["name"], model["dtype"], model["device"]]
     if figures.known(model["context"]):
         facts.insert(1, f"context {figures.count(model['context'])}")
-    return " · ".join(facts)
+    return facts
 
 
 def _chips(trace: Mapping[str, Any]) -> list[Chip]:
@@ -98,7 +100,9 @@ def _chips(trace: Mapping[str, Any]) -> list[Chip]:
         room, _, name = name.rpartition("/")
         pairs = tuple((key, value) for key, _, value in (f.partition("=") for f in _fields(fields)))
         steps = trace["steps"]
-        tokens = steps[at]["tokens_out"] if at < len(steps) and steps[at]["room"] == "compress" else None
+        step = steps[at] if at < len(steps) else {}
+        fewer = step.get("method") == name and step.get("room") == "compress"
+        tokens = step["tokens_out"] if fewer else None
         chips.append(Chip(room, name, pairs, figures.count(tokens) if tokens is not None else ""))
     return chips
 
@@ -133,7 +137,6 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals["figures"] = figures
-    environment.globals["mean"] = receipt.mean
     return environment
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tokenry.apps.report import figures
-from tokenry.apps.report.figures import count, known, scaled, seconds, share, size
+from tokenry.apps.report.figures import count, known, mean, scaled, seconds, share, size
 
 # Two measurements this close are called the same.
 _SAME = 0.05
@@ -64,13 +64,9 @@ def compare(ours: float | None, dense: float | None, good: str, bad: str, more: 
     ratio = ours / dense if more else dense / ours
     if abs(ratio - 1) <= _SAME:
         return Verdict("1.0×", "same", "same")
-    return Verdict(figures.times(ratio), good, "better") if ratio > 1 else Verdict(figures.times(1 / ratio), bad, "worse")
-
-
-def mean(values: Any) -> float | None:
-    """The mean of what was measured; None of nothing."""
-    measured = [float(value) for value in values if known(value)]
-    return sum(measured) / len(measured) if measured else None
+    return (
+        Verdict(figures.times(ratio), good, "better") if ratio > 1 else Verdict(figures.times(1 / ratio), bad, "worse")
+    )
 
 
 def prompt_tokens(steps: Any) -> tuple[float | None, float | None]:
@@ -94,7 +90,9 @@ def headlines(trace: Mapping[str, Any]) -> list[Headline]:
     """The figures a reader looks for first: ratios against dense, or plain numbers without it."""
     dense = trace.get("dense")
     before, after = prompt_tokens(trace["steps"])
-    shown = [_headline(*line) for line in _pairs(trace, before, after)]
+    shown = [_headline(*line) for line in _pairs(trace, after, before if dense else None)]
+    if not dense and known(before):
+        shown[1] = replace(shown[1], detail=f"of {count(before)}")
     if dense:
         shown.append(Headline("KL divergence", figures.plain(dense["kl"]), "", "from dense, over the answer"))
         top1 = dense["top1"]
@@ -103,12 +101,12 @@ def headlines(trace: Mapping[str, Any]) -> list[Headline]:
 
 
 def _pairs(
-    trace: Mapping[str, Any], before: float | None, after: float | None
+    trace: Mapping[str, Any], after: float | None, before: float | None
 ) -> Iterator[tuple[str, float | None, float | None, Callable[[float | None], str], str]]:
     ours, dense = trace["receipt"], (trace.get("dense") or {}).get("receipt")
     first = dense and dense["seconds"]["first_token"]
     yield "Time to first token", ours["seconds"]["first_token"], first, seconds, "sooner/later"
-    yield "Prompt tokens", after, before if dense else None, count, "fewer/more"
+    yield "Prompt tokens", after, before, count, "fewer/more"
     for key, label in (("kv_bytes", "KV cache"), ("bytes_read", "Bytes read"), ("peak_bytes", "Peak memory")):
         yield label, ours[key], dense and dense[key], size, "less/more"
 
@@ -116,7 +114,8 @@ def _pairs(
 def _headline(
     label: str, ours: float | None, dense: float | None, show: Callable[[float | None], str], words: str
 ) -> Headline:
-    verdict = compare(ours, dense, *words.split("/"))
+    good, bad = words.split("/")
+    verdict = compare(ours, dense, good, bad)
     if not verdict.text or ours is None or dense is None:
         return Headline(label, show(ours), "", f"dense {show(dense)}" if known(dense) else "")
     longest = max(ours, dense)

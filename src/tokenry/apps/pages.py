@@ -1,0 +1,171 @@
+"""Write the pages of the methods and the README's table from cards, docstrings and fields: `… pages [--check] docs`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+
+from tokenry.core.errors import InvalidValue
+from tokenry.core.registry import Entry, entries, fields_of
+from tokenry.core.saving import write_text
+
+BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
+"""The README's table stands between these lines."""
+
+EXAMPLES: Mapping[str, str] = {
+    "compress": """\
+```python
+from pathlib import Path
+
+from tokenry import {name}, Pipeline, load
+
+document = Path("report.txt").read_text(encoding="utf-8")
+language = load("smollm2")
+pipeline = Pipeline([{name}(budget=0.25)])
+print(pipeline.compress(document, language.tokenizer, ask="What should Congress do?", model=language))
+```
+""",
+    "attend": """\
+```python
+from pathlib import Path
+
+from tokenry import {name}, load
+
+language = load("smollm2")
+inputs = language.tokenizer(Path("report.txt").read_text(encoding="utf-8"), return_tensors="pt").to(language.device)
+with {name}(budget=128)(language.model) as run:
+    out = language.model.generate(**inputs, max_new_tokens=4)
+print(language.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :]))
+print("tokens read per step:", run.reads.per_step)
+```
+""",
+}
+"""What a room's page shows in Python; `{name}` is the class."""
+
+COMMANDS: Mapping[str, str] = {"compress": "budget=0.25", "attend": "budget=128"}
+"""What a room's page sets on the command line."""
+
+
+def pages(docs: Path) -> dict[Path, str]:
+    """Every generated file and what it must hold."""
+    readme = docs.parent / "README.md"
+    made = {docs / "methods" / f"{e.full_name}.md": _page(e) for e in entries()}
+    made[docs / "methods" / "index.md"] = _index()
+    made[readme] = _with_table(readme.read_text(encoding="utf-8"))
+    return made
+
+
+def stale(docs: Path) -> list[Path]:
+    """Generated files that are missing, out of date, or left from a method that is gone."""
+    made = pages(docs)
+    wrong = [file for file, text in made.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
+    return wrong + [file for file in sorted((docs / "methods").rglob("*.md")) if file not in made]
+
+
+def write(docs: Path) -> None:
+    """Bring the generated files up to date."""
+    made = pages(docs)
+    for file in stale(docs):
+        if file in made:
+            write_text(file, made[file])
+        else:
+            file.unlink()
+
+
+def _page(entry: Entry) -> str:
+    card = entry.card
+    parts = [f"# {entry.full_name}", f"[{_plain(card.title)}]({card.url}), {card.year}", _prose(entry.doc)]
+    settings = fields_of(entry)
+    rows = [(f"`{f.name}`", f"`{f.type.replace(' | ', ' or ')}`", f"`{f.default}`", _plain(f.doc)) for f in settings]
+    parts += ["## Fields", _table(("field", "type", "default", "meaning"), rows) if rows else "None."]
+    if card.identity_at:
+        at = ", ".join(f"`{name}={value!r}`" for name, value in card.identity_at.items())
+        parts.append(f"It changes nothing at {at}.")
+    for heading, items in (("Claims", card.claims), ("Differs from the paper", card.deviations)):
+        if items:
+            parts += [f"## {heading}", _bullets(items)]
+    if card.exempt:
+        exempt = [f"`{name}`: {reason}" for name, reason in card.exempt.items()]
+        parts += ["## Exempt from contract tests", _bullets(exempt)]
+    if entry.room in EXAMPLES:
+        command = (
+            f'```bash\ntokenry run report.txt --ask "What should Congress do?" '
+            f"--use {entry.full_name}:{COMMANDS[entry.room]}\n```\n"
+        )
+        parts += ["## Example", EXAMPLES[entry.room].format(name=entry.class_name), command]
+    return "\n\n".join(p.rstrip() for p in parts) + "\n"
+
+
+def _prose(doc: str) -> str:
+    """The docstring as Markdown: a line without indent that stands over an indented one is a heading."""
+    lines = doc.splitlines()
+    found = []
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        heading = line[:1].strip() and below.startswith(" ")
+        found.append(f"\n## {line}\n" if heading else _plain(line.strip()))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(found))
+
+
+def _index() -> str:
+    parts = ["# Methods", "One page for each method, written from its file. `tokenry explain NAME` prints the same."]
+    for room, found in groupby(entries(), key=lambda e: e.room):
+        parts += [f"## {room}", _about(room)]
+        rows = [(f"[{e.name}]({e.full_name}.md)", _plain(e.card.summary), str(e.card.year)) for e in found]
+        parts.append(_table(("method", "what it does", "year"), rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _about(room: str) -> str:
+    """What the first line of a room's `base.py` says after the room's name."""
+    base = Path(__file__).parents[1] / room / "base.py"
+    line = (ast.get_docstring(ast.parse(base.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return _plain(line.removeprefix(f"Room: {room}. "))
+
+
+def _with_table(readme: str) -> str:
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InvalidValue(f"README.md: must hold the lines {BEGIN} and {END}; add them where the table belongs.")
+    rows = [(f"[{e.full_name}](docs/methods/{e.full_name}.md)", _plain(e.card.summary)) for e in entries()]
+    return f"{before}{begin}\n\n{_table(('method', 'what it does'), rows)}\n\n{end}{after}"
+
+
+def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [headings, tuple("---" for _ in headings), *rows]
+    return "\n".join("| " + " | ".join(cell for cell in line) + " |" for line in lines)
+
+
+def _bullets(items: tuple[str, ...] | list[str]) -> str:
+    return "\n".join(f"- {_plain(item)}" for item in items)
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing but code between backticks means anything to Markdown."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([\\*_\[\]|])", r"\\\1", p).replace("<", "&lt;") for p in parts[::2]]
+    return "`".join(parts)
+
+
+def main() -> None:
+    """Write the pages, or with `--check` name those that are out of date and exit with 1."""
+    options = argparse.ArgumentParser(prog="python -m tokenry.apps.pages", description=__doc__)
+    options.add_argument("docs", type=Path, help="folder of the documentation, beside README.md")
+    options.add_argument("--check", action="store_true", help="change nothing")
+    given = options.parse_args()
+    if not given.check:
+        write(given.docs)
+        return
+    wrong = stale(given.docs)
+    for file in wrong:
+        sys.stderr.write(f"{file}: out of date; run `python -m tokenry.apps.pages {given.docs}`\n")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

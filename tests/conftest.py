@@ -1,0 +1,33 @@
+"""Shapes written in signatures are checked while tests run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Methods take text and numbers for their fields, which a check of types would refuse; their rooms are checked.
+SHAPED = (
+    *(f"core.{name}" for name in ("fate", "origin")),
+    *(f"models.{name}" for name in ("kv", "mask", "ragged", "reads", "site", "answer")),
+    *(f"attend.{name}" for name in ("base", "choose")),
+    *(f"compress.{name}" for name in ("base", "fit", "recover", "text", "units")),
+)
+install_import_hook([f"tokenry.{name}" for name in SHAPED], "beartype.beartype")
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The default model in 32-bit floats, or a skip with the command that fetches it."""
+    from tokenry.core.errors import UnknownModel
+    from tokenry.models.load import load
+
+    try:
+        return load("smollm2", dtype="float32", device="cpu")
+    except UnknownModel as error:
+        pytest.skip(str(error))
