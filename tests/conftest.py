@@ -18,7 +18,7 @@ SHAPED = (
     *(f"compress.{name}" for name in ("base", "fit", "recover", "text", "units")),
 )
 install_import_hook([f"tokenry.{name}" for name in SHAPED], "beartype.beartype")
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
