@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokenry.attend.base import Attention, held_bytes
 from tokenry.compress.base import Compressor
+from tokenry.compress.ranking import Ranking
 from tokenry.compress.text import text_of
+from tokenry.core.budget import Budget
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.core.method import Method
 from tokenry.core.registry import ROOMS, parse
@@ -22,6 +25,9 @@ from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, plain, prompt
 from tokenry.receipt import Receipt, Seconds, StepCost
 from tokenry.trace import Step, Trace, document_tokens
+
+REFITS = 8
+"""Tries at making a compressed text, counted again, as long as its budget and no longer."""
 
 Documents = str | Document | Sequence[str | Document]
 
@@ -71,13 +77,30 @@ class Pipeline:
     ) -> str:
         """The compressed text itself, for models behind an API; budgets count tokens of `tokenizer`.
 
+        Joining what is left can make new tokens of old ones, so the text is counted again and shortened to the budget.
+
         Raises:
             Incompatible: the pipeline holds an attention method, which no text can carry.
         """
         if self._attention:
             raise Incompatible(f"compress: text cannot carry the attention method {self._attention[0]}; leave it out.")
         batch = plain(tokenizer, _documents(documents))
-        return text_of(self._compress(batch, ask, model)[-1].batch if self.methods else batch)
+        if not self.methods:
+            return text_of(batch)
+        last = self._compress(batch, ask, model)[-1]
+        goal = int(last.batch.lengths[0])
+        best, size = "", 0
+        tokens = document_tokens(last.batch)
+        for _ in range(REFITS):
+            fitted = replace(last.method, budget=Budget(tokens=tokens)).fit(last.before, last.ranking)
+            text = text_of(fitted)
+            count = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            if size < count <= goal:
+                best, size = text, count
+            if count == goal or tokens + goal - count < 1:
+                break
+            tokens += goal - count
+        return best
 
     def generate(
         self,
@@ -136,7 +159,7 @@ class Pipeline:
             answer=said.text,
             receipt=self._receipt(language, tokens, steps, said, loaded),
             prompt=tokens,
-            steps=tuple(Step(s.batch, s.importance) for s in steps),
+            steps=tuple(Step(s.batch, s.ranking.originals(s.before)[0]) for s in steps),
             pipeline=tuple(map(str, self.methods)),
             model=describe(language),
             reads=said.run.reads if record and said.run is not None else None,
@@ -156,7 +179,7 @@ class Pipeline:
             start = time.perf_counter()
             ranking = method.rank(batch, ask, model=language)
             after = method.fit(batch, ranking)
-            done.append(_Timed(method, batch, after, ranking.originals(batch)[0], time.perf_counter() - start))
+            done.append(_Timed(method, batch, after, ranking, time.perf_counter() - start))
             batch = after
         return done
 
@@ -203,12 +226,15 @@ class Pipeline:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Timed:
     """One compressor's work."""
 
-    def __init__(self, method: Compressor, before: TokenBatch, after: TokenBatch, importance: Any, seconds: float):
-        self.method, self.before, self.batch = method, before, after
-        self.importance, self.seconds = importance, seconds
+    method: Compressor
+    before: TokenBatch
+    batch: TokenBatch
+    ranking: Ranking
+    seconds: float
 
 
 def language_of(model: str | LanguageModel | Any, tokenizer: Any = None) -> LanguageModel:

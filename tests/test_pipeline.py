@@ -1,0 +1,138 @@
+"""The main job from Python."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tokenry import Document, Pipeline, TokenSelect, load
+from tokenry.compare import control_of
+from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
+from tokenry.data import read
+from tokenry.models.answer import Sampling, answer, follow
+from tokenry.models.load import LanguageModel
+from tokenry.models.prompt import prompt
+from tokenry.models.tiny import tiny
+
+TEXT = read("sotu_1975")[:2500]
+SPECS = ["lexical_relevance:budget=0.25", "token_select:budget=64"]
+
+
+@pytest.fixture(scope="module")
+def language(smollm2):
+    model = tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=2048)
+    return LanguageModel(model, smollm2.tokenizer, "tiny", 2048)
+
+
+def test_a_trace_says_what_happened_to_every_token(language):
+    trace = Pipeline(SPECS).generate([TEXT, Document("Ada Byron spoke.", "note")], language, "Who spoke?", max_new=4,
+                                     record=True)  # fmt: skip
+    whole = trace.to_dict()
+    assert [d["name"] for d in whole["documents"]] == ["document 1", "note"]
+    assert "".join(whole["documents"][0]["tokens"]) == TEXT
+    kept = whole["steps"][0]["kept"]
+    assert sum(map(sum, kept)) == trace.receipt.steps[0].tokens_out + protected_text(trace)
+    assert len(whole["reads"]["counts"]) == 3
+    json.dumps(whole)
+    survived = trace.final.survival()[0]
+    assert set(survived.tolist()) == {0.0, 1.0}
+    for column, (source, _, start, stop, *_) in enumerate(trace.final.spans()[0].tolist()):
+        piece = language.tokenizer.decode([int(trace.final.ids[0, column])])
+        raw = trace.final.origin.sources[source].data.encode()[start:stop].decode("utf-8", "ignore")
+        assert raw in piece or piece in raw
+
+
+def protected_text(trace):
+    batch = trace.prompt
+    text = [i for i, s in enumerate(batch.origin.sources) if s.kind == "text"]
+    return int((torch.isin(batch.origin.source, torch.tensor(text)) & batch.protected).sum())
+
+
+def test_the_prompt_is_what_the_model_would_read(language):
+    batch = prompt(language.tokenizer, [Document(TEXT)], "Who?")
+    messages = [{"role": "user", "content": TEXT + "\n\nWho?"}]
+    expected = language.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    assert batch.ids[0].tolist() == expected["input_ids"]
+
+
+def test_template_question_and_marked_spans_survive_any_budget(language):
+    marked = TEXT.index("Sam Rayburn")
+    document = Document(TEXT, protect=((marked, marked + len("Sam Rayburn")),))
+    trace = Pipeline(["compress/random:budget=1"]).generate(document, language, "Who spoke first?", max_new=2)
+    text = language.tokenizer.decode(trace.final.ids[0])
+    for piece in ("<|im_start|>user", "Who spoke first?<|im_end|>", "<|im_start|>assistant", "Sam Rayburn"):
+        assert piece in text
+    assert trace.receipt.steps[0].tokens_out == 1
+
+
+def test_following_an_answer_gives_the_logits_of_saying_it(language):
+    batch = prompt(language.tokenizer, [Document(TEXT)], "Who?")
+    for pipeline in (Pipeline(), Pipeline(["token_select:budget=64"]), Pipeline(["snapkv:budget=64"])):
+        attach = pipeline.attach(language, batch)
+        said = answer(language, batch, Sampling(max_new_tokens=5), attach, logits=True)
+        torch.testing.assert_close(follow(language, batch, said.ids, attach), said.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_object_needs_only_a_tokenizer(language):
+    trace = Pipeline(SPECS).generate(TEXT, language.model, "Who?", tokenizer=language.tokenizer, max_new=2)
+    assert trace.receipt.new_tokens == 2
+    with pytest.raises(UnsupportedModel, match="its tokenizer was not found; pass tokenizer="):
+        Pipeline().generate(TEXT, tiny("llama"), "Who?")
+
+
+def test_a_peft_model_answers_as_itself(language):
+    peft = pytest.importorskip("peft")
+    wrapped = peft.get_peft_model(
+        tiny("llama", vocab_size=len(language.tokenizer), max_position_embeddings=2048),
+        peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False),
+    )
+    trace = Pipeline(SPECS).generate(TEXT, wrapped.eval(), "Who?", tokenizer=language.tokenizer, max_new=3)
+    plain = Pipeline(SPECS).generate(TEXT, language, "Who?", max_new=3)
+    assert trace.receipt.new_tokens == 3
+    assert trace.answer != plain.answer
+
+
+def test_pipelines_that_cannot_work_are_refused_when_built():
+    with pytest.raises(Incompatible, match="compressors must come before attention"):
+        Pipeline(["window", "lexical_relevance"])
+    with pytest.raises(Incompatible, match="only one attention method"):
+        Pipeline(["window", TokenSelect()])
+    with pytest.raises(InvalidValue, match="must hold some text"):
+        Pipeline().generate("", LanguageModel(None, None, "", None))
+
+
+def test_pipelines_survive_json_and_have_controls():
+    pipeline = Pipeline(["dense_relevance:budget=0.3,units=word", "snapkv:budget=64"])
+    again = Pipeline.from_dict(json.loads(json.dumps(pipeline.to_dict())))
+    assert again.methods == pipeline.methods
+    control = control_of(pipeline)
+    assert [m.name() for m in control.methods] == ["random", "random"]
+    assert control.methods[0].budget == pipeline.methods[0].budget
+    assert control.methods[0].units == "word"
+    assert control.methods[1].budget == pipeline.methods[1].budget
+
+
+def test_compressed_text_is_within_the_budget_of_its_tokenizer(language):
+    for share in (0.1, 0.25, 0.5, 0.9):
+        text = Pipeline([f"compress/random:budget={share},units=word"]).compress(TEXT, language.tokenizer)
+        whole = len(language.tokenizer(TEXT)["input_ids"])
+        assert len(language.tokenizer(text)["input_ids"]) <= int(whole * share + 0.5)
+
+
+def test_several_compressors_compose(language):
+    trace = Pipeline(["lexical_relevance:budget=0.5", "compress/random:budget=0.5,units=word"]).generate(
+        TEXT, language, "economy", max_new=2
+    )
+    first, second = trace.receipt.steps
+    assert second.tokens_in == first.tokens_out
+    assert second.tokens_out == int(first.tokens_out * 0.5 + 0.5)
+
+
+def test_loading_is_fast_the_second_time(smollm2):
+    import time
+
+    start = time.perf_counter()
+    load("smollm2")
+    assert time.perf_counter() - start < 5
