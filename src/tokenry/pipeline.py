@@ -97,9 +97,9 @@ class Pipeline:
             count = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
             if size < count <= goal:
                 best, size = text, count
-            if count == goal or tokens + goal - count < 1:
+            if count == goal:
                 break
-            tokens += goal - count
+            tokens = max(1, tokens * goal // count)
         return best
 
     def generate(

@@ -26,11 +26,11 @@ class Step:
 
     Args:
         batch: tokens that are left, with the fate of all originals.
-        importance: score of every column of the batch before, where the method gives one.
+        importance: score of every original token that was still there, -inf elsewhere.
     """
 
     batch: TokenBatch
-    importance: Float[Tensor, N] | None = None
+    importance: Float[Tensor, "N0"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

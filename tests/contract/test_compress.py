@@ -22,10 +22,19 @@ from tokenry.models.tiny import tiny
 ASK = "Who paid for the lighthouse lamp?"
 LONG = (
     "Mr. Keeper climbed the lighthouse in 1903. The lamp was broken, and nobody knew why! Rain fell on the harbour.\n\n"
-    "The town paid $1,250.75 for a new lamp; it wasn't cheap. Dr. J. Moss lit it again. Ships came back. Then it rained."
+    "The town paid $1,250.75 for a new lamp; it wasn't cheap. Dr. J. Moss lit it again. Ships came. Then it rained."
 )
 SHORT = "Bees make honey. The lamp was paid for by the town, not by the state. Honey keeps."
 METHODS = cases("compress")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Matrices this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,7 @@ def test_it_is_much_closer_to_dense_than_a_window(smollm2):
         return torch.stack(rows)
 
     dense = logits(None)
-    budget = Budget(tokens=100, sink=4, recent=32, per="layer")
+    budget = Budget(tokens=100, sink=4, recent=32, per="head")
     ours = divergence(dense, logits(TokenSelect(budget=budget, chunk=0, reuse=1.01)))[0].mean()
     window = divergence(dense, logits(Window(budget=Budget(tokens=100, sink=4, per="layer"))))[0].mean()
     assert ours <= 0.10

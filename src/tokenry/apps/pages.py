@@ -27,7 +27,7 @@ from tokenry import {name}, Pipeline, load
 document = Path("report.txt").read_text(encoding="utf-8")
 language = load("smollm2")
 pipeline = Pipeline([{name}(budget=0.25)])
-print(pipeline.compress(document, language.tokenizer, ask="What should Congress do?", model=language))
+print(pipeline.compress(document, language.tokenizer, ask="To what rate will the corporate tax be reduced?", model=language))
 ```
 """,
     "attend": """\
@@ -94,7 +94,7 @@ def _page(entry: Entry) -> str:
         parts += ["## Exempt from contract tests", _bullets(exempt)]
     if entry.room in EXAMPLES:
         command = (
-            f'```bash\ntokenry run report.txt --ask "What should Congress do?" '
+            f'```bash\ntokenry run report.txt --ask "To what rate will the corporate tax be reduced?" '
             f"--use {entry.full_name}:{COMMANDS[entry.room]}\n```\n"
         )
         parts += ["## Example", EXAMPLES[entry.room].format(name=entry.class_name), command]

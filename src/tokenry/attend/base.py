@@ -177,5 +177,7 @@ def held_bytes(cache: Cache) -> int:
         if isinstance(layer, KVBuffer):
             total += layer.held_bytes
         else:
-            total += sum(t.nbytes for t in (getattr(layer, "keys", None), getattr(layer, "values", None)) if t is not None)
+            total += sum(
+                t.nbytes for t in (getattr(layer, "keys", None), getattr(layer, "values", None)) if t is not None
+            )
     return total

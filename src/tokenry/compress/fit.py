@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -94,17 +93,18 @@ class _Choice:
             return
         words = self.document.words
         need = self._sizes(words, self.free & ~self.kept)
-        beginnings = [self._beginning(w) for w in order if need[w] > self.left]
-        whole = next((tokens for tokens, complete in beginnings if complete), beginnings[0][0])
-        self.kept[whole] = True
+        edges = np.append(words.first, len(words.of)).tolist()
+        longer = [range(edges[w], edges[w + 1]) for w in order if need[w] > self.left]
+        whole = next((tokens for tokens, complete in map(self._beginning, longer) if complete), None)
+        self.kept[whole or self._beginning(longer[0])[0]] = True
         self.left = 0
 
-    def _beginning(self, word: int) -> tuple[list[int], bool]:
+    def _beginning(self, word: range) -> tuple[list[int], bool]:
         """The first tokens of a word that may still be kept, and whether they hold all its letters and digits."""
-        document = self.document
-        mine = np.flatnonzero((document.words.of == word) & self.free & ~self.kept)
-        first, rest = mine[: self.left].tolist(), mine[self.left :].tolist()
-        return first, not any(c.isalnum() for t in rest for c in document.text[document.starts[t] : document.ends[t]])
+        text, starts, ends = self.document.text, self.document.starts, self.document.ends
+        mine = [t for t in word if self.free[t] and not self.kept[t]]
+        first, rest = mine[: self.left], mine[self.left :]
+        return first, not any(c.isalnum() for t in rest for c in text[starts[t] : ends[t]])
 
     @staticmethod
     def _sizes(units: Units, tokens: Bool[np.ndarray, "T"]) -> np.ndarray:

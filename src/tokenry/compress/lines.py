@@ -14,7 +14,8 @@ _CODE = re.compile(
       | for\s+\w+(?:,\s*\w+)*\s+in\s.*:$
       | (?:else|try|finally)\s*[:{]$
       | (?:from\s+[\w.]+\s+)?import\s+[\w.*{}, ]+;?$
-      | return\b.*[()\[\]{};_=].*
+      | return\b.*[()\[\]{};_=+*<>].*
+      | (?:pass|break|continue|return)\s*;?$
       | (?:(?:const|let|var|static|final|public|private|unsigned|int|float|double|char|bool|auto|String)\s+)*
         [\w.\[\]'"]+\s*(?:[-+*/|&^%:]?=)(?!=)\s*\S.*
       | [\w.:]+\([^()]*(?:\([^()]*\)[^()]*)*\)\s*[;{:,]?$
@@ -50,11 +51,15 @@ def line_ends(text: str) -> set[int]:
 
 
 def _lines(text: str) -> list[tuple[int, int, bool]]:
-    """Start, end and whether it is code, for every line; its line break is not part of it."""
-    found, start, fenced = [], 0, False
+    """Start, end and whether it is code, for every line; its line break is not part of it.
+
+    An indented line after a line of code is code as well.
+    """
+    found, start, fenced, code = [], 0, False, False
     for line in text.split("\n"):
         mark = bool(_FENCE.match(line))
-        code = fenced or mark or (len(line) <= _LONGEST and bool(_CODE.match(line.rstrip())))
+        goes_on = code and line[:1] in (" ", "\t") and bool(line.strip())
+        code = fenced or mark or goes_on or (len(line) <= _LONGEST and bool(_CODE.match(line.rstrip())))
         fenced ^= mark
         found.append((start, start + len(line), code))
         start += len(line) + 1

@@ -14,18 +14,18 @@ OPENERS = "\"'“‘«([{¿¡*_"
 CLOSERS = "\"'”’»)]}*_"
 
 STARTERS = frozenset(
-    """a after all also an and as at before but by each every for from he her here his how however i if in it its many
-    moreover most my no not now of on one or our she so some that the their then there these they this those thus to
-    we what when where while who why with yes you your""".split()
+    """a after all also an and as at before but by each every for from he her here his how however i if in it its
+    many moreover most my no not now of on one or our she so some that the their then there these they this those
+    thus to we what when where while who why with yes you your""".split()
 )
 """Words that often begin a sentence and are no names."""
 
-_ALONE = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+ALONE = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Characters of scripts written without spaces, each of which counts as a word."""
 
 _WORD = re.compile(
-    rf"""[{_ALONE}](?:[^\w\s「『（【〈《“‘]|[ー々])*+
-    | (?:[^\s{_ALONE},{{\[:}}]++ | [,{{\[:}}](?!["{{\[]))++ [,{{\[:}}]?
+    rf"""[{ALONE}](?:[^\w\s「『（【〈《“‘]|[ー々])*+
+    | (?:[^\s{ALONE},{{\[:}}]++ | [,{{\[:}}](?!["{{\[]))++ [,{{\[:}}]?
     | [,{{\[:}}]""",
     re.VERBOSE,
 )

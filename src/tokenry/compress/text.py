@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
-from tokenry.core.origin import Source, SourceKind
+from tokenry.core.origin import Source
 from tokenry.core.tokens import TokenBatch
 
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -35,7 +35,7 @@ class Reading:
     stretch: Int[np.ndarray, "T"]
 
 
-def text_of(batch: TokenBatch, row: int = 0, kinds: Collection[SourceKind] = ("text",)) -> str:
+def text_of(batch: TokenBatch, row: int = 0, kinds: Collection[str] = ("text",)) -> str:
     """The text of the tokens of one row that come from sources of the given kinds.
 
     An untouched source comes out as it went in. Where tokens were dropped, one space stands, or the line break or
@@ -44,7 +44,8 @@ def text_of(batch: TokenBatch, row: int = 0, kinds: Collection[SourceKind] = ("t
     """
     sources = batch.origin.sources
     spans = batch.spans()[row][batch.mask[row]].cpu()
-    wanted = [0 <= s < len(sources) and sources[s].kind in kinds for s in spans[:, 0].tolist()]
+    shown = [s.kind in kinds and isinstance(s.data, str) for s in sources]
+    wanted = [s >= 0 and shown[s] for s in spans[:, 0].tolist()]
     return read(sources, spans[wanted]).text
 
 

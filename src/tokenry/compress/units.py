@@ -125,7 +125,7 @@ def documents(batch: TokenBatch, unit: str, who: str) -> list[Document]:
         mine = mask[row] & torch.isin(source[row], source[row][open_[row]])
         columns = mine.nonzero()[:, 0]
         reading = read(sources, spans[row, columns])
-        tokens, words_, sentences = partition(reading)
+        tokens, by_word, by_sentence = partition(reading)
         found.append(
             Document(
                 text=reading.text,
@@ -135,8 +135,8 @@ def documents(batch: TokenBatch, unit: str, who: str) -> list[Document]:
                 starts=reading.starts,
                 ends=reading.ends,
                 tokens=tokens,
-                words=words_,
-                sentences=sentences,
+                words=by_word,
+                sentences=by_sentence,
                 unit=unit,
             )
         )

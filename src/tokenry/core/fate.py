@@ -24,7 +24,7 @@ class Fate:
     """
 
     index: Int[Tensor, "2 Z"]
-    weight: Float[Tensor, Z]
+    weight: Float[Tensor, "Z"]
     shape: tuple[int, int, int]
 
     @classmethod
@@ -50,7 +50,7 @@ class Fate:
         return cls(index, torch.ones(index.shape[1], device=keep.device), (b, m, n))
 
     @classmethod
-    def summed(cls, index: Int[Tensor, "2 Z"], weight: Float[Tensor, Z], shape: tuple[int, int, int]) -> Fate:
+    def summed(cls, index: Int[Tensor, "2 Z"], weight: Float[Tensor, "Z"], shape: tuple[int, int, int]) -> Fate:
         """Sort the pairs and add the weights of equal ones."""
         b, _, n0 = shape
         key = index[0] * (b * n0) + index[1]

@@ -40,12 +40,12 @@ class TokenSequence:
         modality: what each token shows; all text by default.
     """
 
-    ids: Int[Tensor, N]
-    source: Int[Tensor, N]
+    ids: Int[Tensor, "N"]
+    source: Int[Tensor, "N"]
     spans: Int[Tensor, "N 6"]
     sources: tuple[Source, ...]
-    protected: Bool[Tensor, N] | None = None
-    modality: Int[Tensor, N] | None = None
+    protected: Bool[Tensor, "N"] | None = None
+    modality: Int[Tensor, "N"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,7 +99,7 @@ class TokenBatch:
         return b, n
 
     @property
-    def lengths(self) -> Int[Tensor, B]:
+    def lengths(self) -> Int[Tensor, "B"]:
         """Real tokens of each row."""
         return self.mask.sum(1)
 
@@ -327,7 +327,7 @@ def _spread(
 
 
 def _after_padding(
-    step: Int[Tensor, "B M"], new: Bool[Tensor, "B M"], pads: Int[Tensor, B], at: int, s: int
+    step: Int[Tensor, "B M"], new: Bool[Tensor, "B M"], pads: Int[Tensor, "B"], at: int, s: int
 ) -> tuple[Tensor, Tensor]:
     """Move the S new columns of each row behind the padding that would otherwise follow them."""
     m = step.shape[1]

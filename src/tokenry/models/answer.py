@@ -58,7 +58,7 @@ class Answer:
         run: what the attached method's block gave.
     """
 
-    ids: Int[Tensor, N]
+    ids: Int[Tensor, "N"]
     text: str
     prefill: float
     decode: float
@@ -134,7 +134,7 @@ def answer(
 
 
 @torch.no_grad()
-def follow(language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, N], attach: Attach) -> Float[Tensor, "N V"]:
+def follow(language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, "N"], attach: Attach) -> Float[Tensor, "N V"]:
     """Logits for every token of a given answer, fed one by one as if the model had said it."""
     inputs = batch.to(language.device).model_inputs()
     total = batch.shape[1] + len(ids)
@@ -154,7 +154,9 @@ def follow(language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, N], atta
     return torch.stack(rows)
 
 
-def divergence(dense: Float[Tensor, "N V"], other: Float[Tensor, "N V"]) -> tuple[Float[Tensor, N], Float[Tensor, N]]:
+def divergence(
+    dense: Float[Tensor, "N V"], other: Float[Tensor, "N V"]
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """KL(dense || other) in nats and agreement of the most likely token, for each position."""
     p, q = dense.log_softmax(-1), other.log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1), (dense.argmax(-1) == other.argmax(-1)).float()

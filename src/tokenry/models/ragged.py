@@ -18,7 +18,7 @@ class RaggedRows:
     """Free rows behind every run after it was laid out."""
 
     def __init__(
-        self, k: Float[Tensor, "R D"], v: Float[Tensor, "R D"], at: Int[Tensor, R],
+        self, k: Float[Tensor, "R D"], v: Float[Tensor, "R D"], at: Int[Tensor, "R"],
         start: Int[Tensor, "B G"], length: Int[Tensor, "B G"],
     ) -> None:  # fmt: skip
         self._k, self._v, self._at = k, v, at

@@ -56,7 +56,7 @@ class Site:
     cache: Cache | None = None
     hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
     cap: float | None = None
-    sinks: Float[Tensor, H] | None = None
+    sinks: Float[Tensor, "H"] | None = None
     reads: Reads | None = field(default=None, repr=False)
     prompt: int | None = None
     decoding: bool = False
@@ -80,7 +80,7 @@ class Site:
         b, g, k, _ = self.k.shape
         return torch.arange(self.first, self.first + k, device=self.k.device).expand(b, g, -1)
 
-    def query_columns(self) -> Int[Tensor, Q]:
+    def query_columns(self) -> Int[Tensor, "Q"]:
         start = 0 if self.facts is None else self.facts.first_query
         return torch.arange(start, start + self.q.shape[2], device=self.q.device)
 

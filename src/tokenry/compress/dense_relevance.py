@@ -1,0 +1,87 @@
+"""Dense relevance: keep the sentences whose meaning is close to the question."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokenry.compress.base import Compressor
+from tokenry.compress.units import Document
+from tokenry.compress.vectors import hidden_states, pooled, text_vectors
+from tokenry.core.card import Card
+from tokenry.core.fields import between, choice, setting
+from tokenry.models.load import Encoder, LanguageModel, load_encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseRelevance(Compressor):
+    """Keep the sentences whose embedding is nearest to that of the query.
+
+    What it does
+        s(u) = cos(e(u), e(query)), where e is the mean of a sentence encoder's last hidden states. As words, each is
+        worth mix * cos(e(word), e(query)) + (1 - mix) * s(its sentence), where e(word) is the mean of the states of
+        the word as it stands in its sentence.
+    Where it acts
+        On the text, before the first layer, with the query; needs a small encoder, not the model that answers.
+    Shapes
+        Document of U units -> scores (U).
+    Guarantees
+        `budget=1.0` changes nothing. The kept count is exact. A row's scores do not depend on the other rows.
+    Raises
+        InvalidValue: no query, a field out of range, or a budget too small for `force`.
+        UnknownModel: the encoder cannot be found.
+    Deviations
+        A sentence longer than the encoder reads is read in parts; its embedding is the mean over all of them.
+    Relations
+        `lexical_relevance` needs no model and finds names and numbers; this one finds paraphrases.
+    """
+
+    card = Card(
+        title="Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks (as relevance to the question)",
+        year=2019,
+        url="https://arxiv.org/abs/1908.10084",
+        summary="keep the sentences whose embedding is nearest to that of the question",
+        identity_at={"budget": 1.0},
+        trial={"budget": 0.5},
+        deviations=(
+            "the default encoder is all-MiniLM-L6-v2, a later and smaller one of the same kind",
+            "words are ranked as well, by their states within the sentence",
+            "the encoder computes in bfloat16 where the hardware does",
+        ),
+    )
+
+    units: str = choice("sentence", "word", default="sentence", doc="what is kept or dropped as a whole")
+    encoder: str = setting("minilm", doc="sentence encoder: an alias, a folder or a hub id")
+    mix: float = between(0.0, 1.0, default=0.5, doc="weight of a word's own relevance beside that of its sentence")
+    needs_query = True
+
+    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+        assert query is not None
+        encoder = load_encoder(self.encoder)
+        asked = text_vectors(encoder, [query])[0]
+        if self.units == "sentence":
+            return text_vectors(encoder, document.texts) @ asked
+        return self._words(document, encoder, asked)
+
+    def _words(self, document: Document, encoder: Encoder, asked: Float[Tensor, "E"]) -> Float[Tensor, "W"]:
+        words, sentences = document.words, document.sentences
+        heads = [start for start, _ in words.bounds]
+        by_word = torch.zeros(len(words), len(asked))
+        by_sentence = torch.zeros(len(sentences), len(asked))
+        held, length = torch.zeros(len(words)), torch.zeros(len(sentences))
+        for s, states, characters in hidden_states(encoder, document.texts_of(sentences)):
+            by_sentence[s] += states.sum(0)
+            length[s] += len(states)
+            inside = characters[:, 1] > characters[:, 0]
+            at = (characters[inside, 0] + sentences.bounds[s][0]).tolist()
+            word = torch.tensor([bisect_right(heads, a) - 1 for a in at], dtype=torch.long)
+            by_word.index_add_(0, word, states[inside])
+            held.index_add_(0, word, torch.ones(len(word)))
+        around = (pooled(by_sentence, length) @ asked)[torch.from_numpy(words.within(sentences))]
+        # A word of which the encoder sees nothing, such as a lone emoji, is worth its sentence.
+        own = torch.where(held > 0, pooled(by_word, held) @ asked, around)
+        return self.mix * own + (1 - self.mix) * around

@@ -1,0 +1,160 @@
+"""Every block of the documentation that is code runs, in a folder with a small report.txt."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.docs.blocks import PAGES, ROOT, SHELLS, blocks, commands, name, program, shown
+from tokenry.data import read
+
+LANGUAGES = {"python", *SHELLS, "text", "json", "toml"}
+WHOLE = ("docs/tutorials/",)
+"""Pages that read a whole sample document."""
+COMMANDS_ARE_SLOW = ("docs/methods/", "docs/index.md", "docs/how-to/choose-a-budget.md", *WHOLE)
+"""Pages whose commands take long; their Python still runs in the fast lane."""
+
+
+def is_slow(page):
+    return bool(commands(page)) and name(page).startswith(COMMANDS_ARE_SLOW)
+
+
+ALL = [
+    pytest.param(p, id=name(p), marks=[pytest.mark.slow] if is_slow(p) else [])
+    for p in PAGES
+    if program(p) or commands(p)
+]
+QUICK = [pytest.param(p, id=name(p)) for p in PAGES if program(p) and is_slow(p) and not name(p).startswith(WHOLE)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a report of about 300 tokens, where `tokenry` is a command that says little."""
+    speech = read("sotu_1975")
+    (tmp_path / "report.txt").write_text(speech[: speech.index("\n\n", 1200)] + "\n", encoding="utf-8")
+    command = tmp_path / "bin" / "tokenry"
+    command.parent.mkdir()
+    command.write_text(
+        f'#!/bin/sh\ncase "$1" in run|compare) set -- "$@" --max-new 3;; esac\n'
+        f'exec {shlex.quote(sys.executable)} -m tokenry.apps.cli.main "$@"\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Beside other tests, one thread that computes is faster than two that wait for each other.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def kept():
+    return {}
+
+
+@pytest.fixture
+def one_load(monkeypatch, kept):
+    """Pages that load the default model share one object of it."""
+    import torch
+
+    from tokenry import pipeline
+    from tokenry.models import load as home
+
+    load, threads = home.load, torch.get_num_threads()
+
+    def shared(model, **options):
+        if model != "smollm2" or options:
+            return load(model, **options)
+        if model not in kept:
+            kept[model] = load(model)
+        return kept[model]
+
+    monkeypatch.setattr(home, "load", shared)
+    monkeypatch.setattr(pipeline, "load", shared)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_languages(page):
+    """Every block says whether it runs, and JSON parses."""
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{name(page)}:{block.line}"
+        if block.language == "json":
+            json.loads(block.text)
+        if block.language == "toml":
+            tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_page(page, folder, one_load):
+    """The Python of a page runs as one program, then its commands one by one."""
+    run_python(page, folder)
+    expected = shown(page)
+    for command in commands(page):
+        said = run_command(command)
+        if command in expected:
+            assert keys(json.loads(said)) == keys(expected[command])
+
+
+@pytest.mark.parametrize("page", QUICK)
+def test_python(page, folder, one_load):
+    run_python(page, folder)
+
+
+def run_python(page, folder):
+    script = folder / "page.py"
+    script.write_text(program(page), encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def run_command(command):
+    """Run tokenry; of what would install or build, only look whether it could."""
+    first, *rest = shlex.split(command)
+    if first == "tokenry":
+        assert rest[:2] != ["models", "remove"]
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        return done.stdout
+    if first == "make":
+        assert set(rest) <= targets(), command
+    elif first == "pip":
+        assert rest[0] == "install", command
+        assert {package(p) for p in rest[1:] if not p.startswith("-")} <= packages(), command
+    else:
+        pytest.fail(f"this page's command is neither run nor checked: {command}")
+    return ""
+
+
+def keys(document):
+    """The keys of a JSON document and of the first entry of each list, without the values."""
+    if isinstance(document, dict):
+        return {key: keys(value) for key, value in document.items()}
+    return [keys(document[0])] if isinstance(document, list) and document else type(document).__name__
+
+
+def targets():
+    """What the Makefile can make."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return {target for line in re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE) for target in line.split()}
+
+
+def package(requirement):
+    return re.split(r"[\[=<>~!]", requirement)[0].lower()
+
+
+def packages():
+    """This project and everything it names as a dependency."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return {project["name"], *map(package, named)}
