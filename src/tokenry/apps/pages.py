@@ -6,7 +6,7 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from tokenry import {name}, Pipeline, load
 document = Path("report.txt").read_text(encoding="utf-8")
 language = load("smollm2")
 pipeline = Pipeline([{name}(budget=0.25)])
-print(pipeline.compress(document, language.tokenizer, ask="To what rate will the corporate tax be reduced?", model=language))
+question = "To what rate will the corporate tax be reduced?"
+print(pipeline.compress(document, language.tokenizer, ask=question, model=language))
 ```
 """,
     "attend": """\
@@ -39,7 +40,7 @@ from tokenry import {name}, load
 language = load("smollm2")
 inputs = language.tokenizer(Path("report.txt").read_text(encoding="utf-8"), return_tensors="pt").to(language.device)
 with {name}(budget=128)(language.model) as run:
-    out = language.model.generate(**inputs, max_new_tokens=4)
+    out = language.model.generate(**inputs, max_new_tokens=32)
 print(language.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :]))
 print("tokens read per step:", run.reads.per_step)
 ```
@@ -136,12 +137,12 @@ def _with_table(readme: str) -> str:
     return f"{before}{begin}\n\n{_table(('method', 'what it does'), rows)}\n\n{end}{after}"
 
 
-def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [headings, tuple("---" for _ in headings), *rows]
     return "\n".join("| " + " | ".join(cell for cell in line) + " |" for line in lines)
 
 
-def _bullets(items: tuple[str, ...] | list[str]) -> str:
+def _bullets(items: Sequence[str]) -> str:
     return "\n".join(f"- {_plain(item)}" for item in items)
 
 

@@ -110,7 +110,7 @@ class Site:
         q = self.q[:, :, rows]
         b, h, n, d = q.shape
         g = self.k.shape[1]
-        scores = q.reshape(b, g, (h // g) * n, d) @ self.k.mT
+        scores = _by_head(q.reshape(b, g, (h // g) * n, d), self.k.mT)
         scores = scores.view(b, g, h // g, n, -1).float() * self.scale
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
@@ -215,7 +215,7 @@ class Site:
         probs = self.probs(rows).to(self.v.dtype)
         b, h, n, k = probs.shape
         g = self.v.shape[1]
-        return (probs.view(b, g, (h // g) * n, k) @ self.v).view(b, h, n, -1)
+        return _by_head(probs.view(b, g, (h // g) * n, k), self.v).view(b, h, n, -1)
 
     def _slices(self, attend: Any) -> Tensor:
         b, h, n, _ = self.q.shape
@@ -232,3 +232,10 @@ class Site:
         self.reads.note(self.q.shape[2], k, g, row, b, causal)
         if self.decoding:
             self.reads.step(self.layer, k, g, b, self.real(), self.columns)
+
+
+def _by_head(a: Float[Tensor, "B G M X"], b: Float[Tensor, "B G X N"]) -> Float[Tensor, "B G M N"]:
+    """`a @ b`. A batched product in half precision copies a cache with room to grow; one for each head does not."""
+    if b.device.type != "cpu" or b.dtype not in (torch.bfloat16, torch.float16) or b.shape[0] * b.shape[1] > 64:
+        return a @ b
+    return torch.stack([torch.stack([x @ y for x, y in zip(*rows, strict=True)]) for rows in zip(a, b, strict=True)])
