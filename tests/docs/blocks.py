@@ -29,7 +29,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def program(page: Path) -> str:
-    """All Python blocks of a page as one file, in which every line has the number it has on the page."""
+    """All Python blocks of a page as one file that generates little; lines have the numbers they have on the page."""
     lines: list[str] = []
     for block in blocks(page):
         if block.language == "python":
@@ -39,7 +39,7 @@ def program(page: Path) -> str:
     if future in lines:
         lines[lines.index(future)] = ""
         lines[0] = future
-    return "\n".join(lines) + "\n" if lines else ""
+    return re.sub(r"(max_new(?:_tokens)?=)\d+", r"\g<1>3", "\n".join(lines) + "\n") if lines else ""
 
 
 def commands(page: Path) -> list[str]:
@@ -58,7 +58,7 @@ def shown(page: Path) -> dict[str, object]:
     """The document that a page shows as the output of a command: a JSON block right after a command of its own."""
     found = {}
     for block, after in pairwise(blocks(page)):
-        command = block.text.strip()
+        command = block.text.replace("\\\n", " ").strip()
         if block.language in SHELLS and after.language == "json" and "\n" not in command:
             found[command] = json.loads(after.text)
     return found

@@ -1,0 +1,120 @@
+"""How far the model's next token moves when attention reads 100 rows of a cache of 1,600.
+
+Passages of real prose are fed token by token, so that every arm predicts after the same text. Rows are equal for
+all arms: 4 sinks, 32 recent tokens and 64 chosen ones, or 100 rows chosen in the method's own way. The prompt is
+read densely by all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from statistics import mean, median
+from typing import Any
+
+import spread
+import torch
+from forced import Attach, Steps, again, dense, feed, ids, read, using
+from record import Record, Row, claim
+from tables import show
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from tokenry.models.answer import divergence
+from tokenry.models.load import LanguageModel, load
+
+DOCUMENTS = ("moby_dick", "sotu_1930", "sotu_1975", "in_the_year_2889")
+PLACES = {"beginning": 0.0, "middle": 0.5, "end": 1.0}
+PREFIX, STEPS = 1536, 64
+ROWS = "100:sink=4:recent=32"
+SELECT, WINDOW = "token_select", "window"
+ARMS = {
+    SELECT: f"token_select:budget={ROWS}:per=layer,chunk=0,reuse=1.01",
+    "token_select, each KV head": f"token_select:budget={ROWS}:per=head,chunk=0,reuse=1.01",
+    "token_select, choice reused": f"token_select:budget={ROWS}:per=layer,chunk=0,reuse=0.9",
+    WINDOW: "window:budget=100:sink=4",
+    "snapkv": "snapkv:budget=100",
+    "random": f"attend/random:budget={ROWS}",
+}
+WATCHES_PROMPT = ("snapkv",)
+"""Arms that must see the prompt being read; all others go on from one dense reading of it."""
+
+EXACT, TOLERANCE = "token_select:budget=1000000,chunk=0", 1e-4
+
+
+def main() -> None:
+    """Measure all arms on all passages, or fewer steps for a quick look, which is not recorded."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--steps", type=int, default=STEPS, help="steps per passage")
+    options.add_argument("--threads", type=int, default=1, help="threads of torch")
+    given = options.parse_args()
+    torch.set_num_threads(given.threads)
+    settings = {
+        "model": "smollm2", "documents": DOCUMENTS, "places": PLACES, "prefix": PREFIX, "steps": given.steps,
+        "arms": ARMS,
+    }  # fmt: skip
+    record = Record(
+        "fidelity", "python benchmarks/fidelity.py", dtype="float32", settings=settings, save=given.steps == STEPS
+    )
+    language = load("smollm2", dtype="float32")
+    for name, place in product(DOCUMENTS, PLACES):
+        if record.find(document=name, place=place) is None:
+            record.add(*passage(language, name, place, given.steps))
+    show(record.finish(claims(record)))
+
+
+def passage(language: LanguageModel, name: str, place: str, steps: int) -> list[Row]:
+    """All arms on one part of one document."""
+    text = ids(language, name)
+    start = int((len(text) - PREFIX - STEPS) * PLACES[place])
+    prompt, rest = text[start : start + PREFIX], text[start + PREFIX : start + PREFIX + steps]
+    whole, _ = read(language, prompt)
+    own, _ = _go_on(language, whole, rest, dense(language))
+    prove(language, whole, rest[:4], own.logits[:4])
+    rows = [_row("dense", own, own.logits, None)]
+    for arm, spec in ARMS.items():
+        said, run = _go_on(language, prompt if arm in WATCHES_PROMPT else whole, rest, using(language, spec))
+        rows.append(_row(arm, said, own.logits, run.reads.per_step))
+    return [{"document": name, "place": place} | row for row in rows]
+
+
+def prove(language: LanguageModel, whole: Cache, rest: Tensor, own: Tensor) -> None:
+    """A budget that covers everything must give the dense predictions; without this nothing is printed."""
+    said, _ = _go_on(language, whole, rest, using(language, EXACT))
+    error = divergence(own, said.logits)[0].max().item()
+    if not error <= TOLERANCE:
+        raise SystemExit(f"fidelity: {EXACT} must equal dense; its KL is {error:.2g}.")
+
+
+def claims(record: Record) -> list[dict[str, Any]]:
+    """Choosing by the query keeps the prediction; the newest rows alone do not."""
+    chosen, newest = (torch.tensor([mean(r["kl"]) for r in record.rows if r["arm"] == arm]) for arm in (SELECT, WINDOW))
+    low, high = spread.of_mean(chosen)
+    least, most = spread.of_ratio(newest, chosen)
+    return [
+        claim("KL of token_select to dense at 100 rows, in nats", chosen.mean().item(), at_most=0.10)
+        | {"interval": [round(low, 4), round(high, 4)]},
+        claim("times closer to dense than the window of 100 rows", (newest.mean() / chosen.mean()).item(), at_least=4.0)
+        | {"interval": [round(least, 2), round(most, 2)]},
+    ]
+
+
+def _go_on(language: LanguageModel, before: Cache | Tensor, rest: Tensor, attach: Attach) -> tuple[Steps, Any]:
+    """Feed `rest` after a dense reading of the prompt, or after a prompt that is read inside the block."""
+    with attach(PREFIX) as run:
+        cache = read(language, before)[0] if isinstance(before, Tensor) else again(language, before)
+        return feed(language, cache, rest), run
+
+
+def _row(arm: str, said: Steps, own: Tensor, rows_read: list[float] | None) -> Row:
+    kl, top1 = divergence(own, said.logits)
+    return {
+        "arm": arm, "spec": ARMS.get(arm),
+        "kl": [round(v, 6) for v in kl.clamp_min(0).tolist()], "top1": [int(v) for v in top1.tolist()],
+        "rows_read": round(mean(rows_read), 1) if rows_read else PREFIX + (len(own) + 1) / 2,
+        "step_ms": round(median(said.seconds) * 1000, 2), "best_step_ms": round(min(said.seconds) * 1000, 2),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
