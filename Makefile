@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/tokenry run src/tokenry/data/documents/sotu_1975.txt \
-		--ask "Which Naval Petroleum Reserve in California should be opened to commercial production?" \
+		--ask "To what rate will the corporate tax be reduced?" \
 		--use dense_relevance:budget=0.25 --use token_select:budget=256 \
 		--max-new 48 --compare dense --report trace.html
 	$(BIN)/python benchmarks/answers.py --document sotu_1975 --questions 5 \

@@ -43,8 +43,7 @@ def model(quick: bool, threads: int) -> None:
     }  # fmt: skip
     command = _command("model", threads)
     record = Record("decode_model", command, dtype="float32 and bfloat16", settings=settings, save=not quick)
-    decode_model.run(record, lengths, steps)
-    show(record.finish())
+    show(record.finish(decode_model.run(record, lengths, steps)))
 
 
 def _command(part: str, threads: int) -> str:

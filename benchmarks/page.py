@@ -29,19 +29,21 @@ SECTIONS = {
         "it makes itself; all other arms write in place. The weights of a layer are read between two steps, so no "
         "arm finds its keys in the processor's cache. The arms take turns; shown is the best round, which nobody "
         "else on the machine disturbed. `token_select` scores all keys when it chooses anew; a reused choice costs "
-        "what its 256 rows cost.",
+        "what its 256 rows cost; how often it is reused is a question of the text, which the section on fidelity answers.",
     ),
     "decode_model": (
         "Decoding with a whole model",
         "SmolLM2-135M reads a prompt of sample documents, then 32 given tokens one by one: the same for all arms. "
-        "Each arm runs in a process of its own; its peak memory includes the model and the reading of the prompt. "
+        "Each arm has a process of its own, whose peak memory includes the model and the reading of the prompt; four "
+        "steps at a time, they take turns. Tokens a second are by the median step, times faster by the best. "
         "`loss` is the mean negative log-likelihood of the given tokens in nats.",
     ),
     "fidelity": (
         "Fidelity at 100 rows",
         "SmolLM2-135M in 32-bit floats reads 1,536 tokens densely, then 64 given tokens one by one, each arm reading "
         "100 rows per KV head of a cache of about 1,600. KL is from the dense next-token distribution, in nats. "
-        "Intervals are by bootstrap over passages.",
+        "Intervals are by bootstrap over passages. New choices is the share of steps, over layers, for which "
+        "`token_select` did not use its last choice again.",
     ),
     "first_token": (
         "Time to the first token",

@@ -87,14 +87,14 @@ def _decode_layer(document: Document) -> list[Table]:
 
 def _decode_model(document: Document) -> list[Table]:
     heads = (
-        "prompt", "arm", "tokens/s", "ms/token", "times faster", "prompt s", "KV MiB held", "peak MiB", "loss",
+        "prompt", "arm", "tokens/s", "best ms/token", "times faster", "prompt s", "KV MiB held", "peak MiB", "loss",
     )  # fmt: skip
     return [
         Table(
             f"{dtype}, whole model, {document['settings']['steps']} steps after the prompt",
             heads,
             [
-                (f"{r['length']:,}", r["arm"], _f(r["tokens_per_second"], 1), _f(r["step_ms"], 1),
+                (f"{r['length']:,}", r["arm"], _f(r["tokens_per_second"], 1), _f(r["best_step_ms"], 1),
                  _x(r["times_faster"]), _f(r["prefill_s"], 1), _f(r["kv_bytes"] / MIB, 1),
                  _f(r["peak_bytes"] / MIB, 0), _f(r["loss"], 3))
                 for r in rows
@@ -117,15 +117,19 @@ def _fidelity(document: Document) -> list[Table]:
         if arm not in ("dense", "window"):
             ends = spread.of_ratio(kl["window"], kl[arm])
             closer = f"{_x((kl['window'].mean() / kl[arm].mean()).item())} ({_range(ends, 2)})"
+        anew = "" if rows[0]["new_choices"] is None else f"{mean(r['new_choices'] for r in rows):.2f}"
         read, best = mean(r["rows_read"] for r in rows), min(r["best_step_ms"] for r in rows)
-        whole.append((arm, _f(read, 1), loss, agreed, closer, _f(best, 1)))
+        whole.append((arm, _f(read, 1), loss, agreed, closer, anew, _f(best, 1)))
     passages, names = len(kl["dense"]), [name for name, _ in _by(document["rows"], "document")]
     parts = [
         (arm, *(_f(mean(v for r in mine for v in r["kl"]), 4) for _, mine in _by(rows, "document")))
         for arm, rows in arms
         if arm != "dense"
     ]
-    heads = ("arm", "rows read", "KL (95 %)", "same top token", "times closer than window (95 %)", "best ms/step")
+    heads = (
+        "arm", "rows read", "KL (95 %)", "same top token", "times closer than window (95 %)", "new choices",
+        "best ms/step",
+    )  # fmt: skip
     return [
         Table(f"{passages * document['settings']['steps']} steps on {passages} passages", heads, whole),
         Table("KL by document", ("arm", *names), parts),

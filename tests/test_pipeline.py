@@ -121,6 +121,12 @@ def test_compressed_text_is_within_the_budget_of_its_tokenizer(language):
         assert len(language.tokenizer(text)["input_ids"]) <= int(whole * share + 0.5)
 
 
+def test_compressed_text_is_never_empty_for_what_is_protected(language):
+    spans = tuple((i, i + 1) for i, c in enumerate(TEXT) if c.isupper())
+    text = Pipeline(["compress/random:budget=1"]).compress(Document(TEXT, protect=spans), language.tokenizer)
+    assert all(TEXT[a:b] in text for a, b in spans)
+
+
 def test_several_compressors_compose(language):
     trace = Pipeline(["lexical_relevance:budget=0.5", "compress/random:budget=0.5,units=word"]).generate(
         TEXT, language, "economy", max_new=2

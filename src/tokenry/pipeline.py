@@ -89,18 +89,18 @@ class Pipeline:
             return text_of(batch)
         last = self._compress(batch, ask, model)[-1]
         goal = int(last.batch.lengths[0])
-        best, size = "", 0
+        fitting, shortest = (-1, ""), (1 << 62, "")
         tokens = document_tokens(last.batch)
         for _ in range(REFITS):
             fitted = replace(last.method, budget=Budget(tokens=tokens)).fit(last.before, last.ranking)
             text = text_of(fitted)
             count = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-            if size < count <= goal:
-                best, size = text, count
-            if count == goal:
+            fitting = max(fitting, (count, text)) if count <= goal else fitting
+            shortest = min(shortest, (count, text))
+            if count in (0, goal):
                 break
             tokens = max(1, tokens * goal // count)
-        return best
+        return (fitting if fitting[1] else shortest)[1]
 
     def generate(
         self,

@@ -29,6 +29,8 @@ def test_rounding_is_in_one_place(value, n, kept):
 def test_a_bare_number_keeps_the_proportions_of_the_default():
     default = Budget(tokens=2688, sink=128, recent=512, per="layer")
     assert Budget.of(256, like=default) == Budget(tokens=256, sink=12, recent=48, per="layer")
+    assert Budget.of(20, like=default) == Budget(tokens=20, sink=4, recent=3, per="layer")
+    assert Budget.of(3, like=default) == Budget(tokens=3, sink=3, per="layer")
     assert Budget.of("100:sink=4:recent=32:per=head", like=default) == Budget(tokens=100, sink=4, recent=32, per="head")
     assert Budget.of(str(Budget(tokens=9, sink=2, per="head"))) == Budget(tokens=9, sink=2, per="head")
 

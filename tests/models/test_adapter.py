@@ -127,6 +127,19 @@ def test_a_wrong_attention_fails_the_proof(monkeypatch):
         ModelAdapter.of(model)
 
 
+def test_models_are_let_go():
+    import gc
+    import weakref
+
+    model = tiny("llama")
+    with ModelAdapter.of(model).attached_to(dense):
+        model.generate(**padded(), max_new_tokens=2)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
 def test_one_handler_per_cache():
     model = tiny("llama")
     adapter = ModelAdapter.of(model)

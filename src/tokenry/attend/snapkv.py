@@ -12,6 +12,7 @@ from torch.nn.functional import max_pool1d
 from tokenry.attend.base import Evictor
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
+from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import positive, size
 from tokenry.models.site import Site
 from tokenry.models.state import LayerState
@@ -65,6 +66,14 @@ class SnapKV(Evictor):
     window: int = positive(32, doc="last queries of the prompt that vote and always stay")
     kernel: int = positive(7, doc="width of the max-pool over positions; odd")
     State = LastQueries
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.budget.tokens is not None and self.budget.tokens < self.window:
+            raise InvalidValue(
+                f"SnapKV: budget must hold the window of {self.window} queries, which it includes; "
+                f"got {self.budget.tokens}; raise the budget or lower window."
+            )
 
     def observe(self, site: Site, state: LastQueries) -> None:
         real = torch.ones(site.q.shape[0], site.q.shape[2], dtype=torch.bool, device=site.q.device)

@@ -38,7 +38,7 @@ class Compressor(Method):
 
     budget: Budget = size(Budget(share=0.5), doc="document tokens that stay")
     units: str
-    force: tuple[str, ...] = some_of(*KINDS, doc="kinds of words that stay whatever their score")
+    force: tuple[str, ...] = some_of(*KINDS, default=(), doc="kinds of words that stay whatever their score")
 
     def __post_init__(self) -> None:
         super().__post_init__()

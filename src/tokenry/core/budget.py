@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from tokenry.core.errors import InvalidValue
 
+SINKS = 4
+"""A default with sinks keeps at least this many of them in a small budget."""
+
 Per = Literal["sequence", "layer", "head"]
 
 
@@ -54,7 +57,7 @@ class Budget:
 
     @classmethod
     def of(cls, value: Budget | float | int | str, like: Budget | None = None) -> Budget:
-        """Read a budget: 0.25 is a share, 256 a number of tokens; sink and recent follow `like` in proportion.
+        """Read a budget: 0.25 is a share, 256 a number of tokens; sink and recent follow `like` in proportion, sinks down to 4.
 
         As text, more may follow: `100:sink=4:recent=32:per=head`.
         """
@@ -73,7 +76,9 @@ class Budget:
             room = 1.0 if fixed <= number else number / fixed
         else:
             room = min(1.0, number / default.tokens)
-        return replace(sized, sink=int(default.sink * room), recent=int(default.recent * room))
+        # A few sinks carry attention however small the budget is.
+        sink = max(int(default.sink * room), min(default.sink, SINKS, number))
+        return replace(sized, sink=sink, recent=min(int(default.recent * room), number - sink))
 
     def count(self, n: int) -> int:
         """Tokens that remain of `n` real tokens: halves round up, at least 1, never more than `n`."""

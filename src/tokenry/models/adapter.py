@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -65,14 +66,21 @@ class ModelAdapter:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
-        self.sites: dict[nn.Module, int] = {}
+        # Weak references: the adapters are kept by model, and must not keep the models.
+        self._model = weakref.ref(model)
+        self.sites: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
         self._attached = 0
         self._default: Binder | None = None
         self._cacheless: Handler | None = None
         self._hooks = ExitStack()
         self._find_sites()
         self._prove()
+
+    @property
+    def model(self) -> PreTrainedModel:
+        model = self._model()
+        assert model is not None
+        return model
 
     @classmethod
     def of(cls, model: Any) -> ModelAdapter:
@@ -178,7 +186,7 @@ class ModelAdapter:
                 f"{type(self.model).__name__}: must call transformers' attention interface; its layers never did; "
                 "use a model of a family that does."
             )
-        self.sites = {m: i for i, m in enumerate(found)}
+        self.sites.update({m: i for i, m in enumerate(found)})
 
     @torch.no_grad()
     def _prove(self) -> None:

@@ -53,6 +53,9 @@ def print_arms(arms: Sequence[Arm]) -> None:
             f"{r.tokens_per_second:.1f}", _size(r.kv_bytes), _size(r.peak_bytes), style="dim" if arm.control else "",
         )  # fmt: skip
     _out.print(table)
+    for arm in arms:
+        _out.print(f"\n{arm.name}", markup=False, style="bold" if not arm.control else "dim")
+        _out.print(arm.answer, markup=False, style="dim" if arm.control else "")
 
 
 @contextmanager
