@@ -127,6 +127,12 @@ def test_compressed_text_is_never_empty_for_what_is_protected(language):
     assert all(TEXT[a:b] in text for a, b in spans)
 
 
+def test_the_global_random_state_is_left_alone(language):
+    before = torch.random.get_rng_state()
+    Pipeline().generate(TEXT, language, "Who?", sampling=Sampling(max_new_tokens=2, temperature=1.0, seed=3))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_several_compressors_compose(language):
     trace = Pipeline(["lexical_relevance:budget=0.5", "compress/random:budget=0.5,units=word"]).generate(
         TEXT, language, "economy", max_new=2

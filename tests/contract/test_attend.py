@@ -14,6 +14,8 @@ from tokenry.models.tiny import tiny
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 STEPS = 10
 METHODS = cases("attend")
+EVICTORS = [c for c in METHODS if issubclass(c.method, Evictor)]
+ONCE = [c for c in EVICTORS if not c.method.every_step]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -123,10 +125,9 @@ def test_budget_counts_real_tokens(model, entry):
             assert float(rows[layer]) <= method.budget.count(41) + (step + 1 if grows else 0)
 
 
-def test_eviction_frees_memory(model, entry):
-    method = entry.trial()
-    if not isinstance(method, Evictor):
-        pytest.skip("keeps every token by design")
+@pytest.mark.parametrize("case", EVICTORS, ids=lambda c: c.name)
+def test_eviction_frees_memory(model, case):
+    method = case.trial()
     with method(model):
         cache = generate(model, prompt()).past_key_values
     for layer in cache.layers:
@@ -137,11 +138,10 @@ def test_eviction_frees_memory(model, entry):
             assert layer.seen == 41 + STEPS - 1
 
 
-def test_eviction_equals_masking(model, entry):
+@pytest.mark.parametrize("case", ONCE, ids=lambda c: c.name)
+def test_eviction_equals_masking(model, case):
     """Forgetting a column is the same as never being allowed to look at it again."""
-    method = entry.trial()
-    if not isinstance(method, Evictor) or method.every_step:
-        pytest.skip("applies to evictions at the end of the prompt")
+    method = case.trial()
     inputs = prompt()
     with method(model):
         forget = generate(model, inputs)

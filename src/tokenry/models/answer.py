@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import TextStreamer, set_seed
+from transformers import TextStreamer
 from transformers.cache_utils import Cache, DynamicCache
 
 from tokenry.core.tokens import TokenBatch
@@ -110,8 +110,9 @@ def answer(
     """
     inputs = batch.to(language.device).model_inputs()
     clock = _Clock(language.tokenizer, tell)
-    set_seed(sampling.seed)
-    with attach() as run, torch.no_grad():
+    devices = [language.device] if language.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), attach() as run, torch.no_grad():
+        torch.manual_seed(sampling.seed)
         start = time.perf_counter()
         out = language.model.generate(
             **inputs,

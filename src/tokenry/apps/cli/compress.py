@@ -26,7 +26,9 @@ def compress(
 ) -> None:
     """Shorten documents to a budget and print what is left."""
     if not use:
-        raise InvalidValue("use: needs at least one method, such as --use lexical_relevance:budget=0.5 with --ask; got none.")
+        raise InvalidValue(
+            "use: needs at least one method, such as --use lexical_relevance:budget=0.5 with --ask; got none."
+        )
     from tokenry.core.registry import parse
 
     chosen = [parse(spec) for spec in use]
