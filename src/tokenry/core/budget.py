@@ -57,8 +57,9 @@ class Budget:
 
     @classmethod
     def of(cls, value: Budget | float | int | str, like: Budget | None = None) -> Budget:
-        """Read a budget: 0.25 is a share, 256 a number of tokens; sink and recent follow `like` in proportion, sinks down to 4.
+        """Read a budget: 0.25 is a share, 256 a number of tokens.
 
+        Sinks and recent tokens follow `like` in proportion, sinks down to four.
         As text, more may follow: `100:sink=4:recent=32:per=head`.
         """
         if isinstance(value, Budget):
