@@ -1,8 +1,8 @@
 """How far the model's next token moves when attention reads 100 rows of a cache of 1,600.
 
 Passages of real prose are fed token by token, so that every arm predicts after the same text. Rows are equal for
-all arms: 4 sinks, 32 recent tokens and 64 chosen ones, or 100 rows chosen in the method's own way. The prompt is
-read densely by all.
+all arms: 4 sinks, 32 recent tokens and 64 chosen ones, or 100 rows chosen in the method's own way, to which snapkv
+adds the tokens after the prompt. The prompt is read densely by all.
 """
 
 from __future__ import annotations

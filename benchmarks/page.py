@@ -29,7 +29,7 @@ SECTIONS = {
         "it makes itself; all other arms write in place. The weights of a layer are read between two steps, so no "
         "arm finds its keys in the processor's cache. The arms take turns; shown is the best round, which nobody "
         "else on the machine disturbed. `token_select` scores all keys when it chooses anew; a reused choice costs "
-        "what its 256 rows cost; how often it is reused is a question of the text, which the section on fidelity answers.",
+        "what its 256 rows cost, and how often it is reused depends on the text (see fidelity).",
     ),
     "decode_model": (
         "Decoding with a whole model",
@@ -41,9 +41,9 @@ SECTIONS = {
     "fidelity": (
         "Fidelity at 100 rows",
         "SmolLM2-135M in 32-bit floats reads 1,536 tokens densely, then 64 given tokens one by one, each arm reading "
-        "100 rows per KV head of a cache of about 1,600. KL is from the dense next-token distribution, in nats. "
-        "Intervals are by bootstrap over passages. New choices is the share of steps, over layers, for which "
-        "`token_select` did not use its last choice again.",
+        "100 rows per KV head of a cache of about 1,600; `snapkv` keeps 100 of the prompt and all tokens after it. "
+        "KL is from the dense next-token distribution, in nats. Intervals are by bootstrap over passages. New choices "
+        "is the share of steps, over layers, for which `token_select` did not use its last choice again.",
     ),
     "first_token": (
         "Time to the first token",
@@ -87,7 +87,7 @@ def _section(title: str, text: str, result: dict[str, Any]) -> str:
     parts = [f"## {title}", text, *(table.markdown() for table in tables(result))]
     if result["claims"]:
         parts.append("\n".join(f"- {line}" for line in claim_lines(result)))
-    parts += [f"```sh\n{result['command']}\n```", where]
+    parts += [f"```text\n{result['command']}\n```", where]
     return "\n\n".join(parts) + "\n"
 
 

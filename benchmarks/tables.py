@@ -137,21 +137,25 @@ def _fidelity(document: Document) -> list[Table]:
 
 
 def _answers(document: Document) -> list[Table]:
-    rows = [r for r in document["rows"] if r["correct"] is not None]
-    fits = {r["question"] for r in rows if r["arm"] == "dense"}
+    arms = _by(document["rows"], "arm")
+    fits = {r["question"] for r in document["rows"] if r["arm"] == "dense" and r["correct"] is not None}
     cells = []
-    for arm, mine in _by(rows, "arm"):
-        right, shared = [r["correct"] for r in mine], [r["correct"] for r in mine if r["question"] in fits]
+    for arm, rows in arms:
+        right = [r["correct"] for r in rows if r["correct"] is not None]
+        shared = [r["correct"] for r in rows if r["question"] in fits]
+        share = _range(spread.of_share(sum(right), len(right)), 0, 100)
         cells.append(
             (
-                arm, f"{mean(r['prompt_tokens'] for r in mine):,.0f}", f"{sum(right)} of {len(right)}",
-                f"{100 * mean(right):.0f} % ({_range(spread.of_share(sum(right), len(right)), 0, 100)})",
-                f"{sum(shared)} of {len(shared)}", f"{sum(r['still_there'] for r in mine)} of {len(mine)}",
+                arm, f"{mean(r['prompt_tokens'] for r in rows):,.0f}", f"{sum(right)} of {len(right)}",
+                f"{100 * mean(right):.0f} % ({share})" if right else "", f"{sum(shared)} of {len(shared)}",
+                f"{sum(r['still_there'] for r in rows)} of {len(rows)}", str(len(rows) - len(right) or ""),
             )
         )  # fmt: skip
-    heads = ("arm", "prompt tokens", "right", "share (95 %)", "right where dense fits", "answer still in the prompt")
-    asked = len(_by(document["rows"], "question"))
-    return [Table(f"answers to {asked} questions", heads, cells)]
+    heads = (
+        "arm", "prompt tokens", "right", "share (95 %)", "right where dense fits", "answer still in the prompt",
+        "too long to ask",
+    )  # fmt: skip
+    return [Table(f"answers to {len(_by(document['rows'], 'question'))} questions", heads, cells)]
 
 
 def _first_token(document: Document) -> list[Table]:
