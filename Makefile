@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: all setup demo test slow browser lint types docs site bench bench-quick clean
+.PHONY: all setup demo test slow browser lint types docs site bench clean
 
 all: lint types test docs
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,8 +17,7 @@ from record import Record, claim
 from rich.progress import track
 from tables import show
 
-from tokenry import Pipeline, data, parse
-from tokenry.attend.base import Attention
+from tokenry import Pipeline, data
 from tokenry.compress.base import Compressor
 from tokenry.compress.ranking import Ranking
 from tokenry.compress.text import text_of
@@ -30,7 +30,7 @@ from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, prompt
 from tokenry.pipeline import check_fit
 
-MAX_NEW = 32
+DENSE, MAX_NEW = "dense", 32
 BUDGETS = (0.5, 0.25, 0.1)
 SCORED = ("dense_relevance", "lexical_relevance", "self_information")
 RANDOM = "compress/random"
@@ -41,20 +41,20 @@ class Arm:
     """One way to answer.
 
     Args:
-        methods: compressors, then perhaps an attention method; none for the model alone.
+        spec: compressors, then perhaps an attention method, in their one-line forms joined by `|`.
         inverted: keep the worst instead of the best.
     """
 
-    methods: tuple[Compressor | Attention, ...] = ()
+    spec: str = ""
     inverted: bool = False
 
     def __str__(self) -> str:
-        return (" | ".join(map(str, self.methods)) or "dense") + (", inverted" if self.inverted else "")
+        return (self.spec or DENSE) + (", inverted" if self.inverted else "")
 
-    @classmethod
-    def of(cls, spec: str, inverted: bool = False) -> Arm:
-        """From one-line forms joined by `|`."""
-        return cls(Pipeline(part.strip() for part in spec.split("|")).methods, inverted)
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The methods; none is the model alone."""
+        return Pipeline(part.strip() for part in self.spec.split("|") if part.strip())
 
 
 def all_arms() -> list[Arm]:
@@ -62,11 +62,11 @@ def all_arms() -> list[Arm]:
     found = [Arm()]
     for budget in BUDGETS:
         for name in (*SCORED, RANDOM):
-            found.append(Arm.of(f"{name}:units=sentence,budget={budget}"))
-        found += [Arm.of(f"{name}:units=sentence,budget={budget}", inverted=True) for name in SCORED]
+            found.append(Arm(f"{name}:units=sentence,budget={budget}"))
+        found += [Arm(f"{name}:units=sentence,budget={budget}", inverted=True) for name in SCORED]
     for budget in BUDGETS[:2]:
-        found += [Arm.of(f"{name}:units=word,budget={budget}") for name in (*SCORED, RANDOM)]
-    found.append(Arm.of("dense_relevance:units=sentence,budget=0.25 | token_select:budget=256"))
+        found += [Arm(f"{name}:units=word,budget={budget}") for name in (*SCORED, RANDOM)]
+    found.append(Arm("dense_relevance:units=sentence,budget=0.25 | token_select:budget=256"))
     return found
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     questions = [q for q in data.questions() if given.document in (None, q.document)][: given.questions]
-    arms = [Arm(), *map(Arm.of, given.use)] if given.use else all_arms()
+    arms = [Arm(), *map(Arm, given.use)] if given.use else all_arms()
     language = load("smollm2", dtype=given.dtype)
     settings = {"model": "smollm2", "max_new": MAX_NEW, "arms": list(map(str, arms)), "questions": len(questions)}
     record = Record(
@@ -117,7 +117,7 @@ def ask_all(language: LanguageModel, work: list[tuple[Question, Arm]]) -> Iterat
     ranks = Ranks(language)
     for question, arm in work:
         batch = prompt(language.tokenizer, [Document(data.read(question.document), question.document)], question.ask)
-        for method in arm.methods:
+        for method in arm.pipeline.methods:
             if isinstance(method, Compressor):
                 ranking = ranks.of(method, batch, question.ask)
                 batch = method.fit(batch, ranking.inverted() if arm.inverted else ranking)
@@ -135,7 +135,7 @@ def ask_all(language: LanguageModel, work: list[tuple[Question, Arm]]) -> Iterat
 
 def claims(record: Record) -> list[dict[str, Any]]:
     """The questions that relevance keeps answerable are many more than chance keeps."""
-    chosen, chance = (f"{parse(f'{name}:units=sentence,budget=0.25')}" for name in ("dense_relevance", RANDOM))
+    chosen, chance = (f"{name}:units=sentence,budget=0.25" for name in ("dense_relevance", RANDOM))
     right = {arm: sum(bool(r["correct"]) for r in record.rows if r["arm"] == arm) for arm in (chosen, chance)}
     return [
         claim("right answers of dense_relevance at 0.25, above those of random text", right[chosen] - right[chance],
@@ -146,8 +146,7 @@ def claims(record: Record) -> list[dict[str, Any]]:
 def _answer(language: LanguageModel, batch: TokenBatch, arm: Arm) -> str:
     # Every prompt is read in one pass of its own. Keys of a document that two questions share would be the same but
     # for rounding, and in bfloat16 that changed one answer of eight.
-    attach = Pipeline(arm.methods).attach(language, batch)
-    return answer(language, batch, Sampling(max_new_tokens=MAX_NEW), attach).text
+    return answer(language, batch, Sampling(max_new_tokens=MAX_NEW), arm.pipeline.attach(language, batch)).text
 
 
 def _same(ranking: Ranking, batch: TokenBatch) -> bool:

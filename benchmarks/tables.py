@@ -32,7 +32,7 @@ class Table:
 
         table = RichTable(title=self.title, title_justify="left")
         for i, head in enumerate(self.heads):
-            table.add_column(head, justify="left" if i < self.words else "right")
+            table.add_column(head, justify="left" if i < self.words else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         console = Console()
