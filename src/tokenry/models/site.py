@@ -105,8 +105,18 @@ class Site:
     def logits(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
         """Scaled, capped and masked query-key products of the queries `rows`, in 32-bit floats.
 
-        A row that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN.
+        A row that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN. The keys
+        are entered into the account, since whoever asks reads them beside what attention reads.
         """
+        if self.reads is not None:
+            self.reads.bytes += self.k.nbytes
+        return self._logits(rows)
+
+    def probs(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
+        """Attention probabilities of the queries `rows`; learned sinks take their part of each row."""
+        return self._probs(self.logits(rows))
+
+    def _logits(self, rows: slice) -> Float[Tensor, "B H Q K"]:
         q = self.q[:, :, rows]
         b, h, n, d = q.shape
         g = self.k.shape[1]
@@ -117,13 +127,9 @@ class Site:
         mask = self.mask(rows)
         if mask is not None:
             scores = scores.masked_fill(~mask.unsqueeze(2), torch.finfo(scores.dtype).min)
-        if self.reads is not None:
-            self.reads.bytes += self.k.nbytes
         return scores.view(b, h, n, -1)
 
-    def probs(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
-        """Attention probabilities of the queries `rows`; learned sinks take their part of each row."""
-        scores = self.logits(rows)
+    def _probs(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
         if self.sinks is None:
             return scores.softmax(-1)
         sinks = self.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
@@ -212,7 +218,7 @@ class Site:
         )
 
     def _explicit(self, rows: slice) -> Tensor:
-        probs = self.probs(rows).to(self.v.dtype)
+        probs = self._probs(self._logits(rows)).to(self.v.dtype)
         b, h, n, k = probs.shape
         g = self.v.shape[1]
         return _by_head(probs.view(b, g, (h // g) * n, k), self.v).view(b, h, n, -1)
