@@ -31,13 +31,13 @@ def site(seed=0, keys=K):
 
 
 def test_the_vote_is_the_equation():
-    """s = sum over heads of softmax over the candidates of q k / sqrt(D)."""
+    """s = sum over heads of softmax over the candidates of q k, without 1/sqrt(D)."""
     s = site()
     votes = TokenSelect(budget=SMALL)._vote(s)
     expected = torch.zeros(B, G, K)
     for h in range(H):
-        logits = s.k[0, h // (H // G), 2:-6] @ s.q[0, h, 0] * D**-0.5
-        expected[0, h // (H // G), 2:-6] += logits.softmax(-1)
+        products = s.k[0, h // (H // G), 2:-6] @ s.q[0, h, 0]
+        expected[0, h // (H // G), 2:-6] += products.softmax(-1)
     torch.testing.assert_close(votes, expected)
     assert votes.sum().item() == pytest.approx(H, abs=1e-5)
 

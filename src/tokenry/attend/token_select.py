@@ -33,7 +33,7 @@ class TokenSelect(Selector):
     """Choose `budget` cached tokens per step by a soft vote of the heads.
 
     What it does
-        s_h = softmax over the candidates j of q_h k_j / sqrt(D);  s = sum over heads h of s_h (equations 5 and 6).
+        s_h = softmax over the candidates j of q_h k_j, not scaled;  s = sum over heads h of s_h (equations 5 and 6).
         The most voted candidates, the first `sink` and the last `recent` tokens are attended to exactly. While
         the query stays within a cosine of `reuse` of the one that chose last, its choice is used again.
     Where it acts
@@ -67,7 +67,6 @@ class TokenSelect(Selector):
             "voting per KV head, that is at most a quarter of the KL of a window of equal rows",
         ),
         deviations=(
-            "logits are scaled by 1/sqrt(D) before the vote; the published code leaves the scale out",
             "tokens keep their original positions",
             "a block of the prompt is read on top of the budget",
         ),
@@ -146,15 +145,21 @@ class TokenSelect(Selector):
         real = site.real()
         if real is None:
             low, high = self.budget.sink, k - self.budget.recent
-            votes = self._soft_vote(site.between(low, high).logits(), g)
+            votes = self._soft_vote(_products(site.between(low, high)), g)
             return pad(votes, (low, k - high))
         closed = ~open_rows(self.budget, real.expand(-1, g, -1))
-        logits = site.logits()
+        products = _products(site)
         wide = closed.repeat_interleave(site.groups, 1).unsqueeze(2)
-        votes = self._soft_vote(logits.masked_fill(wide, torch.finfo(logits.dtype).min), g)
+        votes = self._soft_vote(products.masked_fill(wide, torch.finfo(products.dtype).min), g)
         return votes.masked_fill(closed, 0.0)
 
-    def _soft_vote(self, logits: Float[Tensor, "B H 1 K"], g: int) -> Float[Tensor, "B G K"]:
-        b, h, _, k = logits.shape
-        votes = logits.softmax(-1).view(b, g, h // g, k).sum(2)
+    def _soft_vote(self, products: Float[Tensor, "B H 1 K"], g: int) -> Float[Tensor, "B G K"]:
+        b, h, _, k = products.shape
+        votes = products.softmax(-1).view(b, g, h // g, k).sum(2)
         return max_pool1d(votes, self.kernel, stride=1, padding=self.kernel // 2)[..., :k] if self.kernel else votes
+
+
+def _products(site: Site) -> Float[Tensor, "B H Q K"]:
+    """Query-key products without the factor that attention puts on them; masked keys stay finite."""
+    logits = site.logits()
+    return (logits / site.scale).clamp_min(torch.finfo(logits.dtype).min)
