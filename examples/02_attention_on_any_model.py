@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from tokenry import SnapKV, TokenSelect, Window
-from tokenry.models.tiny import FAMILIES, tiny
+from tokenry.models.tiny import DECODERS, tiny
 
 PROMPT = 200
 NEW = 4
@@ -23,7 +23,7 @@ METHODS = [
 def main() -> None:
     ids = torch.randint(3, 128, (1, PROMPT), generator=torch.Generator().manual_seed(0))
     print(f"{PROMPT} tokens of prompt, {NEW} new ones\n")
-    for family in FAMILIES:
+    for family in DECODERS:
         model = tiny(family)
         dense = model.generate(ids, max_new_tokens=NEW)
         print(family)

@@ -11,10 +11,10 @@ from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models.adapter import ModelAdapter
 from tokenry.models.kv import KVBuffer
 from tokenry.models.site import Site
-from tokenry.models.tiny import FAMILIES, tiny
+from tokenry.models.tiny import DECODERS, tiny
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(scope="module", params=sorted(DECODERS))
 def model(request):
     return tiny(request.param)
 
@@ -41,7 +41,8 @@ def test_generation_is_exact_for_both_rows(model, options):
     assert torch.equal(expected.sequences, ours.sequences)
     for a, b in zip(expected.logits, ours.logits, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
-    assert any(isinstance(layer, KVBuffer) for layer in ours.past_key_values.layers)
+    sliding = [layer.is_sliding for layer in ours.past_key_values.layers]
+    assert [isinstance(layer, KVBuffer) for layer in ours.past_key_values.layers] == [not s for s in sliding]
 
 
 def test_crop_is_never_having_seen(model):
@@ -91,7 +92,10 @@ def test_a_four_axis_mask_is_honoured():
 
 
 def test_sites_are_the_attention_layers(model):
-    assert list(ModelAdapter.of(model).sites.values()) == list(range(model.config.num_hidden_layers))
+    places = list(ModelAdapter.of(model).sites.values())
+    assert [p.layer for p in places] == list(range(model.config.num_hidden_layers))
+    assert {p.kind for p in places} == {"self"}
+    assert len({p.stack for p in places}) == 1
 
 
 def test_peft_models_are_looked_through():
@@ -119,7 +123,7 @@ def test_a_wrong_attention_fails_the_proof(monkeypatch):
     """The self-test is not decoration: break dense attention and the model is refused."""
     model = tiny("llama", seed=3)
     monkeypatch.setattr(Site, "dense", lambda site: site.v.repeat_interleave(site.groups, 1)[:, :, -site.q.shape[2] :])
-    with pytest.raises(UnsupportedModel, match="must reproduce the model's own logits"):
+    with pytest.raises(UnsupportedModel, match="must reproduce the model's own outputs"):
         ModelAdapter.of(model)
 
 

@@ -16,10 +16,11 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from tokenry.attend.choose import choose
 from tokenry.core.budget import Budget
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.method import Method
 from tokenry.models.adapter import Handler, ModelAdapter
 from tokenry.models.kv import KVBuffer
+from tokenry.models.place import Kind
 from tokenry.models.reads import Reads
 from tokenry.models.site import Site
 from tokenry.models.state import LayerState
@@ -43,17 +44,20 @@ class Run:
 
     def handler(self, cache: Cache | None) -> Handler:
         """The handler of one cache: it keeps a state for each layer, which follows that layer's buffer."""
-        states: dict[int, LayerState] = {}
+        states: dict[tuple[str, str, int], LayerState] = {}
         if cache is not None:
             self.caches.add(cache)
 
         def attend(site: Site) -> Tensor:
-            if site.layer not in states:
-                states[site.layer] = self.method.State()
-                if site.buffer is not None:
-                    site.buffer.states.append(states[site.layer])
             site = replace(site, reads=self.reads, prompt=self.prompt_tokens)
-            return self.method.attend(site, states[site.layer])
+            if site.kind not in self.method.kinds:
+                return site.dense()
+            place = (site.stack, site.kind, site.layer)
+            if place not in states:
+                states[place] = self.method.State()
+                if site.buffer is not None:
+                    site.buffer.states.append(states[place])
+            return self.method.attend(site, states[place])
 
         return attend
 
@@ -72,6 +76,10 @@ class Attention(Method):
 
     room: ClassVar[str] = "attend"
     State: ClassVar[type[LayerState]] = LayerState
+    kinds: ClassVar[tuple[Kind, ...]] = ("self",)
+    """The kinds of attention the method acts on; all others stay dense."""
+    needs_keys: ClassVar[bool] = True
+    """Whether the method chooses among cached keys."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,19 +96,34 @@ class Attention(Method):
         """Attach to a model; leaving the block, also by an exception, restores everything.
 
         Raises:
-            UnsupportedModel: the model cannot be reproduced exactly.
+            UnsupportedModel: the model cannot be reproduced exactly, or has no attention that the method acts on.
             Incompatible: another attention method is attached.
         """
         run = Run(self, prompt_tokens=prompt_tokens, by_column=by_column)
-        with ModelAdapter.of(model).attached_to(run.handler):
+        with self._adapter(model).attached_to(run.handler):
             yield run
 
     def cache(self, model: Any) -> DynamicCache:
         """A new cache bound to this method; use it inside `with ModelAdapter.of(model).attached():`."""
-        adapter = ModelAdapter.of(model)
+        adapter = self._adapter(model)
         cache = DynamicCache(config=adapter.model.config)
         adapter.bind(cache, Run(self).handler(cache))
         return cache
+
+    def _adapter(self, model: Any) -> ModelAdapter:
+        adapter = ModelAdapter.of(model)
+        who = f"{self.name()}: {type(adapter.model).__name__}"
+        if not any(place.kind in self.kinds for place in adapter.sites.values()):
+            raise UnsupportedModel(
+                f"{who} must have attention of the kind {' or '.join(self.kinds)}; "
+                f"it has {', '.join(sorted({p.kind for p in adapter.sites.values()}))} only."
+            )
+        if adapter.latent and self.needs_keys:
+            raise UnsupportedModel(
+                f"{who} must cache keys and values; it caches latents that these are made of at every step, "
+                "which methods cannot choose from yet; use it densely."
+            )
+        return adapter
 
 
 class Selector(Attention):
@@ -147,6 +170,15 @@ class Evictor(Attention):
             site = self._evict(site, state, buffer.seen - 1)
         buffer.settled = buffer.seen
         return site.dense()
+
+    def _adapter(self, model: Any) -> ModelAdapter:
+        adapter = super()._adapter(model)
+        if adapter.biased:
+            raise UnsupportedModel(
+                f"{self.name()}: {type(adapter.model).__name__} must know positions without counting the keys that are "
+                "held; its position bias does not; use a method that keeps all keys, such as token_select."
+            )
+        return adapter
 
     def _evict(self, site: Site, state: Any, end: int) -> Site:
         """Bring the columns before `end` to the budget; a newer one stays. The budget is of all tokens seen."""

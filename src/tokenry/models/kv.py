@@ -21,7 +21,7 @@ class KVBuffer(DynamicLayer):
     `get_seq_length()` is the number of tokens *seen*, so positions stay right whatever was evicted.
 
     Shapes:
-        keys, values (B, G, K, D) as read by attention; columns (B, G, K), -1 marks an empty slot,
+        keys (B, G, K, D), values (B, G, K, Dv) as read by attention; columns (B, G, K), -1 marks an empty slot,
         None while every column is held.
     """
 
@@ -39,6 +39,9 @@ class KVBuffer(DynamicLayer):
         self.settled = 0
         """Tokens seen when a method last brought this layer to its budget."""
         self.states: list[LayerState] = []
+        self.incoming: tuple[Int[Tensor, "B T"], int] | None = None
+        """Where the tokens of the next update stand (-1 for none) and how many columns that pass has; None for the
+        next columns without gap."""
 
     @classmethod
     def adopt(cls, layer: DynamicLayer) -> KVBuffer:
@@ -69,11 +72,13 @@ class KVBuffer(DynamicLayer):
         self._v = value
 
     def update(
-        self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T D"], *_: Any, **__: Any
+        self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T Dv"], *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Append T tokens and return all keys and values that attention may read."""
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+        if self.incoming is not None:
+            return self._update_some(key_states, value_states)
         new = key_states.shape[2]
         if self._ragged is not None:
             self._ragged.append(key_states, value_states, self.seen)
@@ -83,6 +88,29 @@ class KVBuffer(DynamicLayer):
             if self.columns is not None:
                 self.columns = torch.cat((self.columns, self._new_columns(new)), -1)
         self.seen += new
+        return self.rows()
+
+    def _update_some(self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T Dv"]) -> tuple[Tensor, Tensor]:
+        """Append the tokens that are left of a longer pass, each at its column."""
+        assert self.incoming is not None
+        (columns, count), self.incoming = self.incoming, None
+        b, g, t, _ = k.shape
+        at = columns.unsqueeze(1).expand(b, g, t)
+        if self._ragged is not None or not self.held:
+            before = self.columns if self._ragged is not None else at[..., :0]
+            old_k, old_v = self.rows() if self._ragged is not None else (k[:, :, :0], v[:, :, :0])
+            self._ragged, self._k, self._v = None, torch.cat((old_k, k), 2), torch.cat((old_v, v), 2)
+            self.held = self._k.shape[2]
+        else:
+            before = self._all_columns()
+            self._append(k, v)
+        assert before is not None
+        self.columns = torch.cat((before, at), -1)
+        self.seen += count
+        if bool((self.columns < 0).any()):
+            order = torch.where(self.columns >= 0, torch.arange(self.held, device=self.device), self.held)
+            index = order.sort(-1).values[..., : int((self.columns >= 0).sum(-1).max())]
+            self.keep(torch.where(index < self.held, index, -1))
         return self.rows()
 
     def rows(self) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ class MaskFacts:
         causal: the pattern is plainly causal, perhaps within `window`.
         window: how far back a query sees, itself included; None without limit.
         padding: True for real tokens of columns 0…K; None when all are real.
+        columns: where the queries stand, -1 for none; None when they stand at `first_query` and after.
     """
 
     rows: int
@@ -42,6 +43,7 @@ class MaskFacts:
     window: int | None
     padding: Bool[Tensor, "B K"] | None
     device: torch.device
+    columns: Int[Tensor, "B Q"] | None = None
 
     def real(self, columns: Int[Tensor, "B G K"] | None, first: int, count: int) -> Bool[Tensor, "B #G K"] | None:
         """Which keys are real tokens; None when all are. `columns` -1 marks an empty slot."""
@@ -60,7 +62,13 @@ class MaskFacts:
     def sees_all(self, first: int, count: int) -> bool:
         """Whether every query may see every one of the keys `first` … `first + count`."""
         reaches = self.window is None or self.first_query + self.queries - first <= self.window
-        return self.causal and self.padding is None and reaches and first + count <= self.first_query + 1
+        return (
+            self.columns is None
+            and self.causal
+            and self.padding is None
+            and reaches
+            and first + count <= self.first_query + 1
+        )
 
     def plain_causal(self, first: int, count: int) -> bool:
         """Whether queries and keys are the same columns under a plain causal mask."""
@@ -70,15 +78,24 @@ class MaskFacts:
     def allowed(self, columns: Int[Tensor, "B G K"], rows: slice = slice(None)) -> Bool[Tensor, "B G Q K"]:
         """The mask of the queries `rows` over any keys."""
         b, g, k = columns.shape
-        query = torch.arange(self.first_query, self.first_query + self.queries, device=columns.device)[rows]
+        query = self._query_columns(columns.device)[:, rows]
         key = columns.clamp_min(0)[:, :, None, :]
         batch = torch.arange(b, device=columns.device)[:, None, None, None]
         head = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=columns.device)
-        seen = self.rule(batch, head, query[None, None, :, None], key)
+        seen = self.rule(batch, head, query[:, None, :, None], key)
         real = self.real(columns, 0, k)
         if real is not None:
             seen = seen & real[:, :, None, :]
-        return seen.expand(b, g, len(query), k)
+        return seen.expand(b, g, query.shape[1], k)
+
+    def over(self, columns: Int[Tensor, "B Q"]) -> MaskFacts:
+        """The facts of the queries at `columns` alone."""
+        return replace(self, queries=columns.shape[1], columns=columns)
+
+    def _query_columns(self, device: torch.device) -> Int[Tensor, "#B Q"]:
+        if self.columns is not None:
+            return self.columns.clamp_min(0)
+        return torch.arange(self.first_query, self.first_query + self.queries, device=device)[None]
 
     def alone(self, row: int) -> MaskFacts:
         """The facts of one sequence whose keys hold no padding."""
@@ -86,7 +103,8 @@ class MaskFacts:
         def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return self.rule(batch + row, head, query, key)
 
-        return replace(self, rows=1, padding=None, rule=rule)
+        columns = None if self.columns is None else self.columns[row : row + 1]
+        return replace(self, rows=1, padding=None, rule=rule, columns=columns)
 
     def to(self, device: torch.device | str, *_: Any, **__: Any) -> MaskFacts:
         """Follow the layers of a model that is spread over devices."""
@@ -126,6 +144,15 @@ def note_facts(
         padding=padding,
         device=torch.device(device),
     )
+
+
+def everything(query: Tensor, key: Tensor) -> MaskFacts:
+    """The facts of attention without a mask: every query sees every key."""
+    return MaskFacts(
+        rows=query.shape[0], queries=query.shape[2], first_query=0, first_key=0,
+        rule=lambda batch, head, query_at, key_at: torch.ones_like(query_at + key_at, dtype=torch.bool),
+        causal=False, window=None, padding=None, device=query.device,
+    )  # fmt: skip
 
 
 def given_mask(mask: Tensor, query: Tensor, key: Tensor) -> MaskFacts:

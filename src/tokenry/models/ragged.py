@@ -18,7 +18,7 @@ class RaggedRows:
     """Free rows behind every run after it was laid out."""
 
     def __init__(
-        self, k: Float[Tensor, "R D"], v: Float[Tensor, "R D"], at: Int[Tensor, "R"],
+        self, k: Float[Tensor, "R D"], v: Float[Tensor, "R Dv"], at: Int[Tensor, "R"],
         start: Int[Tensor, "B G"], length: Int[Tensor, "B G"],
     ) -> None:  # fmt: skip
         self._k, self._v, self._at = k, v, at
@@ -29,7 +29,7 @@ class RaggedRows:
     def gather(
         cls,
         keys: Float[Tensor, "B G K D"],
-        values: Float[Tensor, "B G K D"],
+        values: Float[Tensor, "B G K Dv"],
         index: Int[Tensor, "B G M"],
         columns: Int[Tensor, "B G M"],
     ) -> RaggedRows:
@@ -50,7 +50,7 @@ class RaggedRows:
         at[target] = columns[kept]
         return cls(copy(keys), copy(values), at, start, length)
 
-    def append(self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T D"], first: int) -> None:
+    def append(self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T Dv"], first: int) -> None:
         """Write T new tokens, whose columns start at `first`, behind every run."""
         new = k.shape[2]
         if bool((self._length + new > self._limit()).any()):
@@ -67,7 +67,7 @@ class RaggedRows:
         """The rows as a rectangle; rows behind a run's end hold zeros."""
         return self._rectangle(self._k)
 
-    def values(self) -> Float[Tensor, "B G K D"]:
+    def values(self) -> Float[Tensor, "B G K Dv"]:
         return self._rectangle(self._v)
 
     def columns(self) -> Int[Tensor, "B G K"]:

@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache
 
 from tokenry.models.kv import KVBuffer
 from tokenry.models.mask import MaskFacts
+from tokenry.models.place import Kind
 from tokenry.models.reads import Reads
 
 MASK_ELEMENTS = 1 << 26
@@ -28,16 +29,20 @@ class Site:
         columns (B, G, K): original column of each key, None when key i is column `first + i`.
 
     Args:
-        layer: index of the layer.
+        layer: index of the layer in its stack, for `self` and `cross` also in its cache.
+        kind: `self` reads what is being decoded, `cross` an encoder's output, `encoder` its own input.
+        stack: name of the list of layers.
         scale: factor on query-key products.
         facts: who may see whom; None for attention without any mask.
         first: column of the first key where `columns` is None.
         holes: some of `columns` may be -1.
+        own: the keys are those of the query tokens and no others, in the same order.
         buffer: the layer's cache, None without cache or in a native sliding window.
         cache: the cache that `buffer` is part of.
         hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part.
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
+        bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.
         reads: the account that attention is entered into.
         decoding: the pass brings one token on top of tokens seen before.
         prompt: columns of the whole prompt, where known.
@@ -52,14 +57,18 @@ class Site:
     columns: Int[Tensor, "B G K"] | None = None
     first: int = 0
     holes: bool = False
+    own: bool = False
     buffer: KVBuffer | None = None
     cache: Cache | None = None
     hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
     cap: float | None = None
     sinks: Float[Tensor, "H"] | None = None
+    bias: Float[Tensor, "#B H Q N"] | None = field(default=None, repr=False)
     reads: Reads | None = field(default=None, repr=False)
     prompt: int | None = None
     decoding: bool = False
+    kind: Kind = "self"
+    stack: str = ""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -81,6 +90,8 @@ class Site:
         return torch.arange(self.first, self.first + k, device=self.k.device).expand(b, g, -1)
 
     def query_columns(self) -> Int[Tensor, "Q"]:
+        """The column of every query, where all rows have the same."""
+        assert self.facts is None or self.facts.columns is None
         start = 0 if self.facts is None else self.facts.first_query
         return torch.arange(start, start + self.q.shape[2], device=self.q.device)
 
@@ -124,10 +135,22 @@ class Site:
         scores = scores.view(b, g, h // g, n, -1).float() * self.scale
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
+        if self.bias is not None:
+            scores = scores + self._bias(rows).view(-1, g, h // g, n, scores.shape[-1])
         mask = self.mask(rows)
         if mask is not None:
             scores = scores.masked_fill(~mask.unsqueeze(2), torch.finfo(scores.dtype).min)
         return scores.view(b, h, n, -1)
+
+    def _bias(self, rows: slice) -> Float[Tensor, "#B H Q K"]:
+        """The extra logits of the keys that this site holds."""
+        assert self.bias is not None
+        bias = self.bias[:, :, rows].float()
+        if self.columns is None:
+            return bias[..., self.first : self.first + self.k.shape[2]]
+        n = bias.shape[2]
+        columns = self.columns.clamp_min(0).repeat_interleave(self.groups, 1).unsqueeze(2)
+        return bias.expand(columns.shape[0], -1, -1, -1).gather(-1, columns.expand(-1, -1, n, -1))
 
     def _probs(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
         if self.sinks is None:
@@ -138,7 +161,7 @@ class Site:
     def dense(self) -> Float[Tensor, "B H Q Dv"]:
         """Exact attention over all keys of this site."""
         self._account()
-        if self.cap is not None or self.sinks is not None:
+        if self.cap is not None or self.sinks is not None or self.bias is not None:
             return self._slices(self._explicit)
         b, h, n, d = self.q.shape
         g = self.k.shape[1]
@@ -148,11 +171,20 @@ class Site:
                 self.q.reshape(b, g, h // g, d), self.k, self.v, attn_mask=self.mask(), scale=self.scale
             )
             return out.reshape(b, h, 1, -1)
-        if self.facts is not None and self.columns is None and self.facts.plain_causal(self.first, self.k.shape[2]):
+        if self._plain_causal():
             return scaled_dot_product_attention(
                 self.q, self.k, self.v, is_causal=True, scale=self.scale, enable_gqa=h != g
             )
         return self._slices(self._masked)
+
+    def _plain_causal(self) -> bool:
+        facts = self.facts
+        if facts is None:
+            return False
+        if self.columns is None:
+            return facts.plain_causal(self.first, self.k.shape[2])
+        # Tokens were dropped between layers: what is left stands in the same order, queries and keys alike.
+        return self.own and not self.holes and facts.causal and facts.padding is None and facts.window is None
 
     def narrow(self, index: Int[Tensor, "B #G M"]) -> Site:
         """The same site seeing only the keys `index`; -1 is an empty slot. A middle axis of 1 serves all heads."""
@@ -169,14 +201,15 @@ class Site:
         holes = self.holes or bool((index < 0).any())
         if holes:
             columns = torch.where(index >= 0, columns, -1)
-        return replace(self, k=k, v=v, columns=columns, first=0, holes=holes)
+        return replace(self, k=k, v=v, columns=columns, first=0, holes=holes, own=False)
 
     def between(self, low: int, high: int) -> Site:
         """The same site seeing only the keys `low` … `high - 1` it holds; nothing is copied."""
         columns = None if self.columns is None else self.columns[..., low:high]
         return replace(
-            self, k=self.k[:, :, low:high], v=self.v[:, :, low:high], columns=columns, first=self.first + low
-        )
+            self, k=self.k[:, :, low:high], v=self.v[:, :, low:high], columns=columns, first=self.first + low,
+            own=False,
+        )  # fmt: skip
 
     def alone(self, row: int) -> tuple[Site, slice] | None:
         """One sequence without its padding, and which of the queries it has; None when all are padding.
@@ -195,7 +228,10 @@ class Site:
         queries = slice(max(0, low - ahead), min(n, high - ahead))
         if queries.start >= queries.stop:
             return None
-        part = replace(self, q=self.q[row : row + 1], k=self.k[row : row + 1], v=self.v[row : row + 1])
+        part = replace(
+            self, q=self.q[row : row + 1], k=self.k[row : row + 1], v=self.v[row : row + 1],
+            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[row : row + 1],
+        )  # fmt: skip
         part = replace(part, facts=facts.alone(row)).for_queries(queries).between(low, high)
         return part, queries
 
@@ -205,8 +241,9 @@ class Site:
         facts = self.facts
         if facts is not None:
             start = rows.indices(self.q.shape[2])[0]
-            facts = replace(facts, first_query=facts.first_query + start, queries=q.shape[2])
-        return replace(self, q=q, facts=facts)
+            columns = None if facts.columns is None else facts.columns[:, rows]
+            facts = replace(facts, first_query=facts.first_query + start, queries=q.shape[2], columns=columns)
+        return replace(self, q=q, facts=facts, bias=None if self.bias is None else self.bias[:, :, rows], own=False)
 
     def _masked(self, rows: slice) -> Tensor:
         mask = self.mask(rows)
