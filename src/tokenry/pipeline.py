@@ -23,6 +23,7 @@ from tokenry.models.answer import Answer, Attach, Sampling, answer
 from tokenry.models.cost import cache_geometry, flops, peak_bytes, row_bytes
 from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, plain, prompt
+from tokenry.reading import Reading
 from tokenry.receipt import Receipt, Seconds, StepCost
 from tokenry.trace import Step, Trace, document_tokens
 
@@ -134,6 +135,32 @@ class Pipeline:
         loaded = time.perf_counter() - started
         sampling = sampling or Sampling(max_new_tokens=max_new)
         return self.run(documents, language, ask, sampling, system=system, tell=tell, record=record, loaded=loaded)[0]
+
+    def read(
+        self,
+        documents: Documents,
+        model: str | LanguageModel | Any,
+        ask: str | None = None,
+        *,
+        tokenizer: Any = None,
+        system: str | None = None,
+        max_new: int = 64,
+    ) -> Reading:
+        """Read the documents once, to answer any number of questions.
+
+        Args:
+            ask: what the questions will be about, for compressors that need it.
+            max_new: tokens of room that must be left for an answer.
+
+        Raises:
+            ContextOverflow: what remains does not fit; the sentence says how many tokens do.
+        """
+        language = language_of(model, tokenizer)
+        tokens = prompt(language.tokenizer, _documents(documents), ask, system)
+        steps = self._compress(tokens, ask, language)
+        final = steps[-1].batch if steps else tokens
+        check_fit(language, final, max_new)
+        return Reading.of(language, final, self._attention[0] if self._attention else None, system=system)
 
     def run(
         self,

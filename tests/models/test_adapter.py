@@ -159,3 +159,26 @@ def test_a_filled_cache_is_adopted():
             ours = model(input_ids=ids[:, 19:], past_key_values=cache).logits[:, -1]
     assert isinstance(cache.layers[0], KVBuffer)
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_threads_use_different_methods_on_one_model():
+    """Each thread has a cache of its own with a method of its own; none sees another."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tokenry import SnapKV, TokenSelect, Window
+
+    model = tiny("llama")
+    ids = padded(48, 0)["input_ids"][:1]
+    methods = [TokenSelect(budget="12:sink=2:recent=4", chunk=0), SnapKV(budget=12, window=4), Window(budget=10), None]
+
+    def answer(method):
+        cache = method.cache(model, prompt_tokens=48) if method else None
+        return model.generate(ids, past_key_values=cache, max_new_tokens=16, do_sample=False).tolist()
+
+    with ModelAdapter.of(model).attached():
+        alone = [answer(m) for m in methods]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(answer, methods * 4))
+    assert together == alone * 4
+    assert len({str(a) for a in alone}) == 4
+    assert not any(m._forward_pre_hooks for m in model.modules())

@@ -147,3 +147,20 @@ def test_beams_reorder_repeat_and_select(uneven):
 def test_crop_refuses_absolute_lengths():
     with pytest.raises(ValueError, match="at most 0"):
         KVBuffer().crop(3)
+
+
+def test_gradients_flow_after_an_uneven_eviction():
+    """Rows of uneven length are appended without overwriting what autograd still needs."""
+    buffer = KVBuffer()
+    k, v = (torch.randn(1, 2, 6, 4, requires_grad=True) for _ in range(2))
+    buffer.update(k, v)
+    buffer.keep(torch.tensor([[[0, 2, 4], [1, 5, -1]]]))
+    more = torch.randn(1, 2, 1, 4, requires_grad=True)
+    first, _ = buffer.update(more, more)
+    second, _ = buffer.update(more * 2, more * 2)
+    (first.pow(2).sum() + second.pow(2).sum()).backward()
+    kept = torch.zeros(2, 6, dtype=torch.bool)
+    kept[0, [0, 2, 4]] = kept[1, [1, 5]] = True
+    assert torch.equal(k.grad[0].abs().sum(-1) > 0, kept)
+    torch.testing.assert_close(k.grad[0][kept], 4 * k.detach()[0][kept])
+    torch.testing.assert_close(more.grad, 2 * 2 * more.detach() + 2 * 2 * 2 * more.detach())

@@ -19,6 +19,7 @@ from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.method import Method
 from tokenry.models.adapter import Handler, ModelAdapter
+from tokenry.models.frozen import FrozenCache
 from tokenry.models.kv import KVBuffer
 from tokenry.models.place import Kind
 from tokenry.models.reads import Reads
@@ -54,12 +55,19 @@ class Run:
                 return site.dense()
             place = (site.stack, site.kind, site.layer)
             if place not in states:
-                states[place] = self.method.State()
-                if site.buffer is not None:
-                    site.buffer.states.append(states[place])
+                states[place] = self.state_of(site, self.method.State())
             return self.method.attend(site, states[place])
 
         return attend
+
+    def state_of(self, site: Site, new: LayerState) -> LayerState:
+        """The state that came with a cache, or a new one that follows it from now on."""
+        if site.buffer is None:
+            return new
+        own = next((s for s in site.buffer.states if type(s) is type(new)), new)
+        if own is new:
+            site.buffer.states.append(new)
+        return own
 
     @property
     def held_bytes(self) -> int:
@@ -103,12 +111,29 @@ class Attention(Method):
         with self._adapter(model).attached_to(run.handler):
             yield run
 
-    def cache(self, model: Any) -> DynamicCache:
-        """A new cache bound to this method; use it inside `with ModelAdapter.of(model).attached():`."""
+    def cache(self, model: Any, *, prompt_tokens: int | None = None, frozen: FrozenCache | None = None) -> DynamicCache:
+        """A cache bound to this method; use it inside `with ModelAdapter.of(model).attached():`.
+
+        Args:
+            prompt_tokens: columns of the prompt where known, as for a run.
+            frozen: what the cache holds from the start; nothing where None.
+        """
+        return self.bound(model, prompt_tokens=prompt_tokens, frozen=frozen)[0]
+
+    def bound(
+        self, model: Any, *, prompt_tokens: int | None = None, frozen: FrozenCache | None = None
+    ) -> tuple[DynamicCache, Run]:
+        """The same cache, and the run that counts what happens to it."""
         adapter = self._adapter(model)
+        run = self._run(adapter, prompt_tokens=prompt_tokens)
         cache = DynamicCache(config=adapter.model.config)
-        adapter.bind(cache, Run(self).handler(cache))
-        return cache
+        if frozen is not None:
+            cache = frozen.thaw(adapter.model, self.State)
+        adapter.bind(cache, run.handler(cache))
+        return cache, run
+
+    def _run(self, adapter: ModelAdapter, **options: Any) -> Run:
+        return Run(self, **options)
 
     def _adapter(self, model: Any) -> ModelAdapter:
         adapter = ModelAdapter.of(model)
@@ -166,7 +191,7 @@ class Evictor(Attention):
         buffer = site.buffer
         if self.every_step:
             site = self._evict(site, state, buffer.seen)
-        elif buffer.settled < buffer.seen - 1:
+        elif buffer.settled < (buffer.seen - 1 if site.prompt is None else min(site.prompt, buffer.seen - 1)):
             site = self._evict(site, state, buffer.seen - 1)
         buffer.settled = buffer.seen
         return site.dense()

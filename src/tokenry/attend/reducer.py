@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache
 
 from tokenry.attend.base import Attention, Run
 from tokenry.core.errors import InvalidValue
@@ -66,13 +66,10 @@ class Reducer(Attention):
         with adapter.attached_to(run.handler):
             yield run
 
-    def cache(self, model: Any) -> DynamicCache:
-        adapter = self._adapter(model)
+    def _run(self, adapter: ModelAdapter, **options: Any) -> ReducerRun:
         where = self._stack(adapter, None)
         proven_blocks(adapter, where)
-        cache = DynamicCache(config=adapter.model.config)
-        adapter.bind(cache, ReducerRun(self, where).handler(cache))
-        return cache
+        return ReducerRun(self, where, **options)
 
     def _stack(self, adapter: ModelAdapter, wanted: str | None) -> str:
         places = [p for p in adapter.sites.values() if p.kind in self.kinds]
@@ -120,8 +117,7 @@ class _Reducing:
         if site.stack != self.run.stack or site.kind == "cross":
             return site.dense()
         if site.buffer is not None and not self._follows:
-            site.buffer.states.append(self.state)
-            self._follows = True
+            self.state, self._follows = self.run.state_of(site, self.state), True
         return self.run.method.attend(site, self.state)
 
     def stream(self, stack: str) -> Stream | None:

@@ -100,10 +100,12 @@ def answer(
     *,
     tell: Callable[[str], None] | None = None,
     logits: bool = False,
+    cache: Cache | None = None,
 ) -> Answer:
     """Generate after the one row of `batch`.
 
     Args:
+        cache: of the first tokens of the row, which are then not read again.
         attach: opens the block in which the model generates.
         tell: called with pieces of text as they arrive.
         logits: keep the raw logits of every step.
@@ -121,6 +123,7 @@ def answer(
             streamer=clock,
             return_dict_in_generate=True,
             output_logits=logits,
+            **({} if cache is None else {"past_key_values": cache}),
         )
     ids = out.sequences[0, inputs["input_ids"].shape[1] if "input_ids" in inputs else 0 :].cpu()
     return Answer(

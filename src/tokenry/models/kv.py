@@ -113,6 +113,22 @@ class KVBuffer(DynamicLayer):
             self.keep(torch.where(index < self.held, index, -1))
         return self.rows()
 
+    def fill(self, keys: Float[Tensor, "R D"], values: Float[Tensor, "R Dv"], columns: Int[Tensor, "B G K"]) -> None:
+        """Hold exactly these rows, which lie in the order of the columns that are not -1."""
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        there = columns >= 0
+
+        def wide(rows: Tensor) -> Tensor:
+            out = rows.new_zeros(*columns.shape, rows.shape[-1])
+            out[there] = rows
+            return out
+
+        self._ragged, self._k, self._v = None, wide(keys), wide(values)
+        self.columns, self.held = columns, columns.shape[-1]
+        if not bool(there.all()):
+            order = torch.where(there, torch.arange(self.held, device=self.device), self.held).sort(-1).values
+            self.keep(torch.where(order < self.held, order, -1))
+
     def rows(self) -> tuple[Tensor, Tensor]:
         """All keys and values that are held."""
         keys, values = self.keys, self.values
