@@ -112,6 +112,7 @@ class MaskFacts:
         return replace(self, padding=padding, device=torch.device(device))
 
 
+@torch.compiler.disable
 def note_facts(
     batch_size: int,
     q_length: int,
