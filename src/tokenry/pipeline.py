@@ -159,7 +159,7 @@ class Pipeline:
         tokens = prompt(language.tokenizer, _documents(documents), ask, system)
         steps = self._compress(tokens, ask, language)
         final = steps[-1].batch if steps else tokens
-        check_fit(language, final, max_new)
+        self._check_fit(language, final, max_new)
         return Reading.of(language, final, self._attention[0] if self._attention else None, system=system)
 
     def run(
@@ -179,7 +179,7 @@ class Pipeline:
         tokens = prompt(language.tokenizer, _documents(documents), ask, system)
         steps = self._compress(tokens, ask, language)
         final = steps[-1].batch if steps else tokens
-        check_fit(language, final, sampling.max_new_tokens)
+        self._check_fit(language, final, sampling.max_new_tokens)
         said = answer(language, final, sampling, self.attach(language, final, record), tell=tell, logits=logits)
         trace = Trace(
             ask=ask or "",
@@ -199,6 +199,10 @@ class Pipeline:
             return nullcontext
         method = self._attention[0]
         return lambda: method(language.model, prompt_tokens=batch.shape[1], by_column=record)
+
+    def _check_fit(self, language: LanguageModel, batch: TokenBatch, max_new: int) -> None:
+        if not any(method.extends for method in self._attention):
+            check_fit(language, batch, max_new)
 
     def _compress(self, batch: TokenBatch, ask: str | None, language: LanguageModel | None) -> list[_Timed]:
         done: list[_Timed] = []

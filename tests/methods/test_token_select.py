@@ -9,6 +9,7 @@ import torch
 
 from tokenry.attend.token_select import LastChoice, TokenSelect
 from tokenry.core.budget import Budget
+from tokenry.core.errors import UnsupportedModel
 from tokenry.models.adapter import ModelAdapter
 from tokenry.models.kv import KVBuffer
 from tokenry.models.mask import note_facts
@@ -165,3 +166,59 @@ def test_it_is_much_closer_to_dense_than_a_window(smollm2):
     window = divergence(dense, logits(Window(budget=Budget(tokens=100, sink=4, per="layer"))))[0].mean()
     assert ours <= 0.10
     assert window >= 4 * ours
+
+
+def sequence(n=60, pad=0):
+    ids = torch.randint(3, 128, (2, n), generator=torch.Generator().manual_seed(4))
+    mask = torch.ones_like(ids)
+    mask[1, :pad] = 0
+    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
+
+
+def test_slots_are_the_positions_of_a_shorter_text():
+    """A step that reads the chosen keys with slots equals attention over these keys as one short sequence."""
+    model = tiny("llama")
+    method = TokenSelect(budget=SMALL, chunk=0, reuse=1.01, slots=True)
+    inputs, seen = sequence(40), {}
+
+    class Watch(TokenSelect):
+        def attend(self, site, state):
+            out = super().attend(site, state)
+            if site.decoding:
+                seen[site.layer] = (site, state.chosen, out)
+            return out
+
+    with Watch(**{f: getattr(method, f) for f in ("budget", "chunk", "reuse", "slots")})(model), torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+        model(input_ids=torch.full((2, 1), 9), past_key_values=cache)
+        for layer, (site, chosen, out) in seen.items():
+            k = site.k.gather(2, chosen.expand(2, 2, -1).unsqueeze(-1).expand(-1, -1, -1, 16))
+            v = site.v.gather(2, chosen.expand(2, 2, -1).unsqueeze(-1).expand(-1, -1, -1, 16))
+            bare = site.turned(k, -chosen)
+            short = site.turned(bare, torch.arange(16).expand(2, 1, -1))
+            q = site.turned(site.q, torch.full((2, 1, 1), 15 - 40))
+            wide_k, wide_v = (x.repeat_interleave(2, 1) for x in (short, v))
+            expected = ((q * 16**-0.5) @ wide_k.mT).softmax(-1) @ wide_v
+            torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+            assert layer in (0, 1, 2)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text"])
+def test_slots_padding_does_not_matter_and_a_covering_budget_is_dense(family):
+    model = tiny(family)
+    options = {"max_new_tokens": 8, "do_sample": False}
+    inputs = sequence(60, 13)
+    with TokenSelect(budget="1000:sink=2:recent=6", slots=True)(model):
+        assert torch.equal(model.generate(**inputs, **options), model.generate(**inputs, **options))
+    dense = model.generate(**inputs, **options)
+    with TokenSelect(budget="1000:sink=2:recent=6", slots=True)(model):
+        assert torch.equal(model.generate(**inputs, **options), dense)
+    with TokenSelect(budget=SMALL, chunk=8, reuse=1.01, slots=True)(model):
+        both = model.generate(**inputs, **options)[:, 60:]
+        alone = model.generate(input_ids=inputs["input_ids"][1:, 13:], **options)[:, 47:]
+    assert torch.equal(both[1:], alone)
+
+
+def test_slots_refuse_learned_positions():
+    with pytest.raises(UnsupportedModel, match="must rotate its keys"):
+        TokenSelect(slots=True)(tiny("gpt2")).__enter__()

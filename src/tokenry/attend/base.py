@@ -95,6 +95,11 @@ class Attention(Method):
         if isinstance(budget, Budget) and budget.per == "sequence":
             raise InvalidValue(f"{type(self).__name__}: budget per must be layer or head; got 'sequence'.")
 
+    @property
+    def extends(self) -> bool:
+        """Whether prompts may be longer than the model's context."""
+        return False
+
     @abstractmethod
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
         """Attention output of one layer."""

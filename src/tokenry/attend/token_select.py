@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +15,9 @@ from tokenry.attend.base import Selector
 from tokenry.attend.choose import choose, open_rows
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.fields import between, natural, size
+from tokenry.core.fields import between, natural, setting, size
+from tokenry.models.adapter import ModelAdapter
+from tokenry.models.rotary import Rotary
 from tokenry.models.site import Site
 from tokenry.models.state import LayerState
 
@@ -36,6 +39,8 @@ class TokenSelect(Selector):
         s_h = softmax over the candidates j of q_h k_j, not scaled;  s = sum over heads h of s_h (equations 5 and 6).
         The most voted candidates, the first `sink` and the last `recent` tokens are attended to exactly. While
         the query stays within a cosine of `reuse` of the one that chose last, its choice is used again.
+        With `slots`, the chosen tokens take consecutive positions up to the query's, and the vote is over keys without
+        position, as if each stood `recent` tokens before the query: no distance exceeds what a model was trained for.
     Where it acts
         At every decoding step, and while a prompt is read: each block of `chunk` queries selects with its mean
         query among the tokens before the block and sees the block itself. Nothing is evicted.
@@ -47,9 +52,10 @@ class TokenSelect(Selector):
         prompt read in chunks of a multiple of `chunk` gives the same result as one read at once.
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, or a field out of range.
+        UnsupportedModel: with `slots`, a model that does more with positions than to rotate.
     Deviations
-        Tokens keep their positions; re-indexing them to slots, which reads beyond the trained length, is not
-        part of this version. The published kernel pairs query head h with KV head h mod G; here with h // (H/G).
+        Tokens keep their positions unless `slots` is set; within the trained length that is exact when all are read.
+        The published kernel pairs query head h with KV head h mod G; here with h // (H/G).
     Relations
         `budget` with `per=head` lets each KV head vote for itself: better, and one gather per head instead of one.
     """
@@ -67,7 +73,7 @@ class TokenSelect(Selector):
             "voting per KV head, that is at most a quarter of the KL of a window of equal rows",
         ),
         deviations=(
-            "tokens keep their original positions",
+            "tokens keep their original positions unless `slots` is set; the original always renumbers them",
             "a block of the prompt is read on top of the budget",
         ),
         exempt={
@@ -81,11 +87,20 @@ class TokenSelect(Selector):
     reuse: float = between(-1.0, 1.01, default=0.9, doc="cosine of queries from which the last choice is used again")
     chunk: int = natural(512, doc="queries of the prompt that select together; 0 reads the prompt densely")
     kernel: int = natural(0, doc="width of a max-pool over the votes; 0 for none")
+    slots: bool = setting(False, doc="number the chosen tokens anew, to read beyond the trained length")
     State = LastChoice
 
+    @property
+    def extends(self) -> bool:
+        """Whether prompts may be longer than the model's context."""
+        return self.slots and self.chunk > 0
+
     def attend(self, site: Site, state: LastChoice) -> Float[Tensor, "B H Q Dv"]:
-        if site.decoding or self.chunk == 0 or site.buffer is None or site.columns is not None or site.facts is None:
-            return super().attend(site, state)
+        if site.decoding:
+            index = self.select(site, state)
+            return site.dense() if index is None else self._read(site, index)
+        if self.chunk == 0 or site.buffer is None or site.columns is not None or site.facts is None:
+            return site.dense()
         out = site.q.new_zeros(*site.q.shape[:3], site.v.shape[-1])
         for row in range(site.q.shape[0]):
             alone = site.alone(row)
@@ -119,10 +134,35 @@ class TokenSelect(Selector):
         visible = block.between(0, past + stop - start)
         if self.budget.count(max(1, past)) >= past:
             return visible.dense()
-        mean = replace(block.for_queries(slice(0, 1)), q=block.q.mean(2, keepdim=True)).between(0, past)
+        q = block.q
+        if self.slots:
+            # The mean is of queries at one position, that of the first.
+            q = site.turned(q, -torch.arange(q.shape[2], device=q.device).expand(1, 1, -1))
+        mean = replace(block.for_queries(slice(0, 1)), q=q.mean(2, keepdim=True)).between(0, past)
         index = choose(self.budget, self._vote(mean), None, past)
         own = torch.arange(past, past + stop - start, device=index.device).expand(1, index.shape[1], -1)
-        return visible.narrow(torch.cat((index, own), -1)).dense()
+        return self._read(visible, torch.cat((index, own), -1))
+
+    def _read(self, site: Site, index: Int[Tensor, "B #G M"]) -> Float[Tensor, "B H Q Dv"]:
+        """Attention to the chosen keys, with `slots` at consecutive positions that end with the last."""
+        chosen = site.narrow(index)
+        if not self.slots:
+            return chosen.dense()
+        real, places = chosen.real(), chosen.positions()
+        if real is None:
+            slot = torch.arange(places.shape[-1], device=places.device).expand_as(places)
+            by = places[..., -1:] - slot[..., -1:] + slot - places
+        else:
+            slot = real.cumsum(-1) - 1
+            last = places.masked_fill(~real, -1).amax(-1, keepdim=True)
+            by = torch.where(real, last - slot.amax(-1, keepdim=True) + slot - places, 0)
+        return replace(chosen, k=site.turned(chosen.k, by)).dense()
+
+    def _adapter(self, model: Any) -> ModelAdapter:
+        adapter = super()._adapter(model)
+        if self.slots:
+            Rotary.of(model)
+        return adapter
 
     def _moved(self, query: Float[Tensor, "B HD"], last: Float[Tensor, "B HD"]) -> bool:
         return bool((cosine_similarity(query.float(), last.float(), dim=-1) < self.reuse).any())
@@ -145,10 +185,10 @@ class TokenSelect(Selector):
         real = site.real()
         if real is None:
             low, high = self.budget.sink, k - self.budget.recent
-            votes = self._soft_vote(_products(site.between(low, high)), g)
+            votes = self._soft_vote(self._products(site.between(low, high)), g)
             return pad(votes, (low, k - high))
         closed = ~open_rows(self.budget, real.expand(-1, g, -1))
-        products = _products(site)
+        products = self._products(site)
         wide = closed.repeat_interleave(site.groups, 1).unsqueeze(2)
         votes = self._soft_vote(products.masked_fill(wide, torch.finfo(products.dtype).min), g)
         return votes.masked_fill(closed, 0.0)
@@ -158,8 +198,19 @@ class TokenSelect(Selector):
         votes = products.softmax(-1).view(b, g, h // g, k).sum(2)
         return max_pool1d(votes, self.kernel, stride=1, padding=self.kernel // 2)[..., :k] if self.kernel else votes
 
+    def _products(self, site: Site) -> Float[Tensor, "B H 1 K"]:
+        """Query-key products without the factor that attention puts on them; masked keys stay finite."""
+        if self.slots:
+            # Keys go back to position 0, the query to `recent`: all keys are judged from the same distance.
+            back = site.positions()
+            query = self.budget.recent - self._query_position(site, back)
+            site = replace(site, q=site.turned(site.q, query), k=site.turned(site.k, -back))
+        logits = site.logits()
+        return (logits / site.scale).clamp_min(torch.finfo(logits.dtype).min)
 
-def _products(site: Site) -> Float[Tensor, "B H Q K"]:
-    """Query-key products without the factor that attention puts on them; masked keys stay finite."""
-    logits = site.logits()
-    return (logits / site.scale).clamp_min(torch.finfo(logits.dtype).min)
+    def _query_position(self, site: Site, places: Int[Tensor, "B #G K"]) -> Int[Tensor, "B 1 1"]:
+        assert site.facts is not None
+        at = site.facts.first_query
+        if site.facts.padding is None:
+            return torch.full((len(places), 1, 1), at, device=places.device)
+        return site.facts.padding[:, :at].sum(1).view(-1, 1, 1)

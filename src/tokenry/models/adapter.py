@@ -38,6 +38,7 @@ Binder = Callable[["Cache | None"], Handler]
 
 @dataclass(slots=True)
 class _Call:
+    model: PreTrainedModel
     module: nn.Module
     place: Place
     cache: Cache | None
@@ -195,7 +196,7 @@ class ModelAdapter:
             if first and not _now.begun:
                 _now.cacheless = None
             _now.begun = False
-            _now.call = _Call(module, place, cache, hidden, self.handler(cache))
+            _now.call = _Call(self.model, module, place, cache, hidden, self.handler(cache))
 
         return before
 
@@ -357,6 +358,7 @@ def _attention(
         own=moved is not None and place.kind != "cross" and key.shape[2] == query.shape[2],
         buffer=buffer,
         cache=call.cache if call is not None else None,
+        model=call.model if call is not None else None,
         hidden=call.hidden if call is not None else None,
         cap=extra.get("softcap"),
         sinks=extra.get("s_aux"),

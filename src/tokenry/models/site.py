@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from tokenry.models.kv import KVBuffer
@@ -39,6 +40,7 @@ class Site:
         own: the keys are those of the query tokens and no others, in the same order.
         buffer: the layer's cache, None without cache or in a native sliding window.
         cache: the cache that `buffer` is part of.
+        model: the model whose attention this is.
         hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part.
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
@@ -60,6 +62,7 @@ class Site:
     own: bool = False
     buffer: KVBuffer | None = None
     cache: Cache | None = None
+    model: PreTrainedModel | None = field(default=None, repr=False)
     hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
     cap: float | None = None
     sinks: Float[Tensor, "H"] | None = None
@@ -94,6 +97,26 @@ class Site:
         assert self.facts is None or self.facts.columns is None
         start = 0 if self.facts is None else self.facts.first_query
         return torch.arange(start, start + self.q.shape[2], device=self.q.device)
+
+    def positions(self) -> Int[Tensor, "B #G K"]:
+        """How many real tokens of its row stand before every key."""
+        columns = self.key_columns()
+        if self.facts is None or self.facts.padding is None:
+            return columns
+        padding = (
+            self.facts.padding
+            if len(self.facts.padding) == len(columns)
+            else self.facts.padding.expand(len(columns), -1)
+        )
+        before = padding.cumsum(1) - 1
+        return before.gather(1, columns.clamp_min(0).flatten(1)).view_as(columns)
+
+    def turned(self, x: Float[Tensor, "B X K2 D"], by: Int[Tensor, "B #X K2"]) -> Float[Tensor, "B X K2 D"]:
+        """Queries or keys of this layer as if their tokens stood `by` positions later; needs a `Rotary`."""
+        from tokenry.models.rotary import Rotary
+
+        assert self.model is not None
+        return Rotary.of(self.model).turn(self.layer, x, by)
 
     def seen(self, end: int) -> int | Int[Tensor, "B 1 1"]:
         """Real tokens among the first `end` columns, evicted ones included."""
