@@ -12,7 +12,6 @@ from itertools import product
 from statistics import mean, median
 from typing import Any
 
-import spread
 import torch
 from forced import Attach, Steps, again, dense, feed, ids, read, using
 from record import Record, Row, claim
@@ -21,6 +20,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tokenry.attend.token_select import LastChoice
+from tokenry.measure import intervals
 from tokenry.models.answer import divergence
 from tokenry.models.kv import KVBuffer
 from tokenry.models.load import LanguageModel, load
@@ -97,9 +97,9 @@ def claims(record: Record) -> list[dict[str, Any]]:
         ratio = (kl[WINDOW].mean() / kl[arm].mean()).item()
         found += [
             claim(f"{arm}: KL to dense at 100 rows, in nats", kl[arm].mean().item(), at_most=0.10)
-            | {"interval": [round(end, 4) for end in spread.of_mean(kl[arm])]},
+            | {"interval": [round(end, 4) for end in intervals.of_mean(kl[arm])]},
             claim(f"{arm}: times closer to dense than the window of 100 rows", ratio, at_least=4.0)
-            | {"interval": [round(end, 2) for end in spread.of_ratio(kl[WINDOW], kl[arm])]},
+            | {"interval": [round(end, 2) for end in intervals.of_ratio(kl[WINDOW], kl[arm])]},
         ]
     return found
 

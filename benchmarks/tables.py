@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any
 
-import spread
 import torch
+
+from tokenry.measure import intervals
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -112,10 +113,10 @@ def _fidelity(document: Document) -> list[Table]:
     for arm, rows in arms:
         loss = agreed = closer = ""
         if arm != "dense":
-            loss = f"{kl[arm].mean():.4f} ({_range(spread.of_mean(kl[arm]), 4)})"
+            loss = f"{kl[arm].mean():.4f} ({_range(intervals.of_mean(kl[arm]), 4)})"
             agreed = f"{mean(v for r in rows for v in r['top1']):.3f}"
         if arm not in ("dense", "window"):
-            ends = spread.of_ratio(kl["window"], kl[arm])
+            ends = intervals.of_ratio(kl["window"], kl[arm])
             closer = f"{_x((kl['window'].mean() / kl[arm].mean()).item())} ({_range(ends, 2)})"
         anew = "" if rows[0]["new_choices"] is None else f"{mean(r['new_choices'] for r in rows):.2f}"
         read, best = mean(r["rows_read"] for r in rows), min(r["best_step_ms"] for r in rows)
@@ -143,7 +144,7 @@ def _answers(document: Document) -> list[Table]:
     for arm, rows in arms:
         right = [r["correct"] for r in rows if r["correct"] is not None]
         shared = [r["correct"] for r in rows if r["question"] in fits]
-        share = _range(spread.of_share(sum(right), len(right)), 0, 100)
+        share = _range(intervals.of_share(sum(right), len(right)), 0, 100)
         cells.append(
             (
                 arm, f"{mean(r['prompt_tokens'] for r in rows):,.0f}", f"{sum(right)} of {len(right)}",

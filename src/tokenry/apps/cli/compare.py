@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,17 +23,24 @@ def compare(
     dtype: o.Dtype = "auto",
     seed: o.Seed = 0,
     trust_remote_code: o.Trust = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw loss against cost: .html, .png or .svg.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Compare methods with the dense model and with random choice at the same budget."""
+    from tokenry.apps.report import pareto
     from tokenry.core.registry import parse
+
+    if plot is not None:
+        pareto.check(plot)
 
     for spec in specs:
         for part in spec.split("|"):
             parse(part.strip())
     texts = o.read_documents(text)
 
-    from tokenry.apps.cli.show import print_arms, working
+    from tokenry.apps.cli.show import print_arms, warn, working
     from tokenry.arm import Job
     from tokenry.compare import COMPARE_SCHEMA, pipelines
     from tokenry.compare import compare as run_arms
@@ -49,3 +57,6 @@ def compare(
         sys.stdout.write(json.dumps({"schema": COMPARE_SCHEMA, "arms": [a.to_dict() for a in arms]}) + "\n")
     else:
         print_arms(arms)
+    if plot is not None:
+        pareto.write(arms, plot)
+        warn(f"plot: {plot}")

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from tokenry.apps.cli import compare, compress, methods, models, run
+from tokenry.apps.cli import compare, compress, methods, models, plan, run
 from tokenry.core.errors import TokenryError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(compress.compress)
 app.command()(compare.compare)
+app.command()(plan.plan)
 app.command("list")(methods.list_methods)
 app.command()(methods.explain)
 app.add_typer(models.app, name="models")

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tokenry.compare import Arm
+from tokenry.plan import Plan
 from tokenry.receipt import Receipt
 from tokenry.trace import Trace, ratios
 
@@ -56,6 +57,27 @@ def print_arms(arms: Sequence[Arm]) -> None:
     for arm in arms:
         _out.print(f"\n{arm.name}", markup=False, style="bold" if not arm.control else "dim")
         _out.print(arm.answer, markup=False, style="dim" if arm.control else "")
+
+
+def print_plan(plan: Plan, line: str) -> None:
+    """What was tried, dearest first within each method, and the line to run."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("setting", "loss", "95 %", "seconds", "tokens", "bytes read", ""):
+        table.add_column(heading, justify="left" if heading in ("setting", "") else "right", no_wrap=heading != "")
+    dense = plan.tried[0]
+    for t in plan.tried:
+        loss = "" if t.note else f"{t.loss:.3f}"
+        ends = "" if t.note or t is dense else f"{t.interval[0]:.3f}–{t.interval[1]:.3f}"
+        costs = ["", "", ""] if t.note else [f"{t.seconds:.2f}", f"{t.tokens:.0f}", _size(t.bytes)]
+        verdict = "cheapest" if t is plan.chosen else "" if t.within else t.note or "loses too much"
+        table.add_row(t.spec or "dense", loss, ends, *costs, verdict, style="" if t.within else "dim")
+    _out.print(table)
+    if plan.chosen is dense:
+        _out.print("\nNothing cheaper stays within this loss; run the model alone:", markup=False)
+    else:
+        less = getattr(dense, plan.cost) / getattr(plan.chosen, plan.cost)
+        _out.print(f"\n{less:.1f} times less {plan.cost} than dense:", markup=False)
+    _out.print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -5,18 +5,19 @@ from __future__ import annotations
 from math import sqrt
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 DRAWS = 10_000
 
 
-def of_mean(values: Tensor) -> tuple[float, float]:
+def of_mean(values: Float[Tensor, "S"]) -> tuple[float, float]:
     """The mean of independent values, by bootstrap."""
     low, high = _ends(values.float()[_draws(len(values))].mean(1))
     return low, high
 
 
-def of_ratio(over: Tensor, under: Tensor) -> tuple[float, float]:
+def of_ratio(over: Float[Tensor, "S"], under: Float[Tensor, "S"]) -> tuple[float, float]:
     """The ratio of the means of values that belong together in pairs, by bootstrap over the pairs."""
     chosen = _draws(len(over))
     low, high = _ends(over.float()[chosen].mean(1) / under.float()[chosen].mean(1))
