@@ -188,7 +188,7 @@ def _costs(seconds: float, trace: Any) -> dict[str, float]:
     return {"seconds": seconds, "tokens": r.prompt_tokens, "bytes": r.bytes_read, "flops": r.flops}
 
 
-def _mean(costs: Sequence[dict[str, float]]) -> dict[str, float]:
+def _mean(costs: Sequence[dict[str, float]]) -> dict[str, Any]:
     return {name: sum(c[name] for c in costs) / len(costs) for name in COSTS}
 
 

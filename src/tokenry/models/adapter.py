@@ -188,7 +188,7 @@ class ModelAdapter:
                 self._hooks.close()
 
     def _note(self, place: Place, *, first: bool) -> Callable[..., None]:
-        @torch.compiler.disable
+        @torch.compiler.disable  # type: ignore[untyped-decorator]
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             values = (*args, *kwargs.values())
             cache = next((v for v in values if isinstance(v, Cache)), None)
@@ -312,7 +312,7 @@ def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
             cache.layers[i] = KVBuffer()
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attention(
     module: nn.Module,
     query: Tensor,

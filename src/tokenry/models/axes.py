@@ -47,7 +47,9 @@ class Axes:
         def changed(path: Path, leaf: Tensor) -> Tensor:
             if path == self.hidden:
                 return hidden
-            for axis in self.tokens.get(path, ()) if columns is not None else ():
+            if columns is None:
+                return leaf
+            for axis in self.tokens.get(path, ()):
                 if leaf.shape[axis] == total:
                     leaf = _take(leaf, axis, self.rows[path], columns.clamp_min(0))
                 elif leaf.shape[axis] != hidden.shape[1]:

@@ -69,9 +69,11 @@ class Experiment:
     def _real(self, outputs: Any) -> Iterator[Tensor]:
         mask = self.inputs.get("attention_mask")
         for value in outputs.values():
-            if isinstance(value, Tensor) and value.is_floating_point():
-                padded = mask is not None and value.shape[:2] == mask.shape
-                yield (value[mask.bool()] if padded else value).float()
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                continue
+            if mask is not None and value.shape[:2] == mask.shape:
+                value = value[mask.bool()]
+            yield value.float()
 
     def _add_text(self) -> None:
         ids, mask = self._ids(self.text), torch.ones(self.rows, self.text, dtype=torch.long)
@@ -86,7 +88,8 @@ class Experiment:
         token = getattr(self.model.config, "image_token_id", None)
         if token is None or "pixel_values" not in self.inputs:
             return None
-        features = self.model.get_image_features(pixel_values=self.inputs["pixel_values"])
+        model: Any = self.model
+        features = model.get_image_features(pixel_values=self.inputs["pixel_values"])
         rows = features if isinstance(features, list | tuple | Tensor) else features.pooler_output
         return torch.full((self.rows, len(rows[0])), token, device=self.model.device)
 

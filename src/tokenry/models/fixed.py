@@ -60,7 +60,7 @@ class FixedKV(KVBuffer):
             return 0
         return int(self.filled.sum()) * (self._k[0, 0, 0].nbytes + self._v[0, 0, 0].nbytes)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def update(
         self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T Dv"], *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
@@ -116,11 +116,11 @@ class FixedKV(KVBuffer):
         self.columns[..., : k.shape[2]] = other.columns
         self.filled.copy_((other.columns >= 0).sum(-1))
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def get_seq_length(self) -> int:
         return self.seen
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.seen + query_length, 0
 
@@ -163,7 +163,7 @@ def fixed_cache(model: PreTrainedModel, capacity: int) -> DynamicCache:
     if capacity < 1:
         raise InvalidValue(f"capacity: must be at least 1; got {capacity}.")
     cache = DynamicCache(config=model.config)
-    if any(layer.is_sliding for layer in cache.layers):
+    if any(getattr(layer, "is_sliding", True) for layer in cache.layers):
         raise Incompatible(
             "cache: fixed capacity needs layers without a sliding window of their own; this model has some."
         )

@@ -42,7 +42,8 @@ class FrozenCache:
         Raises:
             Incompatible: a layer is of a kind that cannot be copied.
         """
-        layers, tensors = [], {}
+        layers: list[dict[str, Any]] = []
+        tensors: dict[str, Tensor] = {}
         for i, layer in enumerate(cache.layers):
             fact, found = _held(layer)
             layers.append(fact)
@@ -109,7 +110,7 @@ class FrozenCache:
 
 def _held(layer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if isinstance(layer, KVBuffer):
-        fact = {"kind": "rows", "seen": layer.seen, "settled": layer.settled, "states": []}
+        fact: dict[str, Any] = {"kind": "rows", "seen": layer.seen, "settled": layer.settled, "states": []}
         if not layer.is_initialized:
             return fact | {"kind": "empty"}, {}
         keys, values = layer.rows()
@@ -126,6 +127,8 @@ def _held(layer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if type(layer) is DynamicSlidingWindowLayer:
         if not layer.is_initialized:
             return {"kind": "empty"}, {}
+        assert layer.keys is not None
+        assert layer.values is not None
         return {"kind": "sliding", "seen": layer.cumulative_length}, {"keys": layer.keys, "values": layer.values}
     raise Incompatible(
         f"cache: layers must be plain or with a sliding window to be copied; got {type(layer).__name__}."

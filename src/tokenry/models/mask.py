@@ -112,7 +112,7 @@ class MaskFacts:
         return replace(self, padding=padding, device=torch.device(device))
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def note_facts(
     batch_size: int,
     q_length: int,
