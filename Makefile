@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: all setup demo test slow browser lint types docs site bench clean
+.PHONY: all setup demo test slow versions lint types docs bench clean
 
 all: lint types test docs
 
@@ -38,6 +38,10 @@ test: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m "slow or claim"
 
+# The lowest and the newest supported version of transformers.
+versions: $(READY)
+	$(BIN)/python tests/versions.py
+
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
@@ -54,6 +58,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/first_token.py
 	$(BIN)/python benchmarks/answers.py
+	$(BIN)/python benchmarks/families.py
 	$(BIN)/python benchmarks/page.py
 
 clean:

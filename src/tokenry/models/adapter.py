@@ -186,6 +186,7 @@ class ModelAdapter:
             self._attached -= 1
             if self._attached == 0:
                 self._hooks.close()
+                _now.cacheless = None
 
     def _note(self, place: Place, *, first: bool) -> Callable[..., None]:
         @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -329,6 +330,8 @@ def _attention(
     if _now.search is not None:
         _now.search.note(module, key, extra.get("position_bias"))
     call = _now.call if _now.call is not None and _now.call.module is module else None
+    # Taken once, so that nothing here holds on to the model.
+    _now.call = None
     place = call.place if call is not None else Place()
     buffer = call.buffer if call is not None else None
     facts = attention_mask
