@@ -1,8 +1,8 @@
 """Train the head that ships with llmlingua2, and say how well heads do on texts that they have not seen.
 
 The teacher is self-information by SmolLM2: in every stretch of 400 words the half with the most of it stays. First
-each sample document is judged by a head trained on the others; then the head that ships is trained on three of them
-and judged on the two it has not seen. Everything is printed; the same command gives the same head.
+each sample document is judged by a head trained on the four others; then the head that ships is trained on three of
+them and judged on the two it has not seen. The same command gives the same head, and goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -10,28 +10,33 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from record import Record, Row, claim
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 
 from tokenry import data
 from tokenry.compress.base import Compressor
-from tokenry.compress.keep_drop_training import better_half, holder, train, words
+from tokenry.compress.keep_drop import holder
+from tokenry.compress.keep_drop_training import better_half, train
 from tokenry.compress.llmlingua2 import SHIPPED, LLMLingua2
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.ranking import Ranking
 from tokenry.compress.self_information import SelfInformation
+from tokenry.compress.sentences import words
+from tokenry.compress.units import documents
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, plain
 
 LEARN = ("constitution", "in_the_year_2889", "sotu_1930")
-"""Documents of which the head that ships was made; the two others test it."""
+"""Documents of which the head that ships is made; the two others test it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,76 +65,113 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     language = load("smollm2")
-    samples = {name: taught(name, language) for name in track(data.documents(), "teacher")}
+    record = Record(
+        "train_llmlingua2", "python benchmarks/train_llmlingua2.py", save=given.out == SHIPPED["minilm"],
+        dtype=str(language.dtype).removeprefix("torch."), settings={"learn": LEARN, "seed": given.seed},
+    )  # fmt: skip
+    samples = {name: taught(name, language, record) for name in track(list(data.documents()), "teacher")}
+    record.rows = [row for row in record.rows if "nats" not in row]
     with tempfile.TemporaryDirectory() as folder:
-        rows = []
         for name in track(samples, "each by a head of the others"):
-            fit(samples, [n for n in samples if n != name], Path(folder) / name, given.seed)
-            rows.append((name, *judged(samples[name], LLMLingua2(head=str(Path(folder) / name)))))
-    show("each document by a head trained on the four others", rows)
-    fit(samples, LEARN, given.out, given.seed)
-    method = LLMLingua2(head=str(given.out))
-    held = [name for name in samples if name not in LEARN]
-    show("the head that ships", [(name, *judged(samples[name], method)) for name in held])
-    show("random words (control)", [(n, *judged(samples[n], RandomUnits(units="word"))) for n in held])
-    show("the teacher itself", [(n, *judged(samples[n], None)) for n in held])
+            fit([s for n, s in samples.items() if n != name], Path(folder) / name, given.seed)
+            record.add(judged("head of the four others", name, samples, LLMLingua2(head=str(Path(folder) / name))))
+    fit([samples[name] for name in LEARN], given.out, given.seed)
+    for name in samples.keys() - LEARN:
+        for arm, method in (
+            ("head that ships", LLMLingua2(head=str(given.out))),
+            ("random words", RandomUnits(units="word")),
+            ("longest words", None),
+        ):
+            record.add(judged(arm, name, samples, method))
+    show(record.rows)
+    ours, chance = (held_out(record, arm) for arm in ("head that ships", "random words"))
+    record.finish([
+        claim("AUC on the two documents that the head has not seen, the lower one", min(r["auc"] for r in ours),
+              at_least=0.75),
+        claim("information kept at half the tokens, beside that kept by random words; the lower ratio",
+              min(a["kept"] / b["kept"] for a, b in zip(ours, chance, strict=True)), at_least=1.2),
+        claim("times as many tokens a second as the teacher, the lower one",
+              min(r["tokens_per_second"] / r["teacher_tokens_per_second"] for r in ours), at_least=5),
+    ])  # fmt: skip
 
 
-def taught(name: str, language: LanguageModel) -> Sample:
-    """A document with the self-information of its words."""
+def taught(name: str, language: LanguageModel, record: Record) -> Sample:
+    """A document with the self-information of its words, which the record remembers."""
     text = data.read(name)
     batch = plain(language.tokenizer, [Document(text, name)])
-    start = time.perf_counter()
-    ranking = SelfInformation(units="word").rank(batch, model=language)
-    return Sample(text, batch, ranking, time.perf_counter() - start)
+    row = record.find(arm="teacher", document=name)
+    if row is None:
+        start = time.perf_counter()
+        scores = SelfInformation(units="word").rank(batch, model=language).scores[0]
+        seconds = time.perf_counter() - start
+        record.add({"arm": "teacher", "document": name, "seconds": seconds, "nats": scores.tolist()})
+        row = record.rows[-1]
+    found = tuple(documents(batch, "word", "train_llmlingua2"))
+    return Sample(text, batch, Ranking(found, (torch.tensor(row["nats"]),)), row["seconds"])
 
 
-def fit(samples: Mapping[str, Sample], names: object, folder: Path, seed: int) -> None:
+def fit(samples: Sequence[Sample], folder: Path, seed: int) -> None:
     """Train a head on some documents and save it."""
-    used = [samples[name] for name in names]  # type: ignore[attr-defined]
-    head = train([s.text for s in used], [s.labels for s in used], seed=seed, progress=False)
-    head.save(folder)
+    train([s.text for s in samples], [s.labels for s in samples], seed=seed, progress=False).save(folder)
 
 
-def judged(sample: Sample, method: Compressor | None) -> tuple[float, ...]:
-    """Area under the ROC curve, accuracy, that of the more frequent label, information kept, tokens a second."""
+def judged(arm: str, name: str, samples: Mapping[str, Sample], method: Compressor | None) -> Row:
+    """One method on one document, beside its teacher."""
+    sample = samples[name]
     keep = better_half(sample.taught.scores[0])
     start = time.perf_counter()
-    ranking = sample.taught if method is None else method.rank(sample.batch)
-    seconds = sample.seconds if method is None else time.perf_counter() - start
-    scores = ranking.scores[0].double()
-    majority = float(keep.double().mean())
-    return (
-        auc(scores, keep),
-        float(((scores > (scores.median() if method is None else 0.5)) == keep).double().mean()),
-        max(majority, 1 - majority),
-        kept_information(sample, ranking),
-        sample.batch.shape[1] / seconds,
-    )
+    ranking = longest(sample) if method is None else method.rank(sample.batch)
+    seconds = time.perf_counter() - start
+    share = float(keep.double().mean())
+    n = sample.batch.shape[1]
+    return {
+        "arm": arm,
+        "document": name,
+        "auc": auc(ranking.scores[0], keep),
+        "accuracy": float((better_half(ranking.scores[0]) == keep).double().mean()),
+        "majority": max(share, 1 - share),
+        "kept": kept(sample, ranking),
+        "teacher_kept": kept(sample, sample.taught),
+        "tokens_per_second": n / seconds,
+        "teacher_tokens_per_second": n / sample.seconds,
+    }
 
 
-def auc(scores: torch.Tensor, keep: torch.Tensor) -> float:
-    """How often a word that stays has a higher score than one that goes."""
-    rank = scores.argsort().argsort().double() + 1
+def longest(sample: Sample) -> Ranking:
+    """The number of letters of each word: what anyone would try first."""
+    found = sample.taught.documents
+    return Ranking(found, (torch.tensor([float(len(t)) for t in found[0].texts]),))
+
+
+def auc(scores: Tensor, keep: Tensor) -> float:
+    """How often a word that stays has a higher score than one that goes; equal scores count half."""
+    _, group, size = scores.unique(return_inverse=True, return_counts=True)
+    rank = (size.cumsum(0) - (size - 1) / 2)[group].double()
     stay, go = int(keep.sum()), int((~keep).sum())
     return float((rank[keep].sum() - stay * (stay + 1) / 2) / (stay * go))
 
 
-def kept_information(sample: Sample, ranking: Ranking) -> float:
+def kept(sample: Sample, ranking: Ranking) -> float:
     """Part of the self-information of all words that stays with half of the tokens."""
     nats = sample.taught.columns(sample.batch)
     stays = LLMLingua2(budget=0.5).fit(sample.batch, ranking).survival() > 0
     return float(nats[stays].sum() / nats.sum())
 
 
-def show(title: str, rows: list[tuple[object, ...]]) -> None:
-    """Print a table, with the mean of every column below it."""
-    table = Table("document", "AUC", "accuracy", "majority", "information kept at 50 %", "tokens/s", title=title)
-    means = [sum(float(str(row[i])) for row in rows) / len(rows) for i in range(1, 6)]
-    for name, *values in [*rows, ("mean", *means)]:
-        *ratios, speed = (float(str(v)) for v in values)
-        table.add_row(str(name), *(f"{v:.3f}" for v in ratios), f"{speed:.0f}")
-    Console().print(table)
+def held_out(record: Record, arm: str) -> list[Row]:
+    """The rows of one arm on the documents that test the head that ships, in the order of their names."""
+    return sorted((r for r in record.rows if r["arm"] == arm), key=lambda r: str(r["document"]))
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print what was measured."""
+    heads = ("arm", "document", "AUC", "accuracy", "majority", "kept at 50 %", "teacher's", "tokens/s", "teacher's")
+    table = Table(*heads)
+    for r in sorted(rows, key=lambda r: (r["arm"], r["document"])):
+        ratios = (f"{r[key]:.3f}" for key in ("auc", "accuracy", "majority", "kept", "teacher_kept"))
+        speeds = (f"{r[key]:.0f}" for key in ("tokens_per_second", "teacher_tokens_per_second"))
+        table.add_row(str(r["arm"]), str(r["document"]), *ratios, *speeds)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 
 from tokenry import SnapKV, TokenSelect, Window
-from tokenry.models.tiny import DECODERS, tiny
+from tokenry.models.tiny import tiny
 
+FAMILIES = ("llama", "qwen3", "gemma3_text", "gpt_neox", "phi3")
 PROMPT = 200
 NEW = 4
 METHODS = [
@@ -23,7 +24,7 @@ METHODS = [
 def main() -> None:
     ids = torch.randint(3, 128, (1, PROMPT), generator=torch.Generator().manual_seed(0))
     print(f"{PROMPT} tokens of prompt, {NEW} new ones\n")
-    for family in DECODERS:
+    for family in FAMILIES:
         model = tiny(family)
         dense = model.generate(ids, max_new_tokens=NEW)
         print(family)

@@ -16,24 +16,25 @@ _HOMES = {
     "Pipeline": "tokenry.pipeline",
     "TokenBatch": "tokenry.core.tokens",
     "Trace": "tokenry.trace",
+    "Reading": "tokenry.reading",
     "load": "tokenry.models.load",
     "parse": "tokenry.core.registry",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, and the class of every method."""
+    """Public names, and the class of every method and part."""
     home = _HOMES.get(name)
     if home is None and not name.startswith("_"):
-        from tokenry.core.registry import entries
+        from tokenry.core.registry import entries, parts
 
-        home = next((e.module for e in entries() if e.class_name == name), None)
+        home = next((e.module for e in (*entries(), *parts()) if e.class_name == name), None)
     if home is None:
         raise AttributeError(f"module 'tokenry' has no attribute {name!r}")
     return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:
-    from tokenry.core.registry import entries
+    from tokenry.core.registry import entries, parts
 
-    return sorted({*_HOMES, *(e.class_name for e in entries()), "__version__"})
+    return sorted({*_HOMES, *(e.class_name for e in (*entries(), *parts())), "__version__"})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any, cast
 
 import pytest
 import torch
 
 from tests.contract.cases import cases, exempt
-from tests.methods.compress_rows import batch, free, row
+from tests.methods.compress_rows import batch, characters, free, row
 from tokenry.compress.base import Compressor
 from tokenry.compress.text import text_of
 from tokenry.core.budget import Budget
@@ -39,7 +38,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
-    return LanguageModel(tiny("llama"), cast(Any, None), "tiny", 512)
+    return LanguageModel(tiny("llama"), characters(), "tiny", 512)
 
 
 @pytest.fixture(params=METHODS, ids=[c.name for c in METHODS])

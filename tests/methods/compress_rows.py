@@ -7,6 +7,8 @@ from itertools import pairwise
 from zlib import crc32
 
 import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from tokenry.core.origin import Source
 from tokenry.core.tokens import TokenBatch, TokenSequence
@@ -74,3 +76,11 @@ def batch(*rows: str | TokenSequence) -> TokenBatch:
 def free(tokens: TokenBatch) -> list[int]:
     """Document tokens of every row."""
     return (tokens.mask & ~tokens.protected).sum(1).tolist()
+
+
+def characters() -> PreTrainedTokenizerFast:
+    """A tokenizer of single characters for the vocabulary of the tiny models."""
+    vocabulary = {c: i for i, c in enumerate(["<pad>", "<s>", "<unk>", "\n", *map(chr, range(32, 127))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>", pad_token="<pad>")

@@ -10,6 +10,7 @@ from tokenry import SnapKV, TokenSelect, Window
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.models.adapter import ModelAdapter
 from tokenry.models.fixed import fixed_cache
+from tokenry.models.frozen import FrozenCache
 from tokenry.models.tiny import tiny
 
 METHODS = [
@@ -28,10 +29,7 @@ def go_on(model, cache, step=None):
 
 
 def bound(model, method, capacity):
-    cache = fixed_cache(model, capacity)
-    adapter = ModelAdapter.of(model)
-    adapter.bind(cache, method._run(adapter, prompt_tokens=30).handler(cache))
-    return cache
+    return method.cache(model, prompt_tokens=30, capacity=capacity)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name())
@@ -69,6 +67,20 @@ def test_a_compiled_step_is_compiled_once():
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
     assert len(set(frames[2:])) == 1
     torch._dynamo.reset()
+
+
+def test_a_frozen_cache_fills_one_of_fixed_capacity():
+    """Heads of unequal lengths included."""
+    model, method = tiny("llama"), METHODS[1]
+    with torch.no_grad(), ModelAdapter.of(model).attached():
+        cache = method.cache(model, prompt_tokens=30)
+        model(input_ids=IDS, past_key_values=cache)
+        frozen = FrozenCache.of(cache, model)
+        step = torch.full((2, 1), 7)
+        expected = model(input_ids=step, past_key_values=cache).logits
+        fixed = method.cache(model, prompt_tokens=30, capacity=40, frozen=frozen)
+        ours = model(input_ids=step, past_key_values=fixed).logits
+    torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
 
 
 def test_an_evicting_method_lives_within_its_capacity():

@@ -6,12 +6,12 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import Entry, entries, fields_of
+from tokenry.core.registry import Entry, entries, fields_of, parts
 from tokenry.core.saving import write_text
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
@@ -55,7 +55,7 @@ COMMANDS: Mapping[str, str] = {"compress": "budget=0.25", "attend": "budget=128"
 def pages(docs: Path) -> dict[Path, str]:
     """Every generated file and what it must hold."""
     readme = docs.parent / "README.md"
-    made = {docs / "methods" / f"{e.full_name}.md": _page(e) for e in entries()}
+    made = {docs / "methods" / f"{e.full_name}.md": _page(e) for e in (*entries(), *parts())}
     made[docs / "methods" / "index.md"] = _index()
     made[readme] = _with_table(readme.read_text(encoding="utf-8"))
     return made
@@ -80,26 +80,26 @@ def write(docs: Path) -> None:
 
 def _page(entry: Entry) -> str:
     card = entry.card
-    parts = [f"# {entry.full_name}", f"[{_plain(card.title)}]({card.url}), {card.year}", _prose(entry.doc)]
+    lines = [f"# {entry.full_name}", f"[{_plain(card.title)}]({card.url}), {card.year}", _prose(entry.doc)]
     settings = fields_of(entry)
     rows = [(f"`{f.name}`", f"`{f.type.replace(' | ', ' or ')}`", f"`{f.default}`", _plain(f.doc)) for f in settings]
-    parts += ["## Fields", _table(("field", "type", "default", "meaning"), rows) if rows else "None."]
+    lines += ["## Fields", _table(("field", "type", "default", "meaning"), rows) if rows else "None."]
     if card.identity_at:
         at = ", ".join(f"`{name}={value!r}`" for name, value in card.identity_at.items())
-        parts.append(f"It changes nothing at {at}.")
+        lines.append(f"It changes nothing at {at}.")
     for heading, items in (("Claims", card.claims), ("Differs from the paper", card.deviations)):
         if items:
-            parts += [f"## {heading}", _bullets(items)]
+            lines += [f"## {heading}", _bullets(items)]
     if card.exempt:
         exempt = [f"`{name}`: {reason}" for name, reason in card.exempt.items()]
-        parts += ["## Exempt from contract tests", _bullets(exempt)]
-    if entry.room in EXAMPLES:
+        lines += ["## Exempt from contract tests", _bullets(exempt)]
+    if entry in entries() and entry.room in EXAMPLES:
         command = (
             f'```bash\ntokenry run report.txt --ask "To what rate will the corporate tax be reduced?" '
             f"--use {entry.full_name}:{COMMANDS[entry.room]}\n```\n"
         )
-        parts += ["## Example", EXAMPLES[entry.room].format(name=entry.class_name), command]
-    return "\n\n".join(p.rstrip() for p in parts) + "\n"
+        lines += ["## Example", EXAMPLES[entry.room].format(name=entry.class_name), command]
+    return "\n\n".join(p.rstrip() for p in lines) + "\n"
 
 
 def _prose(doc: str) -> str:
@@ -113,12 +113,18 @@ def _prose(doc: str) -> str:
 
 
 def _index() -> str:
-    parts = ["# Methods", "One page for each method, written from its file. `tokenry explain NAME` prints the same."]
+    lines = ["# Methods", "One page for each method, written from its file. `tokenry explain NAME` prints the same."]
     for room, found in groupby(entries(), key=lambda e: e.room):
-        parts += [f"## {room}", _about(room)]
-        rows = [(f"[{e.name}]({e.full_name}.md)", _plain(e.card.summary), str(e.card.year)) for e in found]
-        parts.append(_table(("method", "what it does", "year"), rows))
-    return "\n\n".join(parts) + "\n"
+        lines += [f"## {room}", _about(room), _rows("method", found)]
+        pieces = [e for e in parts() if e.room == room]
+        if pieces:
+            lines += ["Parts that some of these take as the value of a field:", _rows("part", pieces)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _rows(kind: str, found: Iterable[Entry]) -> str:
+    rows = [(f"[{e.name}]({e.full_name}.md)", _plain(e.card.summary), str(e.card.year)) for e in found]
+    return _table((kind, "what it does", "year"), rows)
 
 
 def _about(room: str) -> str:

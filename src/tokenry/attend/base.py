@@ -19,6 +19,7 @@ from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.method import Method
 from tokenry.models.adapter import Handler, ModelAdapter
+from tokenry.models.fixed import fixed_cache
 from tokenry.models.frozen import FrozenCache
 from tokenry.models.kv import KVBuffer
 from tokenry.models.place import Kind
@@ -116,24 +117,31 @@ class Attention(Method):
         with self._adapter(model).attached_to(run.handler):
             yield run
 
-    def cache(self, model: Any, *, prompt_tokens: int | None = None, frozen: FrozenCache | None = None) -> DynamicCache:
+    def cache(
+        self, model: Any, *, prompt_tokens: int | None = None, frozen: FrozenCache | None = None,
+        capacity: int | None = None,
+    ) -> DynamicCache:  # fmt: skip
         """A cache bound to this method; use it inside `with ModelAdapter.of(model).attached():`.
 
         Args:
             prompt_tokens: columns of the prompt where known, as for a run.
             frozen: what the cache holds from the start; nothing where None.
+            capacity: rows of a cache that never grows, for compiled models; None for one that does.
         """
-        return self.bound(model, prompt_tokens=prompt_tokens, frozen=frozen)[0]
+        return self.bound(model, prompt_tokens=prompt_tokens, frozen=frozen, capacity=capacity)[0]
 
     def bound(
-        self, model: Any, *, prompt_tokens: int | None = None, frozen: FrozenCache | None = None
-    ) -> tuple[DynamicCache, Run]:
+        self, model: Any, *, prompt_tokens: int | None = None, frozen: FrozenCache | None = None,
+        capacity: int | None = None,
+    ) -> tuple[DynamicCache, Run]:  # fmt: skip
         """The same cache, and the run that counts what happens to it."""
         adapter = self._adapter(model)
         run = self._run(adapter, prompt_tokens=prompt_tokens)
         cache = DynamicCache(config=adapter.model.config)
+        if capacity is not None:
+            cache = fixed_cache(adapter.model, capacity)
         if frozen is not None:
-            cache = frozen.thaw(adapter.model, self.State)
+            cache = frozen.thaw(adapter.model, self.State, cache)
         adapter.bind(cache, run.handler(cache))
         return cache, run
 

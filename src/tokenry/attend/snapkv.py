@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool1d
 from tokenry.attend.base import Evictor
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fields import positive, size
 from tokenry.models.site import Site
 from tokenry.models.state import LayerState
@@ -84,8 +84,11 @@ class SnapKV(Evictor):
         state.q, state.real = q[:, :, -self.window :].clone(), real[:, -self.window :].clone()
 
     def score(self, site: Site, state: LastQueries) -> Float[Tensor, "B G K"]:
-        assert state.q is not None
-        assert state.real is not None
+        if state.q is None or state.real is None:
+            raise Incompatible(
+                "snapkv: must see the prompt being read, whose last queries vote; got a cache that was filled before; "
+                "read the prompt inside the block."
+            )
         seen = site.buffer.seen - (1 if site.decoding else 0) if site.buffer else 0
         w = state.q.shape[2]
         facts = site.facts and replace(site.facts, first_query=seen - w, queries=w)

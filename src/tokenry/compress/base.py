@@ -6,8 +6,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenry.compress.fit import fit
@@ -75,13 +76,22 @@ class Compressor(Method):
                 f"{self.name()}: ask must be given, since relevance is relevance to it; got {query!r}; "
                 f"pass the question, or use self_information."
             )
-        found = documents(batch, self.units, self.name())
+        return self.judge(batch, documents(batch, self.units, self.name()), query, model)
+
+    def judge(
+        self, batch: TokenBatch, found: list[Document], query: str | None, model: LanguageModel | None
+    ) -> Ranking:
+        """Score rows as documents; a method that ranks the sources of a row against each other does it here."""
         return Ranking(tuple(found), tuple(self._scores(d, query, model) for d in found))
+
+    def choose(self, ranking: Ranking, row: int, count: int, forced: Bool[np.ndarray, "W"]) -> Bool[np.ndarray, "T"]:
+        """Which tokens of a row stay, `count` free ones; a method that gives each source a budget does it here."""
+        return fit(ranking.documents[row], ranking.scores[row], count, forced)
 
     def fit(self, batch: TokenBatch, ranking: Ranking) -> TokenBatch:
         """Keep the best of a ranking of this batch; a batch of which everything stays is returned as it is."""
         stays = batch.mask.cpu().clone()
-        for row, (document, scores) in enumerate(zip(ranking.documents, ranking.scores, strict=True)):
+        for row, document in enumerate(ranking.documents):
             count = self.budget.count(document.size)
             forced = keepsakes(document, self.force)
             needed = int((forced[document.words.of] & document.free).sum())
@@ -91,7 +101,7 @@ class Compressor(Method):
                     f"force={'+'.join(self.force)} keeps; got {self.budget}, which is {count} of {document.size}; "
                     f"raise the budget or force less."
                 )
-            stays[row, document.columns] = torch.from_numpy(fit(document, scores, count, forced))
+            stays[row, document.columns] = torch.from_numpy(self.choose(ranking, row, count, forced))
         if torch.equal(stays, batch.mask.cpu()):
             return batch
         lengths = stays.sum(1)

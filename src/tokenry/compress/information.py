@@ -28,11 +28,11 @@ def information(model: LanguageModel, ids: Int[Tensor, "T"], *, window: int, str
         window: tokens read together, that mark included; no more than the model's context.
         stride: tokens by which the next window advances, below `window`.
     """
-    begin = _beginning(model)
+    begin = beginning(model)
     body = window - len(begin)
     found = torch.zeros(len(ids))
     for start, fresh, end in _windows(len(ids), body, min(stride, body)):
-        found[fresh:end] = _read(model, torch.cat((begin, ids[start:end])), len(begin) + fresh - start)
+        found[fresh:end] = surprise(model, torch.cat((begin, ids[start:end])), len(begin) + fresh - start)
     return found
 
 
@@ -45,7 +45,7 @@ def _windows(n: int, body: int, stride: int) -> Iterator[tuple[int, int, int]]:
         fresh, start = end, start + stride
 
 
-def _read(model: LanguageModel, ids: Int[Tensor, "T"], fresh: int) -> Float[Tensor, "F"]:
+def surprise(model: LanguageModel, ids: Int[Tensor, "T"], fresh: int) -> Float[Tensor, "F"]:
     """Surprise of the tokens from `fresh` on; a first token that nothing precedes is as likely as any other."""
     device = model.device
     cache = DynamicCache(config=unwrap(model.model).config)
@@ -66,7 +66,7 @@ def _read(model: LanguageModel, ids: Int[Tensor, "T"], fresh: int) -> Float[Tens
     return torch.cat((first, *parts))[fresh:].cpu()
 
 
-def _beginning(model: LanguageModel) -> Int[Tensor, "0..1"]:
+def beginning(model: LanguageModel) -> Int[Tensor, "0..1"]:
     """The id that stands before a text: the beginning mark, else the end mark, else nothing."""
     for owner in (model.tokenizer, unwrap(model.model).config.get_text_config()):
         for name in ("bos_token_id", "eos_token_id"):

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
 from tokenry.compress.information import information
+from tokenry.compress.scorer import by_token, reach, scorer_for, through_text
+from tokenry.compress.scorer import spread as spread
 from tokenry.compress.units import Document
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, positive, setting
-from tokenry.models.load import LanguageModel, load
+from tokenry.models.load import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,47 +72,13 @@ class SelfInformation(Compressor):
             )
 
     def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
-        scorer = self._scorer(model)
-        if document.ids is None or scorer is not model or bool((document.ids < 0).any()):
-            return document.units.mean(self._through_text(document, scorer))
-        return document.units.mean(self._information(document.ids, scorer))
-
-    def _scorer(self, model: LanguageModel | None) -> LanguageModel:
-        if self.scorer is not None and (model is None or model.name != self.scorer):
-            return _load(self.scorer)
-        if model is None:
-            raise InvalidValue(
-                f"{self.name()}: scorer must be named where no model answers; got none; pass scorer=smollm2 or model=."
-            )
-        return model
+        scorer = scorer_for(self.scorer, model, self.name())
+        return document.units.mean(by_token(document, scorer, model, lambda ids: self._information(ids, scorer)))
 
     def _information(self, ids: Tensor, scorer: LanguageModel) -> Float[Tensor, "T"]:
-        window, stride = self.window, self.stride
-        if scorer.context is not None and scorer.context < window:
-            window, stride = scorer.context, min(stride, max(1, scorer.context * 3 // 4))
+        window, stride = reach(scorer, self.window, self.stride)
         return information(scorer, ids, window=window, stride=stride)
 
     def _through_text(self, document: Document, scorer: LanguageModel) -> Float[Tensor, "T"]:
         """Information of the document's tokens from a scorer that cuts the text into other tokens."""
-        encoded = scorer.tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
-        theirs = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-        return spread(self._information(ids, scorer), theirs, document)
-
-
-def spread(values: Float[Tensor, "S"], spans: np.ndarray, document: Document) -> Float[Tensor, "T"]:
-    """Hand values of other tokens, at the characters `spans`, on to the document's tokens in proportion."""
-    density = np.zeros(len(document.text) + 1)
-    for value, (start, end) in zip(values.tolist(), spans.tolist(), strict=True):
-        density[start:end] += value / max(1, end - start)
-    total = np.concatenate(([0.0], np.cumsum(density)))
-    ends = np.maximum.accumulate(document.ends) if len(document.ends) else document.ends
-    # Space between tokens belongs to the token after it.
-    starts = np.concatenate(([0], ends[:-1])) if len(ends) else ends
-    return torch.from_numpy(total[ends] - total[starts]).float()
-
-
-@lru_cache(maxsize=1)
-def _load(name: str) -> LanguageModel:
-    """A scorer of its own is loaded once."""
-    return load(name)
+        return through_text(document, scorer, lambda ids: self._information(ids, scorer))

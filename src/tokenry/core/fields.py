@@ -55,8 +55,13 @@ def setting(default: Any, *, doc: str) -> Any:
     return _field(default, doc, None)
 
 
-def _field(default: Any, doc: str, limit: Limit | None) -> Any:
-    return field(default=default, metadata={"doc": doc, "limit": limit})
+def part(default: Any, *, doc: str) -> Any:
+    """A part of the method, such as `DecompX()`; in the one-line form its name, as in `decompx[field=value]`."""
+    return _field(default, doc, None, part=True)
+
+
+def _field(default: Any, doc: str, limit: Limit | None, **more: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, "limit": limit, **more})
 
 
 def settle(owner: Any) -> None:
@@ -68,7 +73,11 @@ def settle(owner: Any) -> None:
     who = type(owner).__name__
     hints = typing.get_type_hints(type(owner))
     for f in fields(owner):
-        value = read(getattr(owner, f.name), hints[f.name], who, f.name, default=f.default)
+        value, kind = getattr(owner, f.name), hints[f.name]
+        if f.metadata.get("part"):
+            value = _read_part(value, kind, who, f.name)
+        else:
+            value = read(value, kind, who, f.name, default=f.default)
         limit: Limit | None = f.metadata.get("limit")
         if limit is not None and not limit.allows(value):
             raise InvalidValue(f"{who}: {f.name} must be {limit.words}; got {value!r}.")
@@ -95,6 +104,19 @@ def _read_union(value: Any, kinds: tuple[Any, ...], who: str, name: str, default
         return None
     concrete = [k for k in kinds if k is not type(None)]
     return read(value, concrete[0], who, name, default) if len(concrete) == 1 else value
+
+
+def _read_part(value: Any, kind: Any, who: str, name: str) -> Any:
+    """A part from its one-line form, or as it is; parts of another kind are refused."""
+    from tokenry.core.registry import load_part, parse_part, parts
+
+    known = {e.name: e.full_name for e in parts() if e.room == kind.room}
+    if isinstance(value, str) and value.partition("[")[0] in known:
+        value = parse_part(value, kind.room)
+    if isinstance(value, kind):
+        return value
+    fits = [short for short, full in known.items() if issubclass(load_part(full), kind)]
+    raise InvalidValue(f"{who}: {name} must be one of {', '.join(fits)}; got {value!r}.")
 
 
 def _read_bool(value: Any, who: str, name: str) -> bool:

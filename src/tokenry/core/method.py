@@ -1,4 +1,4 @@
-"""The base of every method: a value whose fields are its configuration."""
+"""The base of every method and of its parts: a value whose fields are its configuration."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import settle
 
 
-class Method(ABC):
-    """One published system as a frozen, keyword-only dataclass with a card.
+class Value(ABC):
+    """A frozen, keyword-only dataclass whose fields are its configuration.
 
-    The room's base class sets `room`; the file's name is the method's name.
+    The room's base class sets `room`; the file's name is the value's name.
     """
 
     room: ClassVar[str]
-    card: ClassVar[Card]
+    _key: ClassVar[str]
 
     def __post_init__(self) -> None:
         settle(self)
 
     @classmethod
     def name(cls) -> str:
-        """The name under which the method is known: its file, or its class in a notebook."""
+        """The name under which it is known: its file, or its class in a notebook."""
         file = cls.__module__.rpartition(".")[2]
         if file == "__main__":
             return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         return file
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain values for JSON, with the method's `room/name`."""
-        return {"method": f"{self.room}/{self.name()}"} | {
+        """The configuration as plain values for JSON, with its `room/name`."""
+        return {self._key: f"{self.room}/{self.name()}"} | {
             f.name: _plain(getattr(self, f.name))
             for f in fields(self)  # type: ignore[arg-type]
         }
@@ -48,13 +48,13 @@ class Method(ABC):
         Raises:
             InvalidValue: an unknown field, or a value its rule forbids.
         """
-        given = {k: _revive(v) for k, v in values.items() if k != "method"}
+        given = {k: _revive(v) for k, v in values.items() if k != cls._key}
         cls.check_fields(given)
         return cls(**given)
 
     @classmethod
     def check_fields(cls, given: Mapping[str, Any]) -> None:
-        """Refuse fields that the method does not have, naming those it has."""
+        """Refuse fields that it does not have, naming those it has."""
         known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         for name in given:
             if name not in known:
@@ -69,8 +69,25 @@ class Method(ABC):
         return f"{self.room}/{self.name()}" + (":" + ",".join(changed) if changed else "")
 
 
+class Method(Value):
+    """One published system, with a card."""
+
+    _key = "method"
+    card: ClassVar[Card]
+
+
+class Part(Value):
+    """A piece of a method that may be exchanged for another of its kind: the value of a field made by `part`.
+
+    Its file stands in the method's room, and its card is called `part`, so that it is listed under no method's name.
+    """
+
+    _key = "part"
+    part: ClassVar[Card]
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Method):
+    if isinstance(value, Value):
         return value.to_dict()
     if isinstance(value, Budget):
         return {"budget": asdict(value)}
@@ -88,10 +105,17 @@ def _revive(value: Any) -> Any:
         from tokenry.core.registry import load
 
         return load(value["method"]).from_dict(value)
+    if isinstance(value, Mapping) and "part" in value:
+        from tokenry.core.registry import load_part
+
+        return load_part(str(value["part"])).from_dict(value)
     if isinstance(value, list):
         return tuple(_revive(v) for v in value)
     return value
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, Part):
+        name, colon, settings = str(value).removeprefix(f"{value.room}/").partition(":")
+        return f"{name}[{settings}]" if colon else name
     return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)

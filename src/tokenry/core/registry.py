@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue, UnknownMethod
 
 if TYPE_CHECKING:
-    from tokenry.core.method import Method
+    from tokenry.core.method import Method, Part, Value
 
 ROOMS = (
     "segment", "quantize", "signal", "embed", "soft", "compress", "attend", "decode", "learn", "probe", "measure",
@@ -45,6 +46,12 @@ class Entry:
 def entries() -> tuple[Entry, ...]:
     """All methods, by room in the order of a token's life, then by name."""
     return tuple(sorted([*_own(), *_foreign()], key=lambda e: (ROOMS.index(e.room), e.name)))
+
+
+@cache
+def parts() -> tuple[Entry, ...]:
+    """All parts of methods, by room and name; their cards are called `part`."""
+    return tuple(sorted([*_own("part"), *_foreign("part")], key=lambda e: (ROOMS.index(e.room), e.name)))
 
 
 def find(name: str) -> Entry:
@@ -106,7 +113,22 @@ def _collect(name: str, classes: dict[str, ast.ClassDef], found: dict[str, Setti
 
 def load(name: str) -> type[Method]:
     """Import the class of a method."""
-    entry = find(name)
+    return _import(find(name))
+
+
+def load_part(name: str) -> type[Part]:
+    """Import the class of the part called `room/name`.
+
+    Raises:
+        InvalidValue: no part has this name; nothing is imported.
+    """
+    known = {e.full_name: e for e in parts()}
+    if name not in known:
+        raise InvalidValue(f"part {name!r}: must be one of {', '.join(known)}; check the spelling.")
+    return _import(known[name])
+
+
+def _import(entry: Entry) -> Any:
     return getattr(importlib.import_module(entry.module), entry.class_name)
 
 
@@ -118,46 +140,58 @@ def parse(spec: str) -> Method:
         InvalidValue: a malformed setting, an unknown field or a value out of range.
     """
     name, _, settings = spec.partition(":")
-    method = load(name.strip())
+    return _build(load(name.strip()), name, settings)
+
+
+def parse_part(spec: str, room: str) -> Part:
+    """Build a part of a room from its one-line form `name` or `name[field=value,field=value]`."""
+    name, bracket, rest = spec.partition("[")
+    if bracket and not rest.endswith("]"):
+        raise InvalidValue(f"{name}: settings of a part must end with ]; got {spec!r}.")
+    return _build(load_part(f"{room}/{name}"), name, rest[:-1])
+
+
+def _build(kind: type[Value], name: str, settings: str) -> Any:
     given: dict[str, Any] = {}
-    for setting in filter(None, settings.split(",")):
+    # Commas between brackets separate settings of a part.
+    for setting in filter(None, re.split(r",(?![^\[\]]*\])", settings)):
         key, equals, value = setting.partition("=")
         if not equals:
             raise InvalidValue(f"{name}: a setting must be written field=value; got {setting!r}.")
         given[key.strip()] = value.strip()
-    method.check_fields(given)
-    return method(**given)
+    kind.check_fields(given)
+    return kind(**given)
 
 
-def _own() -> Iterator[Entry]:
+def _own(mark: str = "card") -> Iterator[Entry]:
     package = Path(__file__).parents[1]
     for room in ROOMS:
         for file in sorted((package / room).glob("*.py")):
-            yield from _read(file, room, f"tokenry.{room}.{file.stem}")
+            yield from _read(file, room, f"tokenry.{room}.{file.stem}", mark)
 
 
-def _foreign() -> Iterator[Entry]:
+def _foreign(mark: str = "card") -> Iterator[Entry]:
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         room = point.name.partition("/")[0]
         spec = importlib.util.find_spec(point.module)
         if room in ROOMS and spec is not None and spec.origin is not None:
-            yield from _read(Path(spec.origin), room, point.module)
+            yield from _read(Path(spec.origin), room, point.module, mark)
 
 
-def _read(file: Path, room: str, module: str) -> Iterator[Entry]:
+def _read(file: Path, room: str, module: str, mark: str) -> Iterator[Entry]:
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        card = _card(node) if isinstance(node, ast.ClassDef) else None
+        card = _card(node, mark) if isinstance(node, ast.ClassDef) else None
         if card is not None:
             assert isinstance(node, ast.ClassDef)
             yield Entry(room, file.stem, module, node.name, card, ast.get_docstring(node) or "")
 
 
-def _card(node: ast.ClassDef) -> Card | None:
+def _card(node: ast.ClassDef, mark: str) -> Card | None:
     for line in node.body:
         if (
             isinstance(line, ast.Assign)
             and isinstance(line.targets[0], ast.Name)
-            and line.targets[0].id == "card"
+            and line.targets[0].id == mark
             and isinstance(line.value, ast.Call)
         ):
             return Card(**{k.arg: ast.literal_eval(k.value) for k in line.value.keywords if k.arg})

@@ -91,7 +91,7 @@ def restore(folder: Path) -> tuple[Method, dict[str, Tensor]]:
     """
     from tokenry.core.registry import load
 
-    values = _read_json(folder / "method.json")
+    values = read_json(folder / "method.json")
     method = load(str(values.get("method"))).from_dict(values)
     weights = folder / "method.safetensors"
     if not weights.exists():
@@ -105,7 +105,8 @@ def restore(folder: Path) -> tuple[Method, dict[str, Tensor]]:
         raise StorageError(f"{weights}: must be a whole safetensors file; {error}.") from error
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file, or a `StorageError`."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -50,12 +50,15 @@ class FrozenCache:
             tensors |= {f"{i}.{name}": t.detach().clone().contiguous() for name, t in found.items()}
         return cls({"schema": SCHEMA, "model": _geometry(model), "layers": layers}, tensors)
 
-    def thaw(self, model: PreTrainedModel, state: type[LayerState] = LayerState) -> DynamicCache:
-        """A new cache that holds a copy.
+    def thaw(
+        self, model: PreTrainedModel, state: type[LayerState] = LayerState, cache: DynamicCache | None = None
+    ) -> DynamicCache:
+        """A cache that holds a copy.
 
         Args:
             model: of the same geometry.
             state: the states of the method that goes on; those of another method are left out.
+            cache: empty, to be filled; a new one where None.
 
         Raises:
             Incompatible: the model is another one.
@@ -64,7 +67,7 @@ class FrozenCache:
             raise Incompatible(
                 f"cache: must go on with the model it was made with, {self.facts['model']}; got {_geometry(model)}."
             )
-        cache = DynamicCache(config=model.config)
+        cache = DynamicCache(config=model.config) if cache is None else cache
         own_buffers(cache)
         for i, fact in enumerate(self.facts["layers"]):
             if len(cache.layers) <= i:

@@ -10,7 +10,7 @@ import typer
 
 from tokenry.apps.cli import options as o
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import ROOMS, entries, fields_of, find
+from tokenry.core.registry import ROOMS, entries, fields_of, find, parts
 
 
 def list_methods(
@@ -34,8 +34,9 @@ def list_methods(
 
 
 def explain(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: o.Json = False) -> None:
-    """Explain one method: what it does, its fields, and how it differs from the paper."""
-    entry = find(name)
+    """Explain one method or part of one: what it does, its fields, and how it differs from the paper."""
+    part = next((e for e in parts() if name in (e.name, e.full_name)), None)
+    entry = part or find(name)
     settings = fields_of(entry)
     if as_json:
         card = entry.card
@@ -52,6 +53,6 @@ def explain(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: o.Jso
     lines += [f"    {f.name}: {f.type} = {f.default}\n        {f.doc}" for f in settings] or ["    none"]
     for heading, items in (("Claims", entry.card.claims), ("Differs from the paper", entry.card.deviations)):
         lines += ["", heading, *(f"    - {i}" for i in items)] if items else []
-    lines += ["", f"Try it:  tokenry run report.txt --ask '…' --use {entry.full_name}"] if entry.room in (
-        "compress", "attend") else []  # fmt: skip
+    if part is None and entry.room in ("compress", "attend"):
+        lines += ["", f"Try it:  tokenry run report.txt --ask '…' --use {entry.full_name}"]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,202 @@
+"""The base of learned methods: fields are configuration, parameters come with `build` and are saved beside them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tokenry.core.errors import InvalidValue, StorageError
+from tokenry.core.method import Method
+from tokenry.core.saving import read_json, whole_folder
+
+CONFIGURATION, PARAMETERS = "method.json", "method.safetensors"
+
+_outer: ContextVar[torch.Generator | None] = ContextVar("_outer", default=None)
+"""What the weights of the method being built are drawn from, while there is one."""
+
+
+class Unbuilt(InvalidValue, AttributeError):
+    """Parameters of a learned method were used before they exist; `hasattr` and `getattr` take it as absence."""
+
+
+class Learned(Method, nn.Module):
+    """A method with parameters, declared `@dataclass(eq=False, repr=False, kw_only=True)`.
+
+    Fields are configuration and set once. Parameters do not exist before `build` or `load`; using them earlier is
+    refused. A field may hold another learned method, which then is a part of this one: `make` builds it. Two values
+    are equal only when they are the same object.
+
+        class Codebook(Learned):
+            codes: int = positive(512, doc="vectors in the table")
+
+            def make(self, *, width: int) -> None:
+                self.table = nn.Parameter(torch.randn(self.codes, width))
+
+        Codebook(codes=64).build(width=128)
+    """
+
+    _sizes: dict[str, int] | None
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        # A dataclass sets its fields in __init__, where modules must be ready to take them.
+        self = super().__new__(cls)
+        nn.Module.__init__(self)
+        self._sizes = None
+        return self
+
+    def __post_init__(self) -> None:
+        declared = type(self).__dataclass_params__  # type: ignore[attr-defined]
+        assert not declared.eq, f"{type(self).__name__}: declare it with @dataclass(eq=False, repr=False, kw_only=True)"
+        super().__post_init__()
+        for f in fields(self):  # type: ignore[arg-type]
+            part = getattr(self, f.name)
+            if isinstance(part, nn.Module):
+                # A default is one object for all owners, whose parameters must be their own.
+                shared = part is f.default
+                own = copy.deepcopy(part) if shared else part
+                object.__setattr__(self, f.name, own)
+                self._modules[f.name] = own
+
+    @abstractmethod
+    def make(self, *args: Any, **kwargs: Any) -> None:
+        """Create parameters, buffers and modules; the keyword arguments of the override are the sizes."""
+
+    @property
+    def built(self) -> bool:
+        """Whether the parameters exist."""
+        return self._sizes is not None
+
+    def build(self, *, generator: torch.Generator | None = None, **sizes: int) -> Self:
+        """Create the parameters, in memory of the processor; the global random state stays as it was.
+
+        Args:
+            generator: draws the seed of all weights; without one it is always the same seed, and for a part that is
+                built by its owner the owner's.
+            sizes: what the method asks for, such as `width`.
+
+        Raises:
+            InvalidValue: sizes that `make` does not ask for, or a second build.
+        """
+        self._check(sizes)
+        generator = generator or _outer.get() or torch.Generator().manual_seed(0)
+        seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
+        state = torch.get_rng_state()
+        outer = _outer.set(torch.default_generator)
+        try:
+            # torch.manual_seed would also reach the accelerators.
+            torch.default_generator.manual_seed(seed)
+            with torch.inference_mode(False), torch.device("cpu"):
+                self.make(**sizes)
+        finally:
+            _outer.reset(outer)
+            torch.set_rng_state(state)
+        self._sizes = dict(sizes)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write configuration, sizes and parameters to a folder, whole or not at all.
+
+        Raises:
+            Unbuilt: there is nothing to save yet.
+            StorageError: the folder cannot be written.
+        """
+        if self._sizes is None:
+            raise self._unbuilt("save")
+        given = self.to_dict()
+        values = {"method": given.pop(self._key), "fields": given, "sizes": self._sizes}
+        # Tied parameters share memory, which the format forbids.
+        tensors = {name: t.detach().cpu().clone().contiguous() for name, t in self.state_dict().items()}
+        with whole_folder(Path(folder)) as draft:
+            (draft / CONFIGURATION).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            save_file(tensors, draft / PARAMETERS)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """What `save` wrote, on the processor and with the saved types of numbers; nothing in the files is executed.
+
+        Raises:
+            StorageError: a file is missing, damaged, of another method, or does not fit the configuration.
+            InvalidValue: a field or a size that the method does not have or that its rule forbids.
+        """
+        file = Path(folder) / CONFIGURATION
+        values, name = read_json(file), f"{cls.room}/{cls.name()}"
+        if values.get("method") != name:
+            raise StorageError(f"{file}: must hold {name}; got {values.get('method')!r}; load it with its own class.")
+        parts = {key: values.get(key) for key in ("fields", "sizes")}
+        if set(values) != {"method", *parts} or not all(isinstance(part, dict) for part in parts.values()):
+            raise StorageError(f"{file}: must hold method, fields and sizes; got {', '.join(values)}; save it again.")
+        method = cls.from_dict(values["fields"]).build(**values["sizes"])
+        method._fill(Path(folder) / PARAMETERS)
+        return method
+
+    def extra_repr(self) -> str:
+        shown = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items() if not isinstance(value, nn.Module))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
+            super().__setattr__(name, value)
+        elif name in self.__dict__:
+            raise FrozenInstanceError(f"{type(self).__name__}: field {name!r} is set once; make a new value.")
+        else:
+            # A part would go where the field's default, which is an attribute of the class, hides it.
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or self.built:
+                raise
+        raise self._unbuilt(name)
+
+    def _unbuilt(self, wanted: str) -> Unbuilt:
+        sizes = ", ".join(f"{name}=…" for name in inspect.signature(self.make).parameters)
+        return Unbuilt(f"{self.name()}: must be built before {wanted!r} is used; call build({sizes}) or load a folder.")
+
+    def _check(self, sizes: Mapping[str, int]) -> None:
+        if self.built:
+            raise InvalidValue(f"{self.name()}: must be built once; it is built already; make a new value.")
+        wanted = inspect.signature(self.make)
+        try:
+            wanted.bind(**sizes)
+        except TypeError as error:
+            names = ", ".join(wanted.parameters) or "no size"
+            raise InvalidValue(f"{self.name()}: build must be given {names}; {error}.") from error
+        for name, size in sizes.items():
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise InvalidValue(f"{self.name()}: {name} must be a whole number of at least 1; got {size!r}.")
+
+    def _fill(self, file: Path) -> None:
+        """Take the values of all parameters and buffers from a file that holds exactly these."""
+        try:
+            found = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"{file}: must be a whole safetensors file; {error}.") from error
+        mine: dict[str, Tensor] = self.state_dict(keep_vars=True)
+        for name in sorted(mine.keys() ^ found.keys()):
+            state = "is missing" if name in mine else "is unknown"
+            raise StorageError(f"{file}: must hold the parameters of {self.name()} and no others; {name!r} {state}.")
+        for name, here in mine.items():
+            there = found[name]
+            if there.shape != here.shape or there.is_floating_point() != here.is_floating_point():
+                raise StorageError(
+                    f"{file}: {name!r} must be {here.dtype} of shape {tuple(here.shape)}; "
+                    f"got {there.dtype} of shape {tuple(there.shape)}; save it again."
+                )
+        with torch.inference_mode(False):
+            for name, here in mine.items():
+                # In place of load_state_dict, which would cast to the types of a fresh build.
+                here.data = found[name].clone()
