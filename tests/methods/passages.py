@@ -10,6 +10,7 @@ import torch
 from tests.methods.compress_rows import pieces, row
 from tokenry.compress.random import RandomUnits
 from tokenry.data import Question, questions, read
+from tokenry.measure.intervals import of_mean
 from tokenry.models.load import LanguageModel
 from tokenry.models.prompt import Document, prompt
 
@@ -69,6 +70,5 @@ def compared(method, language: LanguageModel, asked: list[Question]) -> dict[str
 
 
 def lower_end(values: torch.Tensor) -> float:
-    """Lower end of the 95 % bootstrap interval of a mean."""
-    drawn = torch.randint(len(values), (10_000, len(values)), generator=torch.Generator().manual_seed(0))
-    return float(values[drawn].mean(1).quantile(0.025))
+    """Lower end of the 95 % interval of a mean."""
+    return of_mean(values)[0]

@@ -42,7 +42,7 @@ class SaliencyPruning(Compressor):
         step is gradient times input; more are integrated gradients, on the way from zero embeddings to e.
     Where it acts
         On the text, before the first layer. Each step reads the document forwards and backwards with the scorer,
-        which costs about three times a prefill when the scorer is the model that answers.
+        which costs two to three times a prefill when the scorer is the model that answers.
     Shapes
         Document of T tokens, embeddings (T, E) -> a (T) -> scores (U).
     Guarantees
@@ -61,7 +61,7 @@ class SaliencyPruning(Compressor):
         The norms of a language model make the way rough: on SmolLM2 and 14 tokens, 64 steps missed loss(e) - loss(0)
         by 2 of 3.5 nats, and four steps chose no better than one.
     Relations
-        `attention_pruning` asks where the question looks instead, and costs a third. `target=text` needs no
+        `attention_pruning` asks where the question looks instead, and costs half. `target=text` needs no
         question, and in our measurements found passages that answer one no better than chance.
     """
 
