@@ -58,6 +58,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/first_token.py
 	$(BIN)/python benchmarks/answers.py
+	$(BIN)/python benchmarks/peers/against_llmlingua.py
 	$(BIN)/python benchmarks/families.py
 	$(BIN)/python benchmarks/page.py
 

@@ -179,12 +179,31 @@ def _first_token(document: Document) -> list[Table]:
     ]
 
 
+def _peer_llmlingua(document: Document) -> list[Table]:
+    heads = ("arm", "tokens kept", "largest miss of the rate", "seconds", "there", "right")
+    found = []
+    for rate in document["settings"]["rates"]:
+        cells = []
+        for arm, rows in _by([r for r in document["rows"] if r["rate"] == rate], "arm"):
+            cells.append(
+                (
+                    arm, f"{100 * mean(r['kept'] / r['tokens'] for r in rows):.1f} %",
+                    f"{max(abs(r['kept'] - r['tokens'] * rate) for r in rows):.0f} tokens",
+                    _f(mean(r["seconds"] for r in rows), 2), f"{sum(r['still_there'] for r in rows)} of {len(rows)}",
+                    f"{sum(r['correct'] for r in rows)} of {len(rows)}",
+                )
+            )  # fmt: skip
+        found.append(Table(f"rate {rate}", heads, cells))
+    return found
+
+
 VIEWS: Mapping[str, Callable[[Document], list[Table]]] = {
     "decode_layer": _decode_layer,
     "decode_model": _decode_model,
     "fidelity": _fidelity,
     "answers": _answers,
     "first_token": _first_token,
+    "peer_llmlingua": _peer_llmlingua,
 }
 
 
