@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-import torch
 
 from tokenry.core import saving
-from tokenry.core.errors import InvalidValue, StorageError
-from tokenry.core.registry import parse
+from tokenry.core.errors import StorageError
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -46,24 +44,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         saving.write_text(tmp_path / "file" / "a.txt", "x")
 
 
-def test_methods_come_back_as_they_were(tmp_path):
-    method = parse("attend/token_select:budget=64,reuse=0.5")
-    saving.save(tmp_path / "m", method, {"w": torch.arange(3.0)})
-    again, tensors = saving.restore(tmp_path / "m")
-    assert again == method
-    assert torch.equal(tensors["w"], torch.arange(3.0))
-    assert sorted(os.listdir(tmp_path / "m")) == ["method.json", "method.safetensors"]
-
-
-def test_damaged_files_are_refused(tmp_path):
-    saving.save(tmp_path / "m", parse("attend/window"), {"w": torch.zeros(100)})
-    weights = tmp_path / "m" / "method.safetensors"
-    weights.write_bytes(weights.read_bytes()[:50])
-    with pytest.raises(StorageError, match="must be a whole safetensors file"):
-        saving.restore(tmp_path / "m")
-    (tmp_path / "m" / "method.json").write_text('{"method": "attend/window", "colour": 3}')
-    with pytest.raises(InvalidValue, match="has no field 'colour'"):
-        saving.restore(tmp_path / "m")
-    (tmp_path / "m" / "method.json").write_text("[")
+def test_a_file_that_is_no_json_object_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[")
     with pytest.raises(StorageError, match="must be a readable JSON file"):
-        saving.restore(tmp_path / "m")
+        saving.read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(StorageError, match="must hold a JSON object; got list"):
+        saving.read_json(tmp_path / "a.json")

@@ -6,17 +6,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenry.core.errors import StorageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tokenry.core.method import Method
 
 
 @contextmanager
@@ -71,38 +66,6 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8", newline="")
-
-
-def save(folder: Path, method: Method, tensors: Mapping[str, Tensor] | None = None) -> None:
-    """Save a method: `method.json`, and `method.safetensors` where it has parameters."""
-    with whole_folder(folder) as draft:
-        (draft / "method.json").write_text(json.dumps(method.to_dict(), indent=2) + "\n", encoding="utf-8")
-        if tensors:
-            from safetensors.torch import save_file
-
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, draft / "method.safetensors")
-
-
-def restore(folder: Path) -> tuple[Method, dict[str, Tensor]]:
-    """Load what `save` wrote; nothing in the files is executed.
-
-    Raises:
-        StorageError: a file is missing or damaged.
-    """
-    from tokenry.core.registry import load
-
-    values = read_json(folder / "method.json")
-    method = load(str(values.get("method"))).from_dict(values)
-    weights = folder / "method.safetensors"
-    if not weights.exists():
-        return method, {}
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return method, load_file(weights)
-    except SafetensorError as error:
-        raise StorageError(f"{weights}: must be a whole safetensors file; {error}.") from error
 
 
 def read_json(file: Path) -> dict[str, Any]:
