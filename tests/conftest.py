@@ -31,3 +31,15 @@ def smollm2():
         return load("smollm2", dtype="float32", device="cpu")
     except UnknownModel as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The small encoder in 32-bit floats, or a skip with the command that fetches it."""
+    from tokenry.core.errors import UnknownModel
+    from tokenry.models.load import load_encoder
+
+    try:
+        return load_encoder("minilm", dtype="float32")
+    except UnknownModel as error:
+        pytest.skip(str(error))

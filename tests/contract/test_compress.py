@@ -12,10 +12,10 @@ from tests.methods.compress_rows import batch, characters, free, row
 from tokenry.compress.base import Compressor
 from tokenry.compress.text import text_of
 from tokenry.core.budget import Budget
-from tokenry.core.errors import Incompatible, InvalidValue, UnknownModel
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.registry import parse
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel, load_encoder
+from tokenry.models.load import LanguageModel
 from tokenry.models.tiny import tiny
 
 ASK = "Who paid for the lighthouse lamp?"
@@ -27,15 +27,6 @@ SHORT = "Bees make honey. The lamp was paid for by the town, not by the state. H
 METHODS = cases("compress")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     return LanguageModel(tiny("llama"), characters(), "tiny", 512)
@@ -44,10 +35,7 @@ def model() -> LanguageModel:
 @pytest.fixture(params=METHODS, ids=[c.name for c in METHODS])
 def case(request):
     if any(f.name == "encoder" for f in fields(request.param.method)):
-        try:
-            load_encoder("minilm")
-        except UnknownModel as error:
-            pytest.skip(str(error))
+        request.getfixturevalue("minilm")
     return request.param
 
 

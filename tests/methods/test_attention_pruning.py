@@ -24,14 +24,6 @@ ASK = "Why did the car not start?"
 FAMILIES = ("llama", "gpt_neox", "gemma3_text")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
 def pair(request):
     """A scorer, and the same model with whole maps."""

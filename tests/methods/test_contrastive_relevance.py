@@ -37,14 +37,6 @@ UNITS = ("sentence", "word", "token")
 EDGES = ".,;:!?—-\"“”'()"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     return LanguageModel(tiny("llama"), characters(), "tiny", 512)

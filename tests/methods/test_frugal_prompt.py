@@ -24,10 +24,10 @@ from tokenry.compress.lexrank import JUMP, lexrank
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.text import text_of
 from tokenry.compress.vectors import text_vectors
-from tokenry.core.errors import InvalidValue, UnknownModel, UnsupportedModel
+from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.data import documents, read
 from tokenry.models import anatomy
-from tokenry.models.load import Encoder, load_encoder
+from tokenry.models.load import Encoder
 from tokenry.models.tiny import tiny
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
@@ -35,22 +35,6 @@ TEXT = (
     "The old lighthouse keeper repaired the broken lamp before the storm. Nobody in the town had seen such waves. "
     "He wrote unbelievable numbers into his book."
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Encoder:
-    try:
-        return load_encoder("minilm", dtype="float32")
-    except UnknownModel as error:
-        pytest.skip(str(error))
 
 
 def reading(model, n: int = 11) -> anatomy.Reading:

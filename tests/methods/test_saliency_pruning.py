@@ -24,14 +24,6 @@ ASK = "Why did the car not start?"
 NONE = torch.zeros(0, dtype=torch.long)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=["llama", "gpt_neox"])
 def model(request):
     return language(tiny(request.param))
