@@ -9,14 +9,14 @@ import torch
 
 from tests.methods.compress_rows import batch, row
 from tests.methods.passages import Pieces, compared, held_out, lower_end
-from tokenry.compress import received as streaming
 from tokenry.compress import scorer as scoring
 from tokenry.compress.attention_pruning import AttentionPruning
 from tokenry.compress.received import layers, received
 from tokenry.compress.scorer import BETWEEN, plain_ids, side_by_side, sliding
 from tokenry.core.errors import InvalidValue
+from tokenry.models import site as sites
 from tokenry.models.load import LanguageModel
-from tokenry.models.site import MASK_ELEMENTS, Site
+from tokenry.models.site import Site
 from tokenry.models.tiny import tiny
 
 TEXT = "Honey keeps for years in a closed jar. The car would not start because its battery was flat. Rain fell."
@@ -66,9 +66,9 @@ def visible(model, n: int) -> torch.Tensor:
     return torch.stack([(far > 0) & (far < r) for r in reach])
 
 
-@pytest.mark.parametrize("slice_", [streaming.SLICE, 500])
+@pytest.mark.parametrize("slice_", [sites.PROBABILITIES, 500])
 def test_streamed_sums_are_those_of_whole_maps(pair, slice_, monkeypatch):
-    monkeypatch.setattr(streaming, "SLICE", slice_)
+    monkeypatch.setattr(sites, "PROBABILITIES", slice_)
     scorer, whole = pair
     for n, readers in ((2, range(2)), (40, range(40)), (40, range(33, 40)), (41, range(40, 41))):
         ids = some_ids(n)
@@ -80,7 +80,7 @@ def test_streamed_sums_are_those_of_whole_maps(pair, slice_, monkeypatch):
 
 def test_no_map_of_all_pairs_exists(model, monkeypatch):
     """Slices stay within their bound, and attention itself asks for none."""
-    n, heads, seen = 120, 4, []
+    n, heads, seen, whole = 120, 4, [], sites.PROBABILITIES
     original = Site.probs
 
     def watched(site, rows=slice(None)):
@@ -90,11 +90,11 @@ def test_no_map_of_all_pairs_exists(model, monkeypatch):
 
     monkeypatch.setattr(Site, "probs", watched)
     for bound in (1, 10 * heads * n):
-        monkeypatch.setattr(streaming, "SLICE", bound)
+        monkeypatch.setattr(sites, "PROBABILITIES", bound)
         received(model, some_ids(n), layers=layers(model), readers=range(n))
         assert max(seen) <= max(bound, heads * n) < heads * n * n
         seen.clear()
-    assert MASK_ELEMENTS // 16 == 1 << 22, "16 MiB of 32-bit floats"
+    assert whole == 1 << 22, "16 MiB of 32-bit floats"
 
 
 def by_formula(whole, ids, gap, question, readers, chosen=slice(None), heads="mean", begin=(1,)):

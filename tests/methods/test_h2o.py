@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.methods.attend_kl import DOCUMENTS, Passage
-from tokenry.attend import received as streaming
 from tokenry.attend.h2o import H2O
 from tokenry.attend.received import received
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.models import site as sites
 from tokenry.models.adapter import ModelAdapter
 from tokenry.models.tiny import tiny
 
@@ -115,8 +115,8 @@ def test_streamed_sums_do_not_depend_on_the_slices(monkeypatch):
 
     def attend(site):
         whole = site.probs().view(2, 2, 2, PROMPT, PROMPT) * mask(PROMPT)[:, None, None, :, None]
-        for elements in (1, 16 * 2 * 4 * PROMPT * 7, 1 << 26):
-            monkeypatch.setattr(streaming, "MASK_ELEMENTS", elements)
+        for elements in (1, 2 * 4 * PROMPT * 7, 1 << 22):
+            monkeypatch.setattr(sites, "PROBABILITIES", elements)
             ours = received(site)
             torch.testing.assert_close(ours, whole.sum(3).sum(2), atol=1e-5, rtol=1e-5)
             assert ours.sum((1, 2)).tolist() == pytest.approx([4 * PROMPT, 4 * (PROMPT - PAD)], rel=1e-5)

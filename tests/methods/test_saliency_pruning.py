@@ -14,9 +14,10 @@ from tokenry.compress import scorer as scoring
 from tokenry.compress.information import information
 from tokenry.compress.integrated_gradients import attributions, radau
 from tokenry.compress.saliency_pruning import SaliencyPruning, _Loss
-from tokenry.compress.scorer import BETWEEN, at_rest, plain_ids
+from tokenry.compress.scorer import BETWEEN, plain_ids
 from tokenry.core.errors import InvalidValue
 from tokenry.models.load import LanguageModel
+from tokenry.models.rest import at_rest
 from tokenry.models.tiny import tiny
 
 TEXT = "Honey keeps for years in a closed jar. The car would not start because its battery was flat. Rain fell."

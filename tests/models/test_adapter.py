@@ -182,3 +182,25 @@ def test_threads_use_different_methods_on_one_model():
     assert together == alone * 4
     assert len({str(a) for a in alone}) == 4
     assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_forwards_without_cache_have_handlers_of_their_own():
+    """Also where a pass leaves out the first attention layers of the model, as text does in a model that sees."""
+    model = tiny("llava")
+    adapter = ModelAdapter.of(model)
+    made = []
+
+    def bind(name):
+        def new(cache):
+            made.append(name)
+            return Site.dense
+
+        return new
+
+    ids = torch.randint(3, 40, (1, 6))
+    with torch.no_grad():
+        for name in "ab":
+            with adapter.attached(), adapter.attached_to(bind(name)):
+                for _ in range(2):
+                    model(input_ids=ids, use_cache=False)
+    assert made == ["a", "a", "b", "b"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenry.models.site import MASK_ELEMENTS, Site
+from tokenry.models.site import Site
 from tokenry.models.state import LayerState
 
 _NOWHERE = torch.iinfo(torch.long).max
@@ -53,20 +53,14 @@ class Received(LayerState):
 @torch.no_grad()
 def received(site: Site) -> Float[Tensor, "B G K"]:
     """Attention probabilities of a site, summed over its real queries and the query heads of each KV head."""
-    b, h, n, _ = site.q.shape
+    b, h = site.q.shape[:2]
     g, k = site.k.shape[1:3]
     real = _real_queries(site)
     total = torch.zeros(b, g, k, device=site.q.device)
-    # A sixteenth of what a boolean mask may take: probabilities are floats and pass through several copies.
-    size = max(1, MASK_ELEMENTS // (16 * b * h * k))
-    for low in range(0, n, size):
-        high = min(low + size, n)
-        part = site.for_queries(slice(low, high))
-        if site.columns is None and site.facts is not None and site.facts.causal:
-            part = part.between(0, min(k, site.facts.first_query + high - site.first))
+    for rows, part in site.streamed():
         probs = part.probs()
         if real is not None:
-            probs = probs * real[:, None, low:high, None]
+            probs = probs * real[:, None, rows, None]
         seen = probs.shape[-1]
         total[..., :seen] += probs.sum(2).view(b, g, h // g, seen).sum(2)
     return total

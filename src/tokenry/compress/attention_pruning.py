@@ -13,8 +13,8 @@ from tokenry.compress.information import beginning
 from tokenry.compress.received import layers, received
 from tokenry.compress.scorer import (
     BETWEEN,
-    at_rest,
     by_token,
+    check_below_window,
     plain_ids,
     reach,
     room,
@@ -27,6 +27,7 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, choice, positive, setting
 from tokenry.models.load import LanguageModel
+from tokenry.models.rest import at_rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +97,7 @@ class AttentionPruning(Compressor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stride >= self.window:
-            raise InvalidValue(
-                f"{type(self).__name__}: stride must be below window={self.window}, so that every token has others "
-                f"before it; got {self.stride}."
-            )
+        check_below_window(type(self).__name__, "stride", self.stride, self.window)
         if self.shallowest >= self.deepest:
             raise InvalidValue(
                 f"{type(self).__name__}: shallowest must be below deepest={self.deepest}, so that layers lie between "

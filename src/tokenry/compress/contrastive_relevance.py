@@ -14,11 +14,10 @@ from tokenry.compress.fit import fit
 from tokenry.compress.information import beginning
 from tokenry.compress.likelihood import log_likelihood
 from tokenry.compress.ranking import Ranking
-from tokenry.compress.scorer import BETWEEN, by_token, plain_ids, reach, room, scorer_for, sliding
+from tokenry.compress.scorer import BETWEEN, by_token, check_below_window, plain_ids, reach, room, scorer_for, sliding
 from tokenry.compress.sources import SourceRanking, apart, reordered, shares
 from tokenry.compress.units import Document
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, choice, positive, setting
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.load import LanguageModel
@@ -98,11 +97,7 @@ class ContrastiveRelevance(Compressor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stride >= self.window:
-            raise InvalidValue(
-                f"{type(self).__name__}: stride must be below window={self.window}, so that every token has others "
-                f"before it; got {self.stride}."
-            )
+        check_below_window(type(self).__name__, "stride", self.stride, self.window)
 
     def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         return document.units.mean(self.read(document, query, model)[0])

@@ -16,10 +16,9 @@ from tokenry.compress.information import information
 from tokenry.compress.keepsakes import keepsakes
 from tokenry.compress.prefix_reader import PrefixReader
 from tokenry.compress.ranking import Ranking
-from tokenry.compress.scorer import reach, scorer_for, spread
+from tokenry.compress.scorer import check_below_window, reach, scorer_for, spread
 from tokenry.compress.units import Document, Units
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, choice, positive, setting
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.load import LanguageModel
@@ -90,11 +89,7 @@ class LLMLingua(Compressor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.segment >= self.window:
-            raise InvalidValue(
-                f"{type(self).__name__}: segment must be below window={self.window}, so that something stands before "
-                f"it; got {self.segment}."
-            )
+        check_below_window(type(self).__name__, "segment", self.segment, self.window)
 
     def judge(
         self, batch: TokenBatch, found: list[Document], query: str | None, model: LanguageModel | None

@@ -10,10 +10,7 @@ from torch import Tensor
 
 from tokenry.models.adapter import ModelAdapter
 from tokenry.models.load import LanguageModel
-from tokenry.models.site import MASK_ELEMENTS, Site
-
-SLICE = MASK_ELEMENTS // 16
-"""Probabilities that exist at once; a slice holds at least one query of every head."""
+from tokenry.models.site import Site
 
 
 def layers(model: LanguageModel) -> list[int]:
@@ -52,14 +49,13 @@ def _columns(site: Site, readers: range) -> tuple[Float[Tensor, "H K"], Int[Tens
     keys, queries = site.key_columns()[0, 0], site.query_columns()
     total = torch.zeros(h, k, device=site.q.device)
     count = torch.zeros(k, dtype=torch.long, device=site.q.device)
-    size = max(1, SLICE // (h * k))
-    for low in range(readers.start, readers.stop, size):
-        rows = slice(low, min(low + size, readers.stop))
+    for rows, part in site.streamed(readers):
+        seen = slice(0, part.k.shape[2])
         # What a token reads of itself says nothing about what others need of it.
-        later = keys < queries[rows].unsqueeze(1)
-        mask = site.mask(rows)
+        later = keys[seen] < queries[rows].unsqueeze(1)
+        mask = part.mask()
         if mask is not None:
             later &= mask[0, 0]
-        total += site.probs(rows)[0].masked_fill_(~later, 0.0).sum(1)
-        count += later.sum(0)
+        total[:, seen] += part.probs()[0].masked_fill_(~later, 0.0).sum(1)
+        count[seen] += later.sum(0)
     return total.cpu(), count.cpu()

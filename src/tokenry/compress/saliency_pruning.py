@@ -14,8 +14,8 @@ from tokenry.compress.information import beginning
 from tokenry.compress.integrated_gradients import attributions
 from tokenry.compress.scorer import (
     BETWEEN,
-    at_rest,
     by_token,
+    check_below_window,
     plain_ids,
     reach,
     room,
@@ -25,10 +25,10 @@ from tokenry.compress.scorer import (
 )
 from tokenry.compress.units import Document
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, positive, setting
 from tokenry.models.adapter import unwrap
 from tokenry.models.load import LanguageModel
+from tokenry.models.rest import at_rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +96,7 @@ class SaliencyPruning(Compressor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stride >= self.window:
-            raise InvalidValue(
-                f"{type(self).__name__}: stride must be below window={self.window}, so that every token has others "
-                f"before it; got {self.stride}."
-            )
+        check_below_window(type(self).__name__, "stride", self.stride, self.window)
 
     @property
     def needs_query(self) -> bool:  # type: ignore[override]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +76,18 @@ def plain_ids(scorer: LanguageModel, text: str) -> Int[Tensor, "T"]:
     return torch.tensor(scorer.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
 
 
+def check_below_window(who: str, name: str, value: int, window: int) -> None:
+    """A part of a window leaves others before it.
+
+    Raises:
+        InvalidValue: the part fills the window.
+    """
+    if value >= window:
+        raise InvalidValue(
+            f"{who}: {name} must be below window={window}, so that every token has others before it; got {value}."
+        )
+
+
 def reach(scorer: LanguageModel, window: int, stride: int) -> tuple[int, int]:
     """Window and stride, made smaller where the model's context is."""
     if scorer.context is not None and scorer.context < window:
@@ -113,24 +123,6 @@ def side_by_side(n: int, body: int) -> Iterator[tuple[int, int, int]]:
     count = -(-n // body)
     for start, end in pairwise(i * n // count for i in range(count + 1)):
         yield start, start, end
-
-
-@contextmanager
-def at_rest(model: Any) -> Iterator[None]:
-    """No dropout, and no parameter that asks for a gradient; all is as before when the block is left."""
-    training = [m for m in model.modules() if m.training]
-    learning = [p for p in model.parameters() if p.requires_grad]
-    try:
-        for m in training:
-            m.training = False
-        for p in learning:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for m in training:
-            m.training = True
-        for p in learning:
-            p.requires_grad_(True)
 
 
 @lru_cache(maxsize=1)

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from tokenry.compress.base import Compressor
 from tokenry.compress.information import information
-from tokenry.compress.scorer import by_token, reach, scorer_for, through_text
-from tokenry.compress.scorer import spread as spread
+from tokenry.compress.scorer import by_token, check_below_window, reach, scorer_for
 from tokenry.compress.units import Document
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, positive, setting
 from tokenry.models.load import LanguageModel
 
@@ -65,11 +63,7 @@ class SelfInformation(Compressor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stride >= self.window:
-            raise InvalidValue(
-                f"{type(self).__name__}: stride must be below window={self.window}, so that every token has others "
-                f"before it; got {self.stride}."
-            )
+        check_below_window(type(self).__name__, "stride", self.stride, self.window)
 
     def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         scorer = scorer_for(self.scorer, model, self.name())
@@ -78,7 +72,3 @@ class SelfInformation(Compressor):
     def _information(self, ids: Tensor, scorer: LanguageModel) -> Float[Tensor, "T"]:
         window, stride = reach(scorer, self.window, self.stride)
         return information(scorer, ids, window=window, stride=stride)
-
-    def _through_text(self, document: Document, scorer: LanguageModel) -> Float[Tensor, "T"]:
-        """Information of the document's tokens from a scorer that cuts the text into other tokens."""
-        return through_text(document, scorer, lambda ids: self._information(ids, scorer))

@@ -21,6 +21,7 @@ from tokenry.models.experiment import Experiment
 from tokenry.models.kv import KVBuffer
 from tokenry.models.mask import MaskFacts, everything, given_mask, note_facts
 from tokenry.models.place import Place, Search
+from tokenry.models.rest import evaluating
 from tokenry.models.site import Site
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class _Now(threading.local):
     """The attention call under way in this thread: set on entering a layer, read by the attention function."""
 
     call: _Call | None = None
-    cacheless: Handler | None = None
+    cacheless: tuple[Binder, Handler] | None = None
     begun: bool = False
     search: Search | None = None
 
@@ -174,6 +175,7 @@ class ModelAdapter:
                 return
             with ExitStack() as stack:
                 stack.enter_context(_implementation(self.model))
+                stack.callback(self.model.register_forward_pre_hook(self._whole_pass).remove)
                 for i, (module, place) in enumerate(self.sites.items()):
                     hook = module.register_forward_pre_hook(self._note(place, first=i == 0), with_kwargs=True)
                     stack.callback(hook.remove)
@@ -201,6 +203,10 @@ class ModelAdapter:
 
         return before
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _whole_pass(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.begin()
+
     def begin(self) -> None:
         """A pass begins before its first attention layer: without a cache it gets a handler of its own."""
         _now.begun, _now.cacheless = True, None
@@ -215,23 +221,25 @@ class ModelAdapter:
     def handler(self, cache: Cache | None) -> Handler | None:
         """What attends for a cache; None for dense attention."""
         if cache is None:
-            if _now.cacheless is None and self._default is not None:
-                _now.cacheless = self._default(None)
-            return _now.cacheless
+            if self._default is None:
+                return None
+            if _now.cacheless is None or _now.cacheless[0] is not self._default:
+                _now.cacheless = self._default, self._default(None)
+            return _now.cacheless[1]
         if cache not in _handlers and self._default is not None:
             self.bind(cache, self._default(cache))
         return _handlers.get(cache)
 
     @torch.no_grad()
     def _make_experiment(self) -> Experiment:
-        with _evaluating(self.model), self._refusing("must take text, images or sounds by their usual names"):
+        with evaluating(self.model), self._refusing("must take text, images or sounds by their usual names"):
             return Experiment(self.model)
 
     @torch.no_grad()
     def _find_sites(self, experiment: Experiment) -> None:
         """Run a small input: the modules that call the attention function are the attention layers."""
         rule = "must run a small input through transformers' attention interface"
-        with _evaluating(self.model), _implementation(self.model), self._refusing(rule):
+        with evaluating(self.model), _implementation(self.model), self._refusing(rule):
             search = Search(self.model)
             _now.search = search
             try:
@@ -249,7 +257,7 @@ class ModelAdapter:
     @torch.no_grad()
     def _prove(self, experiment: Experiment) -> None:
         """Dense attention through tokenry must give the model's own outputs, padded, cached and one step on."""
-        with _evaluating(self.model):
+        with evaluating(self.model):
             own = experiment.answers()
             with self.attached_to(lambda _: Site.dense):
                 ours = experiment.answers()
@@ -266,7 +274,7 @@ class ModelAdapter:
     @contextmanager
     def experimenting(self, rule: str) -> Iterator[None]:
         """Run the model on small inputs with attention through tokenry; what it cannot run is refused."""
-        with torch.no_grad(), _evaluating(self.model), self.attached(), self._refusing(rule):
+        with torch.no_grad(), evaluating(self.model), self.attached(), self._refusing(rule):
             yield
 
     @contextmanager
@@ -394,17 +402,6 @@ def _implementation(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for config, name in before:
             config._attn_implementation = name
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for m, training in modes:
-            m.training = training
 
 
 AttentionInterface.register(NAME, _attention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,9 @@ from tokenry.models.reads import Reads
 
 MASK_ELEMENTS = 1 << 26
 """Queries are taken in slices so that no boolean mask grows beyond this many elements."""
+
+PROBABILITIES = MASK_ELEMENTS // 16
+"""Attention probabilities that exist at once: they are floats, and pass through several copies."""
 
 
 @dataclass(slots=True, eq=False)
@@ -257,6 +261,28 @@ class Site:
         )  # fmt: skip
         part = replace(part, facts=facts.alone(row)).for_queries(queries).between(low, high)
         return part, queries
+
+    def streamed(self, queries: range | None = None) -> Iterator[tuple[slice, Site]]:
+        """Some queries at a time, so that their probabilities stay small, with the keys that they may see.
+
+        Args:
+            queries: which queries; all where not given.
+
+        Yields:
+            The rows of the queries, and the site for them. Keys behind all of them are left out, so those of
+            the part are the first ones of the whole.
+        """
+        b, h, n, _ = self.q.shape
+        k = self.k.shape[2]
+        queries = range(n) if queries is None else queries
+        size = max(1, PROBABILITIES // (b * h * k))
+        causal = self.columns is None and self.facts is not None and self.facts.causal
+        for low in range(queries.start, queries.stop, size):
+            rows = slice(low, min(low + size, queries.stop))
+            part = self.for_queries(rows)
+            if causal and self.facts is not None:
+                part = part.between(0, min(k, self.facts.first_query + rows.stop - self.first))
+            yield rows, part
 
     def for_queries(self, rows: slice) -> Site:
         """The same site for some of its queries only."""
