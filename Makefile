@@ -56,6 +56,7 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/passkey.py
 	$(BIN)/python benchmarks/first_token.py
 	$(BIN)/python benchmarks/answers.py
 	$(BIN)/python benchmarks/peers/against_llmlingua.py

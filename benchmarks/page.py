@@ -49,6 +49,13 @@ SECTIONS = {
         "4.5 and 5.5 times; it is now over the products as they are, as in the published code. New choices "
         "is the share of steps, over layers, for which `token_select` did not use its last choice again.",
     ),
+    "passkey": (
+        "A number hidden in filler text, beyond the trained length",
+        "SmolLM2-135M was trained for 8,192 tokens. A number of five digits stands at some depth of a filler text "
+        "of 4,096 or 16,384 tokens, and the model is asked for it behind the text. `slots` numbers the rows that are "
+        "read anew, so no distance exceeds the trained one; without it positions are those of the text. `random` reads its prompt "
+        "densely and as many random rows at each step. Seconds are for one prompt and its answer.",
+    ),
     "first_token": (
         "Time to the first token",
         "SmolLM2-135M answers a question over a whole document, compressed to a quarter. Compression counts; loading "

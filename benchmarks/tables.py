@@ -179,6 +179,25 @@ def _first_token(document: Document) -> list[Table]:
     ]
 
 
+def _passkey(document: Document) -> list[Table]:
+    places = document["settings"]["places"]
+    heads = ("arm", "rows read", *(f"at {place:.0%}" for place in places), "found", "seconds")
+    found = []
+    for length in document["settings"]["lengths"]:
+        cells = []
+        for arm, rows in _by([r for r in document["rows"] if r["length"] == length], "arm"):
+            right = {r["place"]: "yes" if r["correct"] else "no" for r in rows}
+            cells.append(
+                (
+                    arm, _f(mean(r["rows_read"] for r in rows), 0), *(right.get(p, "") for p in places),
+                    f"{sum(r['correct'] for r in rows)} of {len(rows)}", _f(median(r["seconds"] for r in rows), 1),
+                )
+            )  # fmt: skip
+        if cells:
+            found.append(Table(f"{length:,} tokens", heads, cells))
+    return found
+
+
 def _peer_llmlingua(document: Document) -> list[Table]:
     heads = ("arm", "tokens kept", "largest miss of the rate", "seconds", "there", "right")
     found = []
@@ -203,6 +222,7 @@ VIEWS: Mapping[str, Callable[[Document], list[Table]]] = {
     "fidelity": _fidelity,
     "answers": _answers,
     "first_token": _first_token,
+    "passkey": _passkey,
     "peer_llmlingua": _peer_llmlingua,
 }
 
