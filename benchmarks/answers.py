@@ -33,6 +33,15 @@ from tokenry.pipeline import check_fit
 DENSE, MAX_NEW = "dense", 32
 BUDGETS = (0.5, 0.25, 0.1)
 SCORED = ("dense_relevance", "lexical_relevance", "self_information")
+OTHERS = (
+    ("llmlingua", "token"),
+    ("llmlingua2", "word"),
+    ("frugal_prompt", "word"),
+    ("contrastive_relevance", "sentence"),
+    ("attention_pruning", "word"),
+    ("saliency_pruning", "word"),
+)
+"""Methods at one budget, in the units of their papers."""
 RANDOM = "compress/random"
 
 
@@ -67,6 +76,7 @@ def all_arms() -> list[Arm]:
     for budget in BUDGETS[:2]:
         found += [Arm(f"{name}:units=word,budget={budget}") for name in (*SCORED, RANDOM)]
     found.append(Arm("dense_relevance:units=sentence,budget=0.25 | token_select:budget=256"))
+    found += [Arm(f"{name}:units={units},budget=0.25") for name, units in OTHERS]
     return found
 
 
@@ -104,6 +114,7 @@ def main() -> None:
     record = Record(
         "answers", "python benchmarks/answers.py", dtype=str(language.dtype).removeprefix("torch."), settings=settings,
         save=not (given.questions or given.document or given.use or given.dtype != "auto"),
+        grows=True,
     )  # fmt: skip
     work = [(q, a) for q in questions for a in arms if record.find(question=q.id, arm=str(a)) is None]
     for row in track(ask_all(language, work), "answers", total=len(work)):

@@ -2,7 +2,8 @@
 
 Passages of real prose are fed token by token, so that every arm predicts after the same text. Rows are equal for
 all arms: 4 sinks, 32 recent tokens and 64 chosen ones, or 100 rows chosen in the method's own way, to which snapkv
-adds the tokens after the prompt. The prompt is read densely by all.
+and key_norm add the tokens after the prompt. quest reads whole pages, as many as 100 rows hold. quest and key_norm act
+on all layers here. The prompt is read densely by all.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ ARMS = {
     "token_select, reuse=0.8": f"token_select:budget={ROWS}:per=layer,chunk=0,reuse=0.8",
     WINDOW: "window:budget=100:sink=4",
     "snapkv": "snapkv:budget=100",
+    "h2o": "h2o:budget=100:recent=32:per=head",
+    "quest": f"quest:budget={ROWS}:per=head,dense_layers=0",
+    "key_norm": f"key_norm:budget={ROWS}:per=head,dense_layers=0",
     "random": f"attend/random:budget={ROWS}",
 }
-WATCHES_PROMPT = ("snapkv",)
+WATCHES_PROMPT = ("snapkv", "h2o")
 """Arms that must see the prompt being read; all others go on from one dense reading of it."""
 
 EXACT, TOLERANCE = "token_select:budget=1000000,chunk=0", 1e-4

@@ -28,7 +28,8 @@ class Record:
     """The rows of one benchmark, written one by one, so that an interrupted run goes on where it stopped.
 
     Rows of a partial file count only when machine, versions and settings are the same. Only whole runs are
-    recorded: with `save=False` nothing is read or written.
+    recorded: with `save=False` nothing is read or written. With `grows`, a recorded result that lacks only some arms
+    is taken up and gets these; its other rows are not measured again.
 
     Args:
         name: the file `results/<name>.json`.
@@ -36,9 +37,13 @@ class Record:
         dtype: numbers the model computes in.
         settings: everything else that decides the rows.
         save: this is a whole run.
+        grows: its rows do not depend on which other arms are measured.
     """
 
-    def __init__(self, name: str, command: str, *, dtype: str, settings: Mapping[str, Any], save: bool) -> None:
+    def __init__(
+        self, name: str, command: str, *, dtype: str, settings: Mapping[str, Any], save: bool, grows: bool = False
+    ) -> None:
+        self.grows = grows
         self.file = RESULTS / f"{name}.json"
         self.save = save
         self._head = {
@@ -77,12 +82,16 @@ class Record:
         return done
 
     def _earlier(self) -> list[Row]:
-        try:
-            found = json.loads(self._partial.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return []
-        same = all(found.get(k) == json.loads(json.dumps(v)) for k, v in self._head.items())
-        return list(found["rows"]) if same else []
+        ours = json.loads(json.dumps(self._head))
+        partial, whole = _load(self._partial), _load(self.file)
+        if not self.grows:
+            return list(partial["rows"]) if _same(ours, partial) else []
+        wanted = set(ours["settings"].pop("arms"))
+        for found in (partial, whole):
+            known = set(found.get("settings", {}).pop("arms", ()))
+            if _same(ours, found) and (found is partial or known < wanted):
+                return [r for r in found["rows"] if r["arm"] in wanted]
+        return []
 
 
 def read(name: str) -> dict[str, Any] | None:
@@ -124,6 +133,17 @@ def take_turns(arms: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, l
         for name in names[start:] + names[:start]:
             out[name].append(arms[name]())
     return out
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _same(head: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    return all(found.get(k) == v for k, v in head.items())
 
 
 def _write(file: Path, document: Mapping[str, Any]) -> None:
