@@ -75,7 +75,7 @@ def test_resampling_composes_with_earlier_steps():
 
 
 def test_inserted_tokens_come_from_nowhere_and_follow_the_padding():
-    b = batch().insert(0, torch.ones(2, 2, 4), table=TABLE)
+    b = batch().insert(0, torch.ones(2, 2, 4), lookup=TABLE.__getitem__)
     assert b.ids.tolist() == [[-1, -1, 1, 2, 3, 4, 5], [0, 0, -1, -1, 1, 2, 3]]
     assert (b.modality == Modality.SOFT).sum(1).tolist() == [2, 2]
     assert b.positions[0, 1].tolist() == [0, 0, 0, 1, 2, 3, 4]
@@ -126,8 +126,8 @@ def test_any_history_keeps_weight_between_zero_and_one(history):
             m = max(1, n // 2)
             b = b.merge(torch.randint(0, m, (rows, n), generator=g), torch.zeros(rows, m, 4))
         elif step == "insert":
-            table = TABLE if b.embeds is None else None
-            b = b.insert(n // 2, torch.ones(rows, 1, 4), table=table)
+            lookup = TABLE.__getitem__ if b.embeds is None else None
+            b = b.insert(n // 2, torch.ones(rows, 1, 4), lookup=lookup)
         elif b.ids is not None and b.embeds is None:
             b = b.join(batch((2, 2)))
         survival = b.survival()

@@ -6,7 +6,7 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -17,39 +17,8 @@ from tokenry.core.saving import write_text
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 """The README's table stands between these lines."""
 
-EXAMPLES: Mapping[str, str] = {
-    "compress": """\
-```python
-from pathlib import Path
-
-from tokenry import {name}, Pipeline, load
-
-document = Path("report.txt").read_text(encoding="utf-8")
-language = load("smollm2")
-pipeline = Pipeline([{name}(budget=0.25)])
-question = "To what rate will the corporate tax be reduced?"
-print(pipeline.compress(document, language.tokenizer, ask=question, model=language))
-```
-""",
-    "attend": """\
-```python
-from pathlib import Path
-
-from tokenry import {name}, load
-
-language = load("smollm2")
-inputs = language.tokenizer(Path("report.txt").read_text(encoding="utf-8"), return_tensors="pt").to(language.device)
-with {name}(budget=128)(language.model) as run:
-    out = language.model.generate(**inputs, max_new_tokens=32)
-print(language.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :]))
-print("tokens read per step:", run.reads.per_step)
-```
-""",
-}
-"""What a room's page shows in Python; `{name}` is the class."""
-
-COMMANDS: Mapping[str, str] = {"compress": "budget=0.25", "attend": "budget=128"}
-"""What a room's page sets on the command line."""
+EXAMPLES = Path(__file__).parent / "examples"
+"""What the pages of a room show, `<room>.md`, or one page, `<name>.md`; `{class}` and `{name}` are filled in."""
 
 
 def pages(docs: Path) -> dict[Path, str]:
@@ -93,12 +62,10 @@ def _page(entry: Entry) -> str:
     if card.exempt:
         exempt = [f"`{name}`: {reason}" for name, reason in card.exempt.items()]
         lines += ["## Exempt from contract tests", _bullets(exempt)]
-    if entry in entries() and entry.room in EXAMPLES:
-        command = (
-            f'```bash\ntokenry run report.txt --ask "To what rate will the corporate tax be reduced?" '
-            f"--use {entry.full_name}:{COMMANDS[entry.room]}\n```\n"
-        )
-        lines += ["## Example", EXAMPLES[entry.room].format(name=entry.class_name), command]
+    example = next((f for n in (entry.name, entry.room) if (f := EXAMPLES / f"{n}.md").exists()), None)
+    if entry in entries() and example is not None:
+        text = example.read_text(encoding="utf-8")
+        lines += ["## Example", text.replace("{class}", entry.class_name).replace("{name}", entry.full_name)]
     return "\n\n".join(p.rstrip() for p in lines) + "\n"
 
 

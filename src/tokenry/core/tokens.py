@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -191,11 +191,14 @@ class TokenBatch:
         at: int,
         embeds: Float[Tensor, "B S E"],
         modality: Modality = Modality.SOFT,
-        table: Float[Tensor, "V E"] | None = None,
+        lookup: Callable[[Tensor], Tensor] | None = None,
     ) -> TokenBatch:
-        """Put S tokens without originals before column `at`; `table` embeds the ids of the others.
+        """Put S tokens without originals before column `at`; no method may remove them.
 
         Padding stays on the left: a row's new tokens follow its padding.
+
+        Args:
+            lookup: embeds the ids of the others, as the model does: `model.get_input_embeddings()`.
         """
         b, n = self.shape
         s = embeds.shape[1]
@@ -203,9 +206,9 @@ class TokenBatch:
             raise InvalidValue(f"TokenBatch: insert at must be in [0, {n}]; got {at}.")
         old = self.embeds
         if old is None:
-            if table is None or self.ids is None:
-                raise InvalidValue("TokenBatch: insert into a batch of ids needs the embedding table; pass table=.")
-            old = table[self.ids.clamp_min(0)]
+            if lookup is None or self.ids is None:
+                raise InvalidValue("TokenBatch: insert into a batch of ids needs the model's embeddings; pass lookup=.")
+            old = lookup(self.ids.clamp_min(0))
         columns = torch.arange(n, device=self.mask.device)
         step = torch.cat((columns[:at], columns.new_full((s,), -1), columns[at:])).expand(b, -1)
         new = (step < 0).clone()
@@ -222,6 +225,7 @@ class TokenBatch:
             mask=mask,
             positions=_count(mask).expand(self.positions.shape[0], -1, -1),
             modality=torch.where(new, int(modality), fresh.modality),
+            protected=fresh.protected | new,
         )
 
     def join(self, other: TokenBatch) -> TokenBatch:
