@@ -200,6 +200,11 @@ def test_slots_are_the_positions_of_a_shorter_text():
             wide_k, wide_v = (x.repeat_interleave(2, 1) for x in (short, v))
             expected = ((q * 16**-0.5) @ wide_k.mT).softmax(-1) @ wide_v
             torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+            from_near = site.turned(site.q, torch.full((2, 1, 1), SMALL.recent - 40))
+            unplaced = site.turned(site.k, -torch.arange(41).expand(2, 1, -1)).repeat_interleave(2, 1)
+            products = (from_near @ unplaced.mT)[:, :, 0, 2:-6]
+            votes = products.softmax(-1).view(2, 2, 2, -1).sum(2)
+            torch.testing.assert_close(method._vote(site)[..., 2:-6], votes, atol=1e-5, rtol=1e-4)
             assert layer in (0, 1, 2)
 
 

@@ -198,9 +198,12 @@ def test_forwards_without_cache_have_handlers_of_their_own():
         return new
 
     ids = torch.randint(3, 40, (1, 6))
-    with torch.no_grad():
+    with torch.no_grad(), adapter.attached():
         for name in "ab":
-            with adapter.attached(), adapter.attached_to(bind(name)):
+            with adapter.attached_to(bind(name)):
                 for _ in range(2):
                     model(input_ids=ids, use_cache=False)
-    assert made == ["a", "a", "b", "b"]
+        for name in "cd":
+            with adapter.attached_to(bind(name)):
+                model.model.language_model(input_ids=ids, use_cache=False)
+    assert made == ["a", "a", "b", "b", "c", "d"]
