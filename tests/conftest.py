@@ -13,7 +13,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Methods take text and numbers for their fields, which a check of types would refuse; their rooms are checked.
 SHAPED = (
     *(f"core.{name}" for name in ("fate", "origin")),
-    *(f"models.{name}" for name in ("kv", "mask", "ragged", "reads", "site", "answer")),
+    *(f"models.{name}" for name in ("kv", "mask", "ragged", "reads", "site", "answer", "session", "step")),
+    *(f"models.{name}" for name in ("lookup", "prefix", "embeddings", "marks")),
+    *(f"embed.{name}" for name in ("base", "donor", "mixture", "neighbours", "surfaces", "transplant", "bits")),
+    *(f"soft.{name}" for name in ("answer_loss", "beginnings", "examples", "mixed", "rows")),
+    "decode.candidates",
     *(f"attend.{name}" for name in ("base", "choose")),
     *(f"compress.{name}" for name in ("base", "fit", "recover", "text", "units")),
 )

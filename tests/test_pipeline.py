@@ -99,7 +99,7 @@ def test_a_peft_model_answers_as_itself(language):
 
 
 def test_pipelines_that_cannot_work_are_refused_when_built():
-    with pytest.raises(Incompatible, match="compressors must come before attention"):
+    with pytest.raises(Incompatible, match="room compress must come before those of room attend"):
         Pipeline(["window", "lexical_relevance"])
     with pytest.raises(Incompatible, match="only one attention method"):
         Pipeline(["window", TokenSelect()])

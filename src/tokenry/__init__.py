@@ -18,6 +18,7 @@ _HOMES = {
     "Trace": "tokenry.trace",
     "Reading": "tokenry.reading",
     "load": "tokenry.models.load",
+    "open_tokenizer": "tokenry.segment.opening",
     "parse": "tokenry.core.registry",
 }
 

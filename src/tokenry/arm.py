@@ -47,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
 
     from safetensors.torch import load_file, save_file
 
-    from tokenry.models.answer import Sampling, divergence, follow
+    from tokenry.models.answer import Sampling, divergence
     from tokenry.models.load import load
     from tokenry.models.prompt import Document
     from tokenry.pipeline import Pipeline
@@ -69,7 +69,7 @@ def run(job: Job) -> dict[str, Any]:
         save_file({"ids": said.ids.clone(), "logits": said.logits}, job.write)
     if job.follow:
         theirs = load_file(job.follow)
-        logits = follow(language, trace.final, theirs["ids"], pipeline.attach(language, trace.final))
+        logits = pipeline.follow(language, trace.final, theirs["ids"])
         kl, top1 = divergence(theirs["logits"], logits)
         result |= {"kl": kl.mean().item(), "top1": top1.mean().item()}
     return result

@@ -17,6 +17,9 @@ from tokenry.pipeline import Pipeline
 from tokenry.receipt import Receipt
 from tokenry.trace import Dense, Trace
 
+CHOOSING = ("compress", "attend")
+"""Rooms whose methods choose tokens, and have a `random` one that chooses by chance."""
+
 COMPARE_SCHEMA = "tokenry.compare/0"
 
 
@@ -53,7 +56,7 @@ def pipelines(specs: Sequence[str]) -> list[Pipeline]:
 
 def control_of(pipeline: Pipeline) -> Pipeline:
     """The same pipeline with every choice made at random, at the same budgets and units."""
-    return Pipeline(_random(method) for method in pipeline.methods)
+    return Pipeline(_random(m) if m.room in CHOOSING else m for m in pipeline.methods)
 
 
 def compare(job: Job, chosen: Sequence[Pipeline], tell: Callable[[str], None] = lambda _: None) -> list[Arm]:
@@ -68,7 +71,8 @@ def compare(job: Job, chosen: Sequence[Pipeline], tell: Callable[[str], None] = 
         tell("dense")
         arms = [_arm("dense", False, spawn(replace(job, pipeline=Pipeline().to_dict(), write=logits)))]
         for pipeline in chosen:
-            for one, control in ((pipeline, False), (control_of(pipeline), True)):
+            chance = [control_of(pipeline)] if any(m.room in CHOOSING for m in pipeline.methods) else []
+            for one, control in ((pipeline, False), *((c, True) for c in chance)):
                 name = " | ".join(map(str, one.methods))
                 tell(name)
                 result = spawn(replace(job, pipeline=one.to_dict(), follow=logits))
@@ -80,12 +84,12 @@ def beside_dense(trace: Trace, pipeline: Pipeline, language: Any, job: Job) -> T
     """The same trace with the dense model's answer, run in a process of its own, and the distance to it."""
     from safetensors.torch import load_file
 
-    from tokenry.models.answer import divergence, follow
+    from tokenry.models.answer import divergence
 
     with _scratch() as logits:
         dense = spawn(replace(job, pipeline=Pipeline().to_dict(), write=logits))
         theirs = load_file(logits)
-        ours = follow(language, trace.final, theirs["ids"], pipeline.attach(language, trace.final))
+        ours = pipeline.follow(language, trace.final, theirs["ids"])
     kl, top1 = divergence(theirs["logits"], ours)
     beside = Dense(
         answer=dense["answer"], receipt=Receipt.from_dict(dense["receipt"]),

@@ -1,30 +1,33 @@
-"""An ordered list of methods that answers a question over documents with fewer tokens."""
+"""An ordered list of methods that answers a question over documents."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokenry.attend.base import Attention, held_bytes
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenry.accounting import account
 from tokenry.compress.base import Compressor
-from tokenry.compress.ranking import Ranking
 from tokenry.compress.text import text_of
 from tokenry.core.budget import Budget
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
+from tokenry.core.learned import Learned
 from tokenry.core.method import Method
-from tokenry.core.registry import ROOMS, parse
 from tokenry.core.registry import load as load_method
+from tokenry.core.registry import parse
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.answer import Answer, Attach, Sampling, answer
-from tokenry.models.cost import cache_geometry, flops, peak_bytes, row_bytes
+from tokenry.models.answer import Answer, Attach, Sampling, answer, follow
 from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, plain, prompt
+from tokenry.preparing import Change, cache_of, prepare
 from tokenry.reading import Reading
-from tokenry.receipt import Receipt, Seconds, StepCost
+from tokenry.stages import Stages
 from tokenry.trace import Step, Trace, document_tokens
 
 REFITS = 8
@@ -34,44 +37,34 @@ Documents = str | Document | Sequence[str | Document]
 
 
 class Pipeline:
-    """Compressors first, then at most one attention method.
+    """Methods in the order of a token's life, from its spelling to what comes next.
 
     Args:
-        methods: methods, or their one-line forms such as `"dense_relevance:budget=0.25"`.
+        methods: methods, their one-line forms such as `"dense_relevance:budget=0.25"`, or folders of saved ones.
 
     Raises:
         Incompatible: an order or a combination that cannot work.
     """
 
     def __init__(self, methods: Iterable[Method | str] = ()) -> None:
-        self.methods = tuple(parse(m) if isinstance(m, str) else m for m in methods)
-        for method in self.methods:
-            if not isinstance(method, Compressor | Attention):
-                raise Incompatible(f"Pipeline: {method} of room {method.room} cannot answer over a document.")
-        rooms = [ROOMS.index(m.room) for m in self.methods]
-        if rooms != sorted(rooms):
-            names = ", ".join(map(str, self.methods))
-            raise Incompatible(f"Pipeline: compressors must come before attention methods; got {names}.")
-        if len(self._attention) > 1:
-            names = ", ".join(map(str, self._attention))
-            raise Incompatible(f"Pipeline: only one attention method may act on a cache; got {names}; keep one.")
+        self.stages = Stages(tuple(parse(m) if isinstance(m, str) else m for m in methods))
 
     @property
-    def _compressors(self) -> list[Compressor]:
-        return [m for m in self.methods if isinstance(m, Compressor)]
-
-    @property
-    def _attention(self) -> list[Attention]:
-        return [m for m in self.methods if isinstance(m, Attention)]
+    def methods(self) -> tuple[Method, ...]:
+        return self.stages.methods
 
     def to_dict(self) -> dict[str, Any]:
-        """The pipeline as plain values for JSON."""
-        return {"methods": [m.to_dict() for m in self.methods]}
+        """The pipeline as plain values for JSON; of a learned method the folder it is saved in.
+
+        Raises:
+            InvalidValue: a learned method that is not saved.
+        """
+        return {"methods": [_described(m) for m in self.methods]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Pipeline:
         """The inverse of `to_dict`."""
-        return cls(load_method(m["method"]).from_dict(m) for m in values["methods"])
+        return cls(map(_revived, values["methods"]))
 
     def compress(
         self, documents: Documents, tokenizer: Any, ask: str | None = None, model: LanguageModel | None = None
@@ -81,14 +74,17 @@ class Pipeline:
         Joining what is left can make new tokens of old ones, so the text is counted again and shortened to the budget.
 
         Raises:
-            Incompatible: the pipeline holds an attention method, which no text can carry.
+            Incompatible: the pipeline holds something else than compressors, which no text can carry.
         """
-        if self._attention:
-            raise Incompatible(f"compress: text cannot carry the attention method {self._attention[0]}; leave it out.")
+        other = next((m for m in self.methods if not isinstance(m, Compressor)), None)
+        if other is not None:
+            raise Incompatible(f"compress: text cannot carry {other}; leave it out.")
         batch = plain(tokenizer, _documents(documents))
         if not self.methods:
             return text_of(batch)
-        last = self._compress(batch, ask, model)[-1]
+        last = prepare(batch, self.stages, ask, model).changes[-1]
+        assert isinstance(last.method, Compressor)
+        assert last.ranking is not None
         goal = int(last.batch.lengths[0])
         fitting, shortest = (-1, ""), (1 << 62, "")
         tokens = document_tokens(last.batch)
@@ -157,10 +153,12 @@ class Pipeline:
         """
         language = language_of(model, tokenizer)
         tokens = prompt(language.tokenizer, _documents(documents), ask, system)
-        steps = self._compress(tokens, ask, language)
-        final = steps[-1].batch if steps else tokens
-        self._check_fit(language, final, max_new)
-        return Reading.of(language, final, self._attention[0] if self._attention else None, system=system)
+        prepared = prepare(tokens, self.stages, ask, language)
+        self._check_fit(language, prepared.final, max_new)
+        return Reading.of(
+            language, prepared.final, self.stages.attention, system=system, decoder=self.stages.decoder,
+            cache=cache_of(prepared.final, self.stages, language),
+        )  # fmt: skip
 
     def run(
         self,
@@ -177,95 +175,46 @@ class Pipeline:
     ) -> tuple[Trace, Answer]:
         """`generate` with a loaded model, also giving the answer's ids and, when asked for, its logits."""
         tokens = prompt(language.tokenizer, _documents(documents), ask, system)
-        steps = self._compress(tokens, ask, language)
-        final = steps[-1].batch if steps else tokens
+        prepared = prepare(tokens, self.stages, ask, language)
+        final = prepared.final
         self._check_fit(language, final, sampling.max_new_tokens)
-        said = answer(language, final, sampling, self.attach(language, final, record), tell=tell, logits=logits)
+        cache = cache_of(final, self.stages, language)
+        given = 0 if cache is None else cache.get_seq_length()
+        said = answer(
+            language, final, sampling, self.attach(language, final, record), tell=tell, logits=logits, cache=cache,
+            decoder=self.stages.decoder,
+        )  # fmt: skip
         trace = Trace(
             ask=ask or "",
             answer=said.text,
-            receipt=self._receipt(language, tokens, steps, said, loaded),
-            prompt=tokens,
-            steps=tuple(Step(s.batch, s.ranking.originals(s.before)[0]) for s in steps),
+            receipt=account(language, self.stages, prepared, said, loaded=loaded, given=given),
+            prompt=prepared.spelled,
+            steps=tuple(_step(c) for c in prepared.changes),
             pipeline=tuple(map(str, self.methods)),
             model=describe(language),
             reads=said.run.reads if record and said.run is not None else None,
+            notes=said.notes,
         )
         return trace, said
 
+    def follow(self, language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, "N"]) -> Float[Tensor, "N V"]:
+        """Logits for every token of a given answer to a prepared prompt.
+
+        A decoder has no part in it, since it would choose and read tokens of its own.
+        """
+        cache = cache_of(batch, self.stages, language)
+        return follow(language, batch, ids, self.attach(language, batch), cache=cache)
+
     def attach(self, language: LanguageModel, batch: TokenBatch, record: bool = False) -> Attach:
         """How to open the block in which the model generates."""
-        if not self._attention:
+        method = self.stages.attention
+        if method is None:
             return nullcontext
-        method = self._attention[0]
         return lambda: method(language.model, prompt_tokens=batch.shape[1], by_column=record)
 
     def _check_fit(self, language: LanguageModel, batch: TokenBatch, max_new: int) -> None:
-        if not any(method.extends for method in self._attention):
+        if self.stages.attention is None or not self.stages.attention.extends:
             check_fit(language, batch, max_new)
-
-    def _compress(self, batch: TokenBatch, ask: str | None, language: LanguageModel | None) -> list[_Timed]:
-        done: list[_Timed] = []
-        for method in self._compressors:
-            start = time.perf_counter()
-            ranking = method.rank(batch, ask, model=language)
-            after = method.fit(batch, ranking)
-            done.append(_Timed(method, batch, after, ranking, time.perf_counter() - start))
-            batch = after
-        return done
-
-    def _receipt(
-        self, language: LanguageModel, tokens: TokenBatch, steps: list[_Timed], said: Answer, loaded: float
-    ) -> Receipt:
-        final = steps[-1].batch if steps else tokens
-        n, new = final.shape[1], len(said.ids)
-        compressing = sum(s.seconds for s in steps)
-        if said.run is None:
-            read = tuple(float(n + i) for i in range(1, new))
-            layers = cache_geometry(language)[0]
-            pairs = layers * (n * (n + 1) / 2 + sum(read))
-            bytes_read = int(row_bytes(language) * (n + sum(read)))
-        else:
-            read, pairs, bytes_read = tuple(said.run.reads.per_step), said.run.reads.pairs, said.run.reads.bytes
-        costs = [
-            StepCost(
-                method=s.method.name(), room=s.method.room, seconds=s.seconds,
-                tokens_in=document_tokens(s.before), tokens_out=document_tokens(s.batch),
-            )
-            for s in steps
-        ]  # fmt: skip
-        for method in self._attention:
-            costs.append(
-                StepCost(
-                    method=method.name(), room=method.room, seconds=said.prefill + said.decode,
-                    tokens_in=n, tokens_out=round(sum(read) / len(read)) if read else n,
-                )
-            )  # fmt: skip
-        return Receipt(
-            steps=tuple(costs),
-            prompt_tokens=n,
-            new_tokens=new,
-            read_per_step=read,
-            seconds=Seconds(
-                load=loaded, prefill=said.prefill, decode=said.decode, first_token=compressing + said.prefill
-            ),
-            tokens_per_second=(new - 1) / said.decode if new > 1 and said.decode > 0 else 0.0,
-            flops=flops(language, n + new - 1, new, pairs),
-            kv_bytes=held_bytes(said.cache),
-            bytes_read=bytes_read,
-            peak_bytes=peak_bytes(),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Timed:
-    """One compressor's work."""
-
-    method: Compressor
-    before: TokenBatch
-    batch: TokenBatch
-    ranking: Ranking
-    seconds: float
 
 
 def language_of(model: str | LanguageModel | Any, tokenizer: Any = None) -> LanguageModel:
@@ -308,6 +257,27 @@ def check_fit(language: LanguageModel, batch: TokenBatch, max_new: int) -> None:
         f"{room} document tokens fit: use a compressor with budget={room}"
         + (f" or budget={share}." if share > 0 else ".")
     )
+
+
+def _step(change: Change) -> Step:
+    importance = None if change.ranking is None else change.ranking.originals(change.before)[0]
+    return Step(change.batch, importance)
+
+
+def _described(method: Method) -> dict[str, Any]:
+    if not isinstance(method, Learned):
+        return method.to_dict()
+    if method.folder is None:
+        raise InvalidValue(f"{method.name()}: must be saved before it is described; call save(folder) first.")
+    return {"method": f"{method.room}/{method.name()}", "folder": str(method.folder)}
+
+
+def _revived(values: Mapping[str, Any]) -> Method:
+    kind = load_method(str(values["method"]))
+    if "folder" in values:
+        assert issubclass(kind, Learned)
+        return kind.load(values["folder"])
+    return kind.from_dict(values)
 
 
 def _documents(documents: Documents) -> list[Document]:

@@ -13,7 +13,7 @@ import torch
 from tokenry.core.errors import InvalidValue, TokenryError
 from tokenry.core.registry import entries
 from tokenry.measure import intervals
-from tokenry.models.answer import Sampling, divergence, follow
+from tokenry.models.answer import Sampling, divergence
 from tokenry.models.load import LanguageModel
 from tokenry.models.prompt import Document
 from tokenry.pipeline import Pipeline
@@ -168,7 +168,7 @@ def _try(
         pipeline = Pipeline([spec])
         for sample, theirs in zip(given, answers, strict=True):
             seconds, trace, _ = _timed(language, pipeline, sample, sampling, logits=False)
-            ours = follow(language, trace.final, theirs.ids, pipeline.attach(language, trace.final))
+            ours = pipeline.follow(language, trace.final, theirs.ids)
             losses.append(divergence(theirs.logits, ours)[0].mean().clamp_min(0).item())
             costs.append(_costs(seconds, trace))
     except TokenryError as error:

@@ -10,10 +10,12 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from tokenry.attend.base import Attention, Run
 from tokenry.core.errors import InvalidValue, StorageError
+from tokenry.core.method import Method
 from tokenry.core.registry import load as load_method
 from tokenry.core.tokens import TokenBatch
+from tokenry.decode.base import Decoder
 from tokenry.models.adapter import ModelAdapter, own_buffers
-from tokenry.models.answer import Answer, Sampling, answer
+from tokenry.models.answer import Answer, Sampling, after, answer
 from tokenry.models.frozen import FrozenCache
 from tokenry.models.load import LanguageModel
 from tokenry.models.prompt import Document, prompt
@@ -29,30 +31,41 @@ class Reading:
         language: the model that has read.
         method: the attention method that goes on, or None.
         frozen: the cache after the last token of the documents.
-        ids: (N,) the tokens that were read: template and documents as they were left by compressors.
+        ids: (N,) the tokens that were read: template and documents as they were left by compressors. A soft token has
+            no id; 0 stands in its place.
         system: what stands before the user's text in a chat template.
+        decoder: what chooses the tokens of answers, or None.
     """
 
     def __init__(
         self, language: LanguageModel, method: Attention | None, frozen: FrozenCache, ids: torch.Tensor,
-        *, system: str | None = None,
+        *, system: str | None = None, decoder: Decoder | None = None,
     ) -> None:  # fmt: skip
         self.language, self.method, self.frozen, self.ids, self.system = language, method, frozen, ids, system
+        self.decoder = decoder
 
     @classmethod
     @torch.no_grad()
     def of(
-        cls, language: LanguageModel, batch: TokenBatch, method: Attention | None, *, system: str | None = None
-    ) -> Reading:
-        """Read the prompt `batch` up to the last token of its documents."""
-        ids = _documents_part(batch)
-        adapter = ModelAdapter.of(language.model)
-        cache, _ = _cache(language, method, len(ids), None)
+        cls, language: LanguageModel, batch: TokenBatch, method: Attention | None, *, system: str | None = None,
+        decoder: Decoder | None = None, cache: Cache | None = None,
+    ) -> Reading:  # fmt: skip
+        """Read the prompt `batch` up to the last token of its documents.
+
+        Args:
+            cache: of its first columns, which are then not read.
+        """
+        adapter, frozen, held = ModelAdapter.of(language.model), None, 0
+        if cache is not None:
+            own_buffers(cache)
+            frozen, held = FrozenCache.of(cache, adapter.model), cache.get_seq_length()
+        part = batch.take(torch.arange(_end_of_documents(batch), device=batch.mask.device)[None])
+        ids = _row(part)
+        cache, _ = _cache(language, method, len(ids), frozen)
+        inputs = after(part.to(language.device).model_inputs(), held)
         with adapter.attached():
-            language.model(
-                input_ids=ids[None].to(language.device), past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-        return cls(language, method, FrozenCache.of(cache, adapter.model), ids, system=system)
+            language.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cls(language, method, FrozenCache.of(cache, adapter.model), ids, system=system, decoder=decoder)
 
     @property
     def tokens(self) -> int:
@@ -77,7 +90,7 @@ class Reading:
         batch = TokenBatch.from_ids(ids[None])
         said = answer(
             self.language, batch, sampling or Sampling(max_new_tokens=max_new),
-            ModelAdapter.of(self.language.model).attached, tell=tell, cache=cache,
+            ModelAdapter.of(self.language.model).attached, tell=tell, cache=cache, decoder=self.decoder,
         )  # fmt: skip
         said.run = run
         return said
@@ -89,8 +102,9 @@ class Reading:
             StorageError: it cannot be written.
         """
         self.frozen.save(
-            file, ids=self.ids.tolist(), method=self.method.to_dict() if self.method else None, system=self.system
-        )
+            file, ids=self.ids.tolist(), method=self.method.to_dict() if self.method else None, system=self.system,
+            decoder=self.decoder.to_dict() if self.decoder else None,
+        )  # fmt: skip
 
     @classmethod
     def load(cls, file: str | Path, language: LanguageModel) -> Reading:
@@ -101,15 +115,14 @@ class Reading:
             Incompatible: another model.
         """
         frozen, more = FrozenCache.load(file)
-        ids, method = more.get("ids"), more.get("method")
+        ids = more.get("ids")
         if not isinstance(ids, list) or not all(isinstance(i, int) and i >= 0 for i in ids):
             raise StorageError(f"{file}: must hold the ids that were read; it does not.")
-        kind = load_method(str(method.get("method"))) if isinstance(method, dict) else None
-        own = kind.from_dict(method) if kind is not None and isinstance(method, dict) else None
-        if own is not None and not isinstance(own, Attention):
-            raise StorageError(f"{file}: its method must act in attention; got {own}.")
+        method, decoder = (_revived(more.get(name)) for name in ("method", "decoder"))
+        if not isinstance(method, Attention | None) or not isinstance(decoder, Decoder | None):
+            raise StorageError(f"{file}: must hold an attention method and a decoder; got {method} and {decoder}.")
         frozen.thaw(ModelAdapter.of(language.model).model)
-        return cls(language, own, frozen, torch.tensor(ids), system=more.get("system"))
+        return cls(language, method, frozen, torch.tensor(ids), system=more.get("system"), decoder=decoder)
 
     def _question(self, question: str) -> torch.Tensor:
         """What follows the documents in the prompt of a question."""
@@ -128,13 +141,13 @@ def _cache(
     return cache, None
 
 
+def _revived(values: Any) -> Method | None:
+    return load_method(str(values.get("method"))).from_dict(values) if isinstance(values, dict) else None
+
+
 def _row(batch: TokenBatch) -> torch.Tensor:
     assert batch.ids is not None
-    return batch.ids[0][batch.mask[0]]
-
-
-def _documents_part(batch: TokenBatch) -> torch.Tensor:
-    return _row(batch)[: _end_of_documents(batch)]
+    return batch.ids[0][batch.mask[0]].clamp_min(0)
 
 
 def _end_of_documents(batch: TokenBatch) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch import Tensor
 from tokenry.compress.recover import Recovered, recover
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.reads import Reads
-from tokenry.receipt import Receipt
+from tokenry.models.step import Notes
+from tokenry.receipt import PREPARING, Receipt
 
 RUN_SCHEMA = "tokenry.run/0"
 TRACE_SCHEMA = "tokenry.trace/0"
@@ -61,11 +63,12 @@ class Trace:
         ask: the question.
         answer: what the model said.
         receipt: what it cost.
-        prompt: the tokens before any method.
+        prompt: the tokens before any method that drops some: as they were spelled.
         steps: the tokens after each method that changes them.
         pipeline: the methods in their one-line form.
         model: name, context, dtype and device.
         reads: what attention read by column, when recorded.
+        notes: what a decoder noted at every step.
         dense: the comparison, when asked for.
     """
 
@@ -78,6 +81,7 @@ class Trace:
     model: Mapping[str, Any]
     reads: Reads | None = field(default=None, repr=False)
     dense: Dense | None = None
+    notes: tuple[Notes, ...] = field(default=(), repr=False)
 
     @property
     def final(self) -> TokenBatch:
@@ -104,7 +108,7 @@ class Trace:
         changed = iter(self.steps)
         steps = []
         for cost in costs:
-            step = next(changed, None) if cost["room"] == "compress" else None
+            step = next(changed, None) if cost["room"] in PREPARING else None
             steps.append(cost | (texts.paint(step) if step is not None else {}))
         return {
             "schema": TRACE_SCHEMA,
@@ -140,9 +144,10 @@ class _Texts:
         out = []
         for i, tokens in zip(self.sources, self.tokens, strict=True):
             data = self.prompt.origin.sources[i].data.encode("utf-8", "surrogatepass")
-            parts, end = [], 0
+            # A character that several tokens share is shown where it ends.
+            parts, end, decoder = [], 0, getincrementaldecoder("utf-8")("replace")
             for start, stop in self.prompt.origin.spans[0, tokens, :2].tolist():
-                parts.append(data[max(start, end) : stop].decode("utf-8", "replace"))
+                parts.append(decoder.decode(data[max(start, end) : stop]))
                 end = max(end, stop)
             out.append({"name": self.prompt.origin.sources[i].name, "tokens": parts})
         return out

@@ -100,8 +100,9 @@ def test_text_becomes_the_declared_type():
 @pytest.mark.parametrize("entry", entries(), ids=lambda e: e.full_name)
 def test_every_method_builds_and_survives_json(entry):
     method = load(entry.full_name)()
-    assert type(method).from_dict(json.loads(json.dumps(method.to_dict()))) == method
-    assert parse(str(method)) == method
+    # Learned methods are equal only to themselves; their fields must be.
+    for again in (type(method).from_dict(json.loads(json.dumps(method.to_dict()))), parse(str(method))):
+        assert again == method or (entry.card.training and again.to_dict() == method.to_dict())
     assert method.name() == entry.name
     assert method.room == entry.room
 
@@ -128,7 +129,7 @@ def test_an_unknown_name_is_answered_with_the_three_nearest():
 
 
 def test_a_name_used_twice_must_say_its_room():
-    with pytest.raises(UnknownMethod, match="write compress/random or attend/random"):
+    with pytest.raises(UnknownMethod, match="write .*compress/random or attend/random"):
         find("random")
 
 

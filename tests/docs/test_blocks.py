@@ -19,7 +19,9 @@ from tokenry.data import read
 LANGUAGES = {"python", *SHELLS, "text", "json", "toml"}
 WHOLE = ("docs/tutorials/",)
 """Pages that read a whole sample document."""
-COMMANDS_ARE_SLOW = ("docs/methods/", "docs/index.md", "docs/how-to/choose-a-budget.md", *WHOLE)
+COMMANDS_ARE_SLOW = (
+    "docs/methods/", "docs/index.md", "docs/how-to/choose-a-budget.md", "docs/how-to/soft-prompts.md", *WHOLE,
+)  # fmt: skip
 """Pages whose commands take long; their Python still runs in the fast lane."""
 
 

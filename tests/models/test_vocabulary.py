@@ -17,6 +17,7 @@ def test_a_byte_level_vocabulary_spells_the_text():
     assert len(vocabulary) == 49152
     assert vocabulary.spell(tokenizer(HOSTILE)["input_ids"]) == HOSTILE.encode()
     assert vocabulary[1] is None
+    assert vocabulary[3482] == b"None"
     assert vocabulary.missing_bytes[:3] == (0x04, 0x06, 0x13)
     assert len(vocabulary.missing_bytes) == 21
 

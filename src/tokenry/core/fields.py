@@ -121,8 +121,10 @@ def _read_part(value: Any, kind: Any, who: str, name: str) -> Any:
 
 def _read_bool(value: Any, who: str, name: str) -> bool:
     words: Mapping[Any, bool] = {True: True, False: False, "true": True, "false": False, "yes": True, "no": False}
-    if isinstance(value, bool) or (isinstance(value, str) and value in words):
-        return words[value]
+    # Python writes its own words with a capital letter.
+    known = value.lower() if isinstance(value, str) else value
+    if isinstance(known, bool) or (isinstance(known, str) and known in words):
+        return words[known]
     raise InvalidValue(f"{who}: {name} must be true or false; got {value!r}.")
 
 

@@ -48,12 +48,15 @@ class Learned(Method, nn.Module):
     """
 
     _sizes: dict[str, int] | None
+    folder: Path | None
+    """Where it was saved to or loaded from last."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         # A dataclass sets its fields in __init__, where modules must be ready to take them.
         self = super().__new__(cls)
         nn.Module.__init__(self)
         self._sizes = None
+        self.folder = None
         return self
 
     def __post_init__(self) -> None:
@@ -121,6 +124,7 @@ class Learned(Method, nn.Module):
         with whole_folder(Path(folder)) as draft:
             (draft / CONFIGURATION).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
             save_file(tensors, draft / PARAMETERS)
+        self.folder = Path(folder).resolve()
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -139,6 +143,7 @@ class Learned(Method, nn.Module):
             raise StorageError(f"{file}: must hold method, fields and sizes; got {', '.join(values)}; save it again.")
         method = cls.from_dict(values["fields"]).build(**values["sizes"])
         method._fill(Path(folder) / PARAMETERS)
+        method.folder = Path(folder).resolve()
         return method
 
     def extra_repr(self) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue, UnknownMethod
+from tokenry.core.errors import InvalidValue, StorageError, UnknownMethod
 
 if TYPE_CHECKING:
     from tokenry.core.method import Method, Part, Value
@@ -24,6 +24,8 @@ ROOMS = (
     "segment", "quantize", "signal", "embed", "soft", "compress", "attend", "decode", "learn", "probe", "measure",
 )  # fmt: skip
 ENTRY_POINTS = "tokenry.methods"
+SAVED = "method.json"
+"""What the folder of a saved method holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +135,32 @@ def _import(entry: Entry) -> Any:
 
 
 def parse(spec: str) -> Method:
-    """Build a method from its one-line form `[room/]name:field=value,field=value`.
+    """Build a method from its one-line form `[room/]name:field=value,field=value`, or load a saved one by its folder.
+
+    A name that is known is never taken for a folder; `./name` is one.
 
     Raises:
-        UnknownMethod: no such method.
+        UnknownMethod: no such method, and no folder of a saved one.
         InvalidValue: a malformed setting, an unknown field or a value out of range.
+        StorageError: the folder's files are damaged.
     """
     name, _, settings = spec.partition(":")
+    folder = Path(spec.strip()).expanduser()
+    if not any(name.strip() in (e.name, e.full_name) for e in entries()) and (folder / SAVED).is_file():
+        return _saved(folder)
     return _build(load(name.strip()), name, settings)
+
+
+def _saved(folder: Path) -> Method:
+    """The learned method that a folder holds."""
+    from tokenry.core.learned import Learned
+    from tokenry.core.saving import read_json
+
+    name = read_json(folder / SAVED).get("method")
+    kind = load(name) if isinstance(name, str) else None
+    if kind is None or not issubclass(kind, Learned):
+        raise StorageError(f"{folder / SAVED}: must name a method that is learned; got {name!r}; save it again.")
+    return kind.load(folder)
 
 
 def parse_part(spec: str, room: str) -> Part:

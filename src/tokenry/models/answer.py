@@ -14,9 +14,12 @@ from torch import Tensor
 from transformers import TextStreamer
 from transformers.cache_utils import Cache, DynamicCache
 
+from tokenry.core.errors import Incompatible
 from tokenry.core.tokens import TokenBatch
+from tokenry.models import decoding
 from tokenry.models.adapter import unwrap
 from tokenry.models.load import LanguageModel
+from tokenry.models.step import Notes, Stepper
 
 Attach = Callable[[], AbstractContextManager[Any]]
 """Opens a block inside which a method is attached to the model, or nothing is."""
@@ -56,6 +59,7 @@ class Answer:
         cache: the cache as generation left it.
         logits: raw next-token logits of every generated token, when asked for.
         run: what the attached method's block gave.
+        notes: what a decoder noted at every step.
     """
 
     ids: Int[Tensor, "N"]
@@ -65,6 +69,7 @@ class Answer:
     cache: Cache
     logits: Float[Tensor, "N V"] | None = field(default=None, repr=False)
     run: Any = field(default=None, repr=False)
+    notes: tuple[Notes, ...] = field(default=(), repr=False)
 
 
 class _Clock(TextStreamer):
@@ -101,6 +106,7 @@ def answer(
     tell: Callable[[str], None] | None = None,
     logits: bool = False,
     cache: Cache | None = None,
+    decoder: Stepper | None = None,
 ) -> Answer:
     """Generate after the one row of `batch`.
 
@@ -109,6 +115,10 @@ def answer(
         attach: opens the block in which the model generates.
         tell: called with pieces of text as they arrive.
         logits: keep the raw logits of every step.
+        decoder: chooses the tokens; None for the model's own choice.
+
+    Raises:
+        Incompatible: a temperature together with a decoder that draws by itself.
     """
     inputs = batch.to(language.device).model_inputs()
     clock = _Clock(language.tokenizer, tell)
@@ -116,15 +126,18 @@ def answer(
     with torch.random.fork_rng(devices), attach() as run, torch.no_grad():
         torch.manual_seed(sampling.seed)
         start = time.perf_counter()
-        out = language.model.generate(
-            **inputs,
-            **sampling.options(),
-            **_marks(language),
-            streamer=clock,
-            return_dict_in_generate=True,
-            output_logits=logits,
-            **({} if cache is None else {"past_key_values": cache}),
-        )
+        options: dict[str, Any] = {
+            **inputs, **sampling.options(), **_marks(language),
+            "streamer": clock, "return_dict_in_generate": True, "output_logits": logits,
+        }  # fmt: skip
+        if cache is not None:
+            options["past_key_values"] = cache
+        if decoder is None:
+            out = language.model.generate(**options)
+        else:
+            out = decoding.generate(
+                language.model, decoder, tokenizer=language.tokenizer, seed=sampling.seed, **options
+            )
     ids = out.sequences[0, inputs["input_ids"].shape[1] if "input_ids" in inputs else 0 :].cpu()
     return Answer(
         ids=ids,
@@ -134,19 +147,33 @@ def answer(
         cache=out.past_key_values,
         logits=torch.cat(out.logits).float().cpu() if logits else None,
         run=run,
+        notes=() if decoder is None else out.notes,
     )
 
 
 @torch.no_grad()
-def follow(language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, "N"], attach: Attach) -> Float[Tensor, "N V"]:
-    """Logits for every token of a given answer, fed one by one as if the model had said it."""
+def follow(
+    language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, "N"], attach: Attach,
+    decoder: Stepper | None = None, cache: Cache | None = None,
+) -> Float[Tensor, "N V"]:  # fmt: skip
+    """Logits for every token of a given answer, fed one by one as if the model had said it.
+
+    Raises:
+        Incompatible: a decoder, which would choose and read tokens of its own.
+    """
+    if decoder is not None:
+        raise Incompatible(
+            f"{decoder.name()}: chooses what is said and read, so it cannot follow a given answer; compare answers."
+        )
     inputs = batch.to(language.device).model_inputs()
     total = batch.shape[1] + len(ids)
     mask = torch.nn.functional.pad(inputs["attention_mask"], (0, len(ids)), value=1)
     given = ids.to(language.device)
     with attach():
-        cache = DynamicCache(config=unwrap(language.model).config)
-        out = language.model(**inputs, past_key_values=cache, logits_to_keep=1)
+        if cache is None:
+            cache = DynamicCache(config=unwrap(language.model).config)
+        fresh = after(inputs, cache.get_seq_length())
+        out = language.model(**fresh, past_key_values=cache, logits_to_keep=1)
         rows = [out.logits[0, -1].float().cpu()]
         for i in range(len(ids) - 1):
             out = language.model(
@@ -156,6 +183,12 @@ def follow(language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, "N"], at
             )
             rows.append(out.logits[0, -1].float().cpu())
     return torch.stack(rows)
+
+
+def after(inputs: Mapping[str, Any], held: int) -> dict[str, Any]:
+    """Inputs of a forward without the columns whose keys and values a cache holds already."""
+    names = ("input_ids", "inputs_embeds", "position_ids")
+    return {n: v[:, held:] if n in names and held else v for n, v in inputs.items()}
 
 
 def divergence(

@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from tokenry.apps.cli import compare, compress, methods, models, plan, run
+from tokenry.apps.cli import (
+    adapt,
+    compare,
+    compress,
+    decode,
+    encode,
+    measure,
+    methods,
+    models,
+    plan,
+    probe,
+    run,
+    train,
+    tune,
+)
 from tokenry.core.errors import TokenryError
 
 app = typer.Typer(
@@ -21,6 +35,13 @@ app.command()(run.run)
 app.command()(compress.compress)
 app.command()(compare.compare)
 app.command()(plan.plan)
+app.command()(probe.probe)
+app.command()(adapt.adapt)
+app.command()(encode.encode)
+app.command()(decode.decode)
+app.command()(train.train)
+app.command()(tune.tune)
+app.command()(measure.measure)
 app.command("list")(methods.list_methods)
 app.command()(methods.explain)
 app.add_typer(models.app, name="models")

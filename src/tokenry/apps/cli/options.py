@@ -47,7 +47,7 @@ def read_documents(names: list[str], protect: list[str] | None = None) -> list[D
     patterns = [_pattern(p) for p in protect or []]
     documents = []
     for name in names:
-        text = _decode(name, _bytes(name))
+        text = _decode(name, read_bytes(name))
         spans = tuple(m.span() for p in patterns for m in p.finditer(text) if m.end() > m.start())
         documents.append(Document(text, "standard input" if name == "-" else Path(name).name, spans))
     return documents
@@ -58,7 +58,8 @@ def job_documents(documents: list[Document]) -> list[dict[str, Any]]:
     return [{"text": d.text, "name": d.name, "protect": [list(span) for span in d.protect]} for d in documents]
 
 
-def _bytes(name: str) -> bytes:
+def read_bytes(name: str) -> bytes:
+    """A file, or standard input for `-`, within the limit of a document."""
     try:
         stream = sys.stdin.buffer if name == "-" else Path(name).open("rb")
         with stream:

@@ -12,6 +12,7 @@ SCHEMA = "tokenry.trace/0"
 _STEP = {"method": str, "room": str, "tokens_in": float, "tokens_out": float, "seconds": float}
 _RECEIPT = {
     "steps": [_STEP],
+    "prompt_tokens": float,
     "read_per_step": [float],
     "seconds": {"load": float, "prefill": float, "decode": float, "first_token": float},
     "tokens_per_second": float,

@@ -24,7 +24,8 @@ def packed(trace: Mapping[str, Any]) -> dict[str, Any]:
     """
     keep = ("schema", "model", "ask", "pipeline", "documents", "answer", "receipt")
     data = {key: trace[key] for key in keep}
-    data["steps"] = [_step(step) for step in trace["steps"]]
+    # A decoder does nothing to the document.
+    data["steps"] = [_step(step) for step in trace["steps"] if step["room"] != "decode"]
     data["recovered"] = list(trace.get("recovered") or ())
     data["dense"] = trace.get("dense")
     reads = trace.get("reads")

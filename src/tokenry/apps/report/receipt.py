@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenry.apps.report import figures
 from tokenry.apps.report.figures import count, known, mean, scaled, seconds, share, size
+from tokenry.receipt import PREPARING
 
 # Two measurements this close are called the same.
 _SAME = 0.05
@@ -69,9 +70,15 @@ def compare(ours: float | None, dense: float | None, good: str, bad: str, more: 
     )
 
 
-def prompt_tokens(steps: Any) -> tuple[float | None, float | None]:
-    """Tokens before the first step and after the last: what dense attention and this run had to read first."""
-    return (steps[0]["tokens_in"], steps[-1]["tokens_out"]) if steps else (None, None)
+def prompt_tokens(trace: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """What the model alone and this run had to read before the answer."""
+    after = trace["receipt"]["prompt_tokens"]
+    if trace.get("dense"):
+        return trace["dense"]["receipt"]["prompt_tokens"], after
+    counts = [(step["tokens_in"], step["tokens_out"]) for step in trace["steps"] if step["room"] in PREPARING]
+    if not known(after) or not all(known(n) for pair in counts for n in pair):
+        return None, after
+    return after + sum(before - left for before, left in counts), after
 
 
 def groups(trace: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
@@ -89,7 +96,7 @@ def groups(trace: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
 def headlines(trace: Mapping[str, Any]) -> list[Headline]:
     """The figures a reader looks for first: ratios against dense, or plain numbers without it."""
     dense = trace.get("dense")
-    before, after = prompt_tokens(trace["steps"])
+    before, after = prompt_tokens(trace)
     shown = [_headline(*line) for line in _pairs(trace, after, before if dense else None)]
     if not dense and known(before):
         shown[1] = replace(shown[1], detail=f"of {count(before)}")
@@ -150,6 +157,7 @@ _LINES: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Any], Callable[[floa
     ("Time", "First token after", _time("first_token"), seconds, "sooner/later"),
     ("Time", "Decode", _time("decode"), seconds, "less/more"),
     ("Time", "Tokens a second", _field("tokens_per_second"), count, "faster/slower"),
+    ("Work", "Prompt tokens", _field("prompt_tokens"), count, "fewer/more"),
     ("Work", "Arithmetic", _field("flops"), _flop, "less/more"),
     ("Work", "Tokens read per step", lambda receipt: mean(receipt["read_per_step"]), count, "fewer/more"),
     ("Work", "Bytes read", _field("bytes_read"), size, "less/more"),

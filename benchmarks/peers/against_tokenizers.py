@@ -1,0 +1,165 @@
+"""Tokenizers beside ours: megabytes of real text per second of processor time, and whether the ids are right.
+
+Every library has a process of its own with one thread. Two vocabularies: SmolLM2's, for which the ids of tokenizers
+are right, and cl100k_base, for which those of tiktoken are. Libraries that are no dependency of this project are
+installed into a folder under `build`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from record import Record, Row, claim
+from rich.progress import track
+from tables import show
+
+from tokenry import data
+from tokenry.models.vocabulary_files import find_vocabulary
+from tokenry.segment.hostile import TEXTS
+
+HOME = Path(__file__).parents[2] / "build" / "peers" / "tokenizers"
+PACKAGES = (
+    "kitoken==0.11.1", "tokie==0.1.4", "iree-tokenizer==0.3.0", "gigatoken==0.10.0", "awkward", "awkward-cpp",
+    "quicktok-v1==0.4.0", "rs_bpe==0.1.0", "bpe-openai==0.1.4",
+)  # fmt: skip
+MEGABYTES = 3.0
+OURS = ("tokenry, ids", "tokenry, ids and places", "tokenry without fast libraries")
+ARMS = {
+    "smollm2": ("tokenizers", *OURS, "fastokens", "splintr", "kitoken", "tokie", "iree", "gigatoken"),
+    "cl100k_base": (
+        "tokenizers", "tiktoken", *OURS, "fastokens", "splintr", "kitoken", "iree", "gigatoken", "quicktok", "rs_bpe",
+        "bpe_openai",
+    ),
+}  # fmt: skip
+RIGHT = {"smollm2": "tokenizers", "cl100k_base": "tiktoken"}
+RUNS = {"a": "a", "^": "^", "space": " ", "中": "中"}
+SHORT, LONG = 25_000, 100_000
+NEEDED_TIMES = 10.0
+
+
+def main() -> None:
+    """Measure all, or some libraries, which is printed and not recorded."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", nargs="+", metavar="NAME", help="these libraries beside the control")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    texts = {
+        "documents": documents(),
+        "hostile": list(TEXTS),
+        "runs": {name: [c * SHORT, c * LONG] for name, c in RUNS.items()},
+    }
+    settings = {"megabytes": MEGABYTES, "runs": list(RUNS), "lengths": [SHORT, LONG], "arms": ARMS}
+    record = Record(
+        "peer_tokenizers", "python benchmarks/peers/against_tokenizers.py", dtype="text", settings=settings,
+        save=given.only is None,
+    )  # fmt: skip
+    _install()
+    source = HOME / "texts.json"
+    source.write_text(json.dumps(texts), encoding="utf-8")
+    size = sum(len(text.encode()) for text in texts["documents"])
+    for name, arms in ARMS.items():
+        if given.only is not None:
+            arms = tuple(a for a in arms if a in given.only or a in (RIGHT[name], "tokenizers"))
+        if record.find(vocabulary=name) is None:
+            found = {arm: _measure(arm, _vocabulary(name), source) for arm in track(arms, name)}
+            record.add(*(row(name, arm, found, size) for arm in arms))
+    show(record.finish(claims(record.rows)))
+
+
+def documents() -> list[str]:
+    """The sample documents, and sources of Python's standard library up to a few megabytes."""
+    found = [data.read(name) for name in data.documents()]
+    left = MEGABYTES * 1e6 - sum(len(text.encode()) for text in found)
+    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if left <= 0:
+            break
+        left -= len(text.encode())
+        found.append(text)
+    return found
+
+
+def row(name: str, arm: str, found: dict[str, Any], size: int) -> Row:
+    """What one library did; a library that does not take a vocabulary has an empty row."""
+    mine, right, control = found[arm], found[RIGHT[name]], found["tokenizers"]
+    if mine is None:
+        return {"vocabulary": name, "arm": arm, "takes_it": False}
+    slowest = max(times[1] for times in mine["runs_ms"].values())
+    return {
+        "vocabulary": name, "arm": arm, "takes_it": True, "documents": len(mine["documents"]), "bytes": size,
+        "wrong": _wrong(mine["documents"], right["documents"]), "hostile": len(mine["hostile"]),
+        "hostile_wrong": _wrong(mine["hostile"], right["hostile"]), "load_s": round(mine["load_s"], 3),
+        "cold_mb_s": round(size / 1e6 / mine["cold_s"], 2), "warm_mb_s": round(size / 1e6 / mine["warm_s"], 2),
+        "times_tokenizers": round(control["warm_s"] / mine["warm_s"], 2),
+        "times_tokenizers_cold": round(control["cold_s"] / mine["cold_s"], 2),
+        "peak_mb": round(mine["peak_mb"]), "slowest_run_ms": round(slowest, 1),
+        "growth": round(max(long / max(short, 1.0) for short, long in mine["runs_ms"].values()), 1),
+    }  # fmt: skip
+
+
+def claims(rows: list[Row]) -> list[dict[str, Any]]:
+    """Ours is right everywhere, faster than the control, and never quadratic."""
+    found = []
+    for name in ARMS:
+        mine = [r for r in rows if r["vocabulary"] == name and r["arm"] in OURS]
+        quick = next((r for r in mine if r["arm"] == OURS[0]), None)
+        if quick is None:
+            continue
+        wrong = max(r["wrong"] + r["hostile_wrong"] for r in mine)
+        found.append(claim(f"{name}: texts for which tokenry gives other ids than {RIGHT[name]}", wrong, at_most=0))
+        text = f"{name}: {OURS[0]}, times the speed of tokenizers"
+        found.append(claim(text, quick["times_tokenizers"], at_least=NEEDED_TIMES))
+        text = f"{name}: the same on the first pass, with the choice of a library"
+        found.append(claim(text, quick["times_tokenizers_cold"], at_least=1.0))
+        growth = max(r["growth"] for r in mine)
+        text = (
+            f"{name}: times longer that tokenry needs for a run of one character that is {LONG // SHORT} times longer"
+        )
+        found.append(claim(text, growth, at_most=2 * LONG / SHORT))
+    return found
+
+
+def _wrong(mine: list[str | None], right: list[str | None]) -> int:
+    return sum(a != b for a, b in zip(mine, right, strict=True))
+
+
+def _vocabulary(name: str) -> Path:
+    if name == "smollm2":
+        return find_vocabulary(name)
+    file = HOME / "cl100k_base.tiktoken"
+    if not file.exists():
+        packed = HOME / "packages" / "bpe_openai" / "data" / "cl100k_base.tiktoken.gz"
+        file.write_bytes(gzip.decompress(packed.read_bytes()))
+    return file
+
+
+def _measure(arm: str, vocabulary: Path, source: Path) -> dict[str, Any] | None:
+    """What the child says, or None where the library does not take the vocabulary."""
+    quiet = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | quiet | {"PYTHONPATH": str(HOME / "packages")}
+    command = [sys.executable, str(Path(__file__).with_name("tokenizers_child.py")), arm, str(vocabulary), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    return dict(json.loads(done.stdout)) if done.returncode == 0 else None
+
+
+def _install() -> None:
+    if (HOME / ".ready").exists():
+        return
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(HOME / "packages")]
+    subprocess.run([*command, *PACKAGES], check=True)
+    (HOME / ".ready").touch()
+
+
+if __name__ == "__main__":
+    main()

