@@ -133,7 +133,9 @@ SECTIONS = {
         "them, padded on the right with labels; tokenry pads prompts on the left and computes logits for answers "
         "alone. Seconds of learning are of processor time. `untuned` learns at a rate of zero, or serves without soft "
         "tokens. "
-        "Eight rows with two prompts are one run here; PEFT holds one active prompt and answers them in two.",
+        "Eight rows with two prompts are one run here; PEFT holds one active prompt and answers them in two. What rows "
+        "say alone is what PEFT says to one row at a time, which needs no padding. In prompt tuning by PEFT the prompt "
+        "stands before the padding, which is counted in positions, so padded rows say something else.",
     ),
     "stochastok": (
         "Letters learned from random splits",

@@ -434,7 +434,10 @@ def _peer_peft(document: Document) -> list[Table]:
         for r in learn
     ]  # fmt: skip
     served = [
-        (f"{r['arm']}, {r['kind']}", _f(median(r["seconds"]), 2), f"{r['same_rows']} of 8")
+        (
+            f"{r['arm']}, {r['kind']}", _f(median(r["seconds"]), 2), f"{r['same_rows']} of 8",
+            "" if r["arm"] == "untuned" else f"{r['apart']:.5f}",
+        )
         for r in serve
     ]  # fmt: skip
     steps = document["settings"]["steps"]
@@ -444,7 +447,7 @@ def _peer_peft(document: Document) -> list[Table]:
             ("arm", "learned", "first loss", "last loss", f"steps to {goal:g}", "best step s", "MiB above the model"),
             learned,
         ),
-        Table("eight rows with two prompts", ("arm", "seconds", "rows as tokenry's"), served),
+        Table("eight rows with two prompts", ("arm", "seconds", "rows as alone", "logits apart from alone"), served),
     ]
 
 

@@ -206,7 +206,7 @@ def test_a_damaged_folder_is_refused(case, tmp_path):
         case.method.load(tmp_path / "soft")
     weights.write_bytes(whole)
     fields_of.write_text(json.dumps(values | {"sizes": values["sizes"] | {"width": 1 << 40}}))
-    with pytest.raises((StorageError, InvalidValue), match="must have at most|got torch.float32 of shape"):
+    with pytest.raises((StorageError, InvalidValue), match=r"must have at most|got torch.float32 of shape"):
         case.method.load(tmp_path / "soft")
 
 

