@@ -123,7 +123,7 @@ SECTIONS = {
         "in batches of 8. It is asked for 10 others; loss is that of the first token of the capital, in nats, and "
         "right is how often this token is the most likely. All arms have 8 soft tokens and the learning rates that "
         "the methods have unless told otherwise. `the instruction in words` are the 8 tokens from which `from text` "
-        "starts. "
+        "starts. The rates of `prefix_tuning` were set after a look at these countries inside the chat template. "
         "This is a small task with few questions: it shows what starts are worth, not what a method is.",
     ),
     "peer_peft": (
@@ -144,8 +144,9 @@ SECTIONS = {
         "same for all arms and in ordinary tokens. Every word is one token of SmolLM2's vocabulary. A quarter of the "
         "words stands in lines only, so what is known of their letters was learned from their spellings. "
         "`pairs of other tokens` replaces the same tokens as `stochastok` by pieces that do not spell them, "
-        "`single bytes` by all their bytes. One seed. Splitting is timed in seconds of one core; "
-        "`loop over positions` is the algorithm as it is published, in Python.",
+        "`single bytes` by all their bytes, which teaches this model more and costs more tokens. One seed: the margin "
+        "over plain is near the 15 points asked for, and another seed may miss them. Splitting is timed in seconds of "
+        "one core; `loop over positions` is the algorithm as it is published, in Python.",
     ),
     "peer_llmlingua": (
         "Beside LLMLingua's own package",

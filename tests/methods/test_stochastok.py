@@ -199,13 +199,13 @@ def test_the_facts_of_smollm2(smollm2_vocabulary):
 
 
 def test_text_grows_as_much_as_in_the_loop(smollm2_vocabulary, smollm2_ids):
-    table, ids = splits_of(smollm2_vocabulary), smollm2_ids
-    generator = torch.Generator().manual_seed(0)
-    for share, growth in ((0.05, 1.041), (0.1, 1.081), (0.3, 1.228), (1.0, 1.667)):
-        new = StochasTok(share=share).respell(ids, smollm2_vocabulary, generator)
-        plain = loop(ids.tolist(), int(share * len(ids)), table, random.Random(0))
-        assert len(new) / len(ids) == pytest.approx(growth, abs=0.006)
-        assert len(new) == pytest.approx(len(plain), rel=0.006)
+    table, ids, generator = splits_of(smollm2_vocabulary), smollm2_ids, torch.Generator().manual_seed(0)
+    for share, growth in ((0.05, 1.041), (0.1, 1.081), (0.3, 1.230), (1.0, 1.667)):
+        method, attempts = StochasTok(share=share), int(share * len(ids))
+        ours = [len(method.respell(ids, smollm2_vocabulary, generator)) / len(ids) for _ in range(20)]
+        plain = [len(loop(ids.tolist(), attempts, table, random.Random(s))) / len(ids) for s in range(6)]
+        assert np.mean(ours) == pytest.approx(growth, abs=0.006)
+        assert np.mean(ours) == pytest.approx(np.mean(plain), abs=0.01)
 
 
 def test_attempts_are_the_share_of_the_free_tokens_rounded_down():

@@ -66,12 +66,23 @@ class ActiveDormant(Probe):
         url="https://arxiv.org/abs/2410.13835",
         summary="find heads that sleep on some inputs, by their attention on the first token and what goes with it",
         trial={"skip": 4, "ablate": 2},
+        claims=(
+            "after 2,000 steps a toy of one layer puts 0.85 of the attention of dormant queries on the first token "
+            "(seed 0, where it still comes and goes) or 0.98 (seed 1), and below 0.01 at triggers; an untrained toy "
+            "0.02, and one with ReLU attention 0.00",
+            "three layers trained with Adam have two such heads; with SGD no sink is above 0.16",
+            "SmolLM2-135M: 131 of 270 heads put more than 0.3 on the beginning mark in prose; the median value ratio "
+            "is 0.27, and the largest residual peak 184, behind layer 11",
+            "SmolLM2-135M: the sinks of 21 heads differ by more than 0.2 between prose and Python, of none between "
+            "halves of one domain",
+        ),
         deviations=(
+            "no residual peaks in toys of three layers: 2,500 steps at width 64 do not make them, with Adam or SGD",
             "bigrams of any text, in the tests and results of one public-domain document, not of tiny-Shakespeare",
             "the toy has rotary positions, width 64, rows of 64 ids and two thousand steps; the paper's has learned "
             "positions, width 256, rows of 256 ids and at least ten thousand steps",
             "the mean logit is over the other tokens that a query sees, the first one left out",
-            "medians are over the other tokens of a row",
+            "medians are over the other tokens of a row, and the lower one of two",
             "domains are texts that the user brings; the paper contrasts Wikipedia and GitHub",
         ),
     )
