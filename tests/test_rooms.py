@@ -75,6 +75,7 @@ def test_one_answer_through_five_rooms(language, soft):
     assert max(trace.receipt.read_per_step) <= 64
     assert trace.receipt.new_tokens == 6
     assert len(trace.notes) == 6
+    assert not trace.final.embeds.requires_grad
     check(trace, language)
     assert len(trace.to_dict()["steps"]) == 5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import torch
 from transformers.cache_utils import Cache
 
 from tokenry.compress.base import Compressor
@@ -61,6 +62,7 @@ class Prepared:
         return sum(c.seconds for c in self.changes)
 
 
+@torch.no_grad()
 def prepare(tokens: TokenBatch, stages: Stages, ask: str | None, language: LanguageModel | None) -> Prepared:
     """Let each method do its work on the prompt, with a clock.
 
