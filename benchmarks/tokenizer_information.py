@@ -44,7 +44,9 @@ PROSE, CODE = "prose", "code"
 def main() -> None:
     """Measure all tokenizers on both corpora, then those that are trained."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--packages", type=Path, required=True, help="folder with the packages of npm")
+    options.add_argument(
+        "--packages", type=Path, help="folder with the packages of npm; without it nothing is recorded"
+    )
     given = options.parse_args()
     kept, rest = code()
     corpora = {PROSE: prose(), CODE: kept}
@@ -54,10 +56,10 @@ def main() -> None:
     }  # fmt: skip
     record = Record(
         "tokenizer_information", "python benchmarks/tokenizer_information.py --packages FOLDER", dtype="float64",
-        settings=settings, save=True,
+        settings=settings, save=given.packages is not None,
     )  # fmt: skip
     for corpus, texts in corpora.items():
-        for name in track((*ALIASES, *FILES, "bytes", "random merges"), corpus):
+        for name in track((*ALIASES, *(FILES if given.packages else ()), "bytes", "random merges"), corpus):
             key = {"part": "real", "corpus": corpus, "tokenizer": name}
             if record.find(**key) is None:
                 record.add(key | measure(tokenizer(name, texts, given.packages), texts))
@@ -65,7 +67,7 @@ def main() -> None:
         key = {"part": "grid", "corpus": CODE, "tokenizer": name, "trained_on": characters}
         if record.find(**key) is None:
             record.add(key | measure(TRAINERS[name](beginning(rest, characters), ENTRIES), kept))
-    show(record.finish(claims(record)))
+    show(record.finish(claims(record) if given.packages else []))
 
 
 def prose() -> list[str]:

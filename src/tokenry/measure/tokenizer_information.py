@@ -52,7 +52,8 @@ class TokenizerInformation(Metric):
         summary="entropies, vocabulary use and compressibility of the tokens of any tokenizer over any corpus",
         trial={"tokenizer": "bytes", "orders": 3},
         claims=(
-            "byte pairs trained on more text give code they were not trained on a higher H1 and a lower H4 and H5",
+            "byte pairs trained on 100 times the text, which also fills more of their 8,192 entries, give other code a "
+            "higher H1 and lower counted H4 and H5",
         ),
         deviations=(
             "entropies also corrected for sample size and beside those of shuffled ids, since plug-in values fall "
