@@ -16,7 +16,6 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.fields import positive
 from tokenry.core.learned import Learned
-from tokenry.core.registry import parse
 from tokenry.embed import surfaces
 from tokenry.embed.base import EmbeddingTable
 from tokenry.embed.donor import Donor, Rows
@@ -75,27 +74,6 @@ def padded(language, ids, left):
     mask[:, :left] = 0
     with torch.no_grad():
         return language.model(torch.tensor([[0] * left + ids]), attention_mask=mask).logits[0, left:]
-
-
-def test_builds_with_defaults_and_card_is_complete(case):
-    assert isinstance(case.method(), EmbeddingTable)
-    assert case.entry.card.summary == case.entry.card.summary.rstrip(".")
-    assert case.entry.card.url.startswith("https://")
-    for heading in ("What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Relations"):
-        assert heading in case.entry.doc
-
-
-def test_round_trips(case):
-    for method in (case.method(), case.trial()):
-        assert case.method.from_dict(method.to_dict()) == method
-        assert parse(str(method)) == method
-
-
-def test_bounded_fields_refuse(case):
-    for field in fields(case.method):
-        if field.metadata["limit"] is not None and isinstance(field.default, int | float):
-            with pytest.raises(InvalidValue, match=f"{field.name} must be"):
-                case.method(**{field.name: -2})
 
 
 def test_its_own_vocabulary_changes_nothing(case, old):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from dataclasses import fields
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch.nn.functional import cross_entropy
 
 from tests.contract.cases import cases, exempt
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import parse
 from tokenry.learn.base import Objective
 from tokenry.models.tiny import tiny
 
@@ -66,29 +64,6 @@ def learn(method: Objective, model, *parts, whole=None):
 
 def gradient(model):
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-def test_builds_with_defaults_and_card_is_complete(case):
-    card = case.entry.card
-    assert isinstance(case.method(), Objective)
-    assert card.summary
-    assert card.summary == card.summary.rstrip(".")
-    assert card.url.startswith("https://")
-    for heading in ("What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Relations"):
-        assert heading in case.entry.doc
-
-
-def test_round_trips(case):
-    for method in (case.method(), case.trial()):
-        assert case.method.from_dict(method.to_dict()) == method
-        assert parse(str(method)) == method
-
-
-def test_bounded_fields_refuse(case):
-    for field in fields(case.method):
-        if field.metadata.get("limit") is not None and isinstance(field.default, int | float):
-            with pytest.raises(InvalidValue, match=f"{field.name} must be"):
-                case.method(**{field.name: -1})
 
 
 def test_identity_is_cross_entropy(case, model, request):

@@ -11,12 +11,10 @@ import torch
 from tests.contract.cases import cases, exempt
 from tests.methods.compress_rows import characters
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import parse
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.load import LanguageModel
 from tokenry.models.site import Site
 from tokenry.models.tiny import tiny
-from tokenry.probe.base import Probe
 from tokenry.probe.report import Report
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
@@ -54,22 +52,6 @@ def same(a: Report, b: Report, tolerance=2e-5) -> None:
     assert list(a.tables) == list(b.tables)
     for name in a.tables:
         torch.testing.assert_close(a[name], b[name], atol=tolerance, rtol=1e-4, equal_nan=True)
-
-
-def test_builds_with_defaults_and_card_is_complete(case):
-    card = case.entry.card
-    assert isinstance(case.method(), Probe)
-    assert card.summary
-    assert card.summary == card.summary.rstrip(".")
-    assert card.url.startswith("https://")
-    for heading in ("What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Relations"):
-        assert heading in case.entry.doc
-
-
-def test_round_trips(case):
-    for method in (case.method(), case.trial()):
-        assert case.method.from_dict(method.to_dict()) == method
-        assert parse(str(method)) == method
 
 
 def test_report_is_whole(case, model):

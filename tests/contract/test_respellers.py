@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.contract.cases import Case, cases, exempt
 from tests.methods.respelled import WORDS, encoded, prompted, vocabulary
 from tokenry.core.errors import Incompatible, InvalidValue
-from tokenry.core.registry import parse
 from tokenry.core.tokens import TokenBatch
 from tokenry.segment.respeller import Respeller
 from tokenry.segment.respelling import IGNORED
@@ -33,29 +32,6 @@ def seeded(seed=0):
 
 def real(batch: TokenBatch, row: int) -> list[int]:
     return batch.ids[row][batch.mask[row]].tolist()
-
-
-def test_builds_with_defaults_and_card_is_complete(case):
-    method, card = case.method(), case.entry.card
-    assert isinstance(method, Respeller)
-    assert card.summary == card.summary.rstrip(".")
-    assert card.url.startswith("https://")
-    assert card.identity_at is not None
-    for heading in ("What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Relations"):
-        assert heading in case.entry.doc
-
-
-def test_round_trips(case):
-    for method in (case.method(), case.trial(), case.identity(), case.method(seed=7)):
-        assert case.method.from_dict(method.to_dict()) == method
-        assert parse(str(method)) == method
-
-
-def test_bounded_fields_refuse(case):
-    for field in fields(case.method):
-        if field.metadata["limit"] is not None:
-            with pytest.raises(InvalidValue, match=f"{field.name} must be"):
-                case.method(**{field.name: -1})
 
 
 @pytest.mark.parametrize("case", METHODS, ids=[c.name for c in METHODS])

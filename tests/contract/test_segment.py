@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests.contract.cases import cases, exempt
 from tokenry.core.errors import InvalidValue, UnknownModel, UnreadableInput
-from tokenry.core.registry import parse
 from tokenry.core.tokens import TokenBatch, TokenSequence
 from tokenry.data import read
 from tokenry.segment.base import Tokenizer
@@ -54,22 +52,6 @@ def check_spans(sequence: TokenSequence, data: bytes) -> None:
     if len(sequence):
         assert (int(low[0]), int(high[-1])) == (0, len(data))
     assert not sequence.spans[:, 2:].any()
-
-
-def test_builds_with_defaults_and_card_is_complete(case):
-    card = case.entry.card
-    assert isinstance(case.method(), Tokenizer)
-    assert card.summary == card.summary.rstrip(".")
-    assert card.url.startswith("https://")
-    for heading in ("What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Relations"):
-        assert heading in case.entry.doc
-    assert all(f.metadata.get("doc") for f in fields(case.method))
-
-
-def test_round_trips_as_a_value(case):
-    for method in (case.method(), case.trial(), case.method(**{**case.entry.card.trial, "special": False})):
-        assert case.method.from_dict(method.to_dict()) == method
-        assert parse(str(method)) == method
 
 
 @pytest.mark.parametrize("text", [*TEXTS, *BROKEN], ids=range(len(TEXTS) + len(BROKEN)))
