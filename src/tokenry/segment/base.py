@@ -18,6 +18,7 @@ from tokenry.models.vocabulary_files import open_vocabulary
 from tokenry.segment.encoding import decode, encode, runner
 from tokenry.segment.lossless import Lossless
 from tokenry.segment.progress import Progress, silent
+from tokenry.segment.trained import Learnt, enough, new_folder, save
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class FromFile(Tokenizer):
     """A tokenizer that opens a vocabulary that exists, and gives the ids that its own library gives."""
 
     kind: ClassVar[Kind]
+    fewest: ClassVar[int] = 1
+    """Ids that every trained vocabulary of the kind has."""
 
     source: str
     special: bool = setting(True, doc="whether marks such as <|endoftext|> in a text become ids of their own")
@@ -132,6 +135,26 @@ class FromFile(Tokenizer):
                 f"use {opened.kind}."
             )
         return opened
+
+    @classmethod
+    def train(
+        cls,
+        corpus: Iterable[str | Path],
+        *,
+        vocab_size: int,
+        out: str | Path,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> Self:
+        enough(cls.name(), vocab_size, cls.fewest)
+        folder = new_folder(cls.name(), out)
+        save(folder, cls.learn(corpus, vocab_size, seed, progress))
+        return cls(source=str(folder))
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
+        """What `train` writes."""
 
     def _pattern(self) -> str | None:
         return None

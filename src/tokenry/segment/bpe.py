@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from tokenry.core.card import Card
 from tokenry.core.fields import setting
 from tokenry.models.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.corpus import texts
-from tokenry.segment.progress import Progress, silent
-from tokenry.segment.trained import ALPHABET, END, byte_level_steps, check, save
+from tokenry.segment.progress import Progress
+from tokenry.segment.trained import ALPHABET, END, Learnt, byte_level_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +67,16 @@ class Bpe(FromFile):
     )
 
     kind: ClassVar[Kind] = "bpe"
+    fewest: ClassVar[int] = len(ALPHABET) + 1
 
     source: str = setting("smollm2", doc="an alias, a file, a folder, an encoding of tiktoken or a hub id")
     pattern: str | None = setting(None, doc="how a .tiktoken file that is not known splits text")
 
     @classmethod
-    def train(
-        cls,
-        corpus: Iterable[str | Path],
-        *,
-        vocab_size: int,
-        out: str | Path,
-        seed: int = 0,
-        progress: Progress = silent,
-    ) -> Self:
+    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Merge the most frequent pairs; nothing is drawn, so `seed` changes nothing."""
         from tokenizers import Tokenizer, models, trainers
 
-        folder = check("bpe", vocab_size, len(ALPHABET) + 1, out)
         library = Tokenizer(models.BPE())
         library.pre_tokenizer, library.decoder = byte_level_steps()
         trainer = trainers.BpeTrainer(
@@ -92,8 +84,7 @@ class Bpe(FromFile):
         )
         library.train_from_iterator(_then(texts(corpus, progress), progress), trainer=trainer)
         description = json.loads(library.to_str())
-        save(folder, description, {"eos_token": END, "bos_token": END}, [END])
-        return cls(source=str(folder))
+        return Learnt(description, {"eos_token": END, "bos_token": END}, [END])
 
     def _pattern(self) -> str | None:
         return self.pattern

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,36 +34,53 @@ def byte_level_steps() -> tuple[Any, Any]:
     return pre_tokenizers.Sequence([split, show]), decoders.ByteLevel()
 
 
-def check(who: str, vocab_size: int, least: int, out: str | Path) -> Path:
-    """Refuse what cannot work before anything is read.
-
-    Raises:
-        InvalidValue: fewer ids than every vocabulary of the kind has, or a folder that is there already.
-    """
-    if vocab_size < least:
-        raise InvalidValue(f"{who}: vocab_size must be at least {least}; got {vocab_size}.")
-    folder = Path(out).expanduser()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InvalidValue(f"{who}: out must be a new folder; {folder} exists; choose another one or remove it.")
-    return folder
-
-
-def save(folder: Path, description: Mapping[str, Any], marks: Mapping[str, str], added: Sequence[str]) -> None:
-    """Write the folder, whole or not at all.
+@dataclass(frozen=True)
+class Learnt:
+    """A vocabulary that was learnt.
 
     Args:
         description: what `tokenizer.json` holds.
         marks: what transformers calls each mark, such as `eos_token`.
         added: marks in the order of their ids.
     """
+
+    description: Mapping[str, Any]
+    marks: Mapping[str, str]
+    added: Sequence[str]
+
+
+def enough(who: str, vocab_size: int, fewest: int) -> None:
+    """Refuse fewer ids than every vocabulary of the kind has.
+
+    Raises:
+        InvalidValue: too few ids.
+    """
+    if vocab_size < fewest:
+        raise InvalidValue(f"{who}: vocab_size must be at least {fewest}; got {vocab_size}.")
+
+
+def new_folder(who: str, out: str | Path) -> Path:
+    """Where the vocabulary will stand.
+
+    Raises:
+        InvalidValue: something is there already.
+    """
+    folder = Path(out).expanduser()
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InvalidValue(f"{who}: out must be a new folder; {folder} exists; choose another one or remove it.")
+    return folder
+
+
+def save(folder: Path, learnt: Learnt) -> None:
+    """Write the folder, whole or not at all."""
     from tokenizers import Tokenizer
 
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    table = description["model"]["vocab"]
+    table = learnt.description["model"]["vocab"]
     ids = table if isinstance(table, dict) else {piece: i for i, (piece, _) in enumerate(table)}
-    tokens = [{"id": ids[mark], "content": mark, **flags} for mark in added]
-    library = Tokenizer.from_str(json.dumps({**description, "added_tokens": tokens}))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **marks}
+    tokens = [{"id": ids[mark], "content": mark, **flags} for mark in learnt.added]
+    library = Tokenizer.from_str(json.dumps({**learnt.description, "added_tokens": tokens}))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **learnt.marks}
     with whole_folder(folder) as draft:
         library.save(str(draft / "tokenizer.json"))
         (draft / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
@@ -16,8 +16,8 @@ from tokenry.models.needs import need
 from tokenry.models.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.corpus import texts
-from tokenry.segment.progress import Progress, silent
-from tokenry.segment.trained import ALPHABET, END, byte_level_steps, check, save
+from tokenry.segment.progress import Progress
+from tokenry.segment.trained import ALPHABET, END, Learnt, byte_level_steps
 
 UNKNOWN = "<unk>"
 
@@ -66,24 +66,16 @@ class Unigram(FromFile):
     )
 
     kind: ClassVar[Kind] = "unigram"
+    fewest: ClassVar[int] = len(ALPHABET) + 2
 
     source: str = setting("sample-unigram", doc="a file, a folder, a hub id, or the small vocabulary that comes along")
 
     @classmethod
-    def train(
-        cls,
-        corpus: Iterable[str | Path],
-        *,
-        vocab_size: int,
-        out: str | Path,
-        seed: int = 0,
-        progress: Progress = silent,
-    ) -> Self:
+    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Count splits, then let sentencepiece choose pieces; nothing is drawn, so `seed` changes nothing.
 
         The trainer of tokenizers is not used: it gives another vocabulary each time.
         """
-        folder = check("unigram", vocab_size, len(ALPHABET) + 2, out)
         library = need("sentencepiece", "training a unigram vocabulary")
         split, decoder = byte_level_steps()
         counts: Counter[str] = Counter()
@@ -91,9 +83,8 @@ class Unigram(FromFile):
             counts.update(piece for piece, _ in split.pre_tokenize_str(text))
         progress("choosing pieces", 0, 0)
         pieces = _pieces(library, counts, vocab_size - 1)
-        vocabulary = [*pieces[:1], [END, 0.0], *pieces[1:]]
-        save(folder, _description(vocabulary, split, decoder), {"eos_token": END, "unk_token": UNKNOWN}, [UNKNOWN, END])
-        return cls(source=str(folder))
+        description = _description([*pieces[:1], [END, 0.0], *pieces[1:]], split, decoder)
+        return Learnt(description, {"eos_token": END, "unk_token": UNKNOWN}, [UNKNOWN, END])
 
 
 def _pieces(library: Any, counts: Mapping[str, int], size: int) -> list[list[Any]]:

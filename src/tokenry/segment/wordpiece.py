@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from tokenry.core.card import Card
 from tokenry.core.fields import setting
 from tokenry.models.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.corpus import texts, twice
-from tokenry.segment.progress import Progress, silent
-from tokenry.segment.trained import check, save
+from tokenry.segment.progress import Progress
+from tokenry.segment.trained import Learnt, enough
 
 MARKS = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
@@ -66,23 +66,15 @@ class WordPiece(FromFile):
     )
 
     kind: ClassVar[Kind] = "wordpiece"
+    fewest: ClassVar[int] = len(MARKS) + 2
 
     source: str = setting("minilm", doc="an alias, a file, a folder or a hub id")
 
     @classmethod
-    def train(
-        cls,
-        corpus: Iterable[str | Path],
-        *,
-        vocab_size: int,
-        out: str | Path,
-        seed: int = 0,
-        progress: Progress = silent,
-    ) -> Self:
+    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Merge the most frequent pairs inside words, with upper and lower case; nothing is drawn."""
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-        folder = check("wordpiece", vocab_size, len(MARKS) + 2, out)
         library = Tokenizer(models.WordPiece(unk_token=MARKS["unk_token"]))
         library.normalizer = normalizers.BertNormalizer(lowercase=False)
         library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -90,11 +82,10 @@ class WordPiece(FromFile):
         first, later = _letters(library, twice(corpus), progress)
         # The trainer numbers letters as they turn up in a table without order, unless they are given.
         given = [*MARKS.values(), *first, *(INSIDE + letter for letter in later)]
-        check("wordpiece", vocab_size, len(given), out)
+        enough(cls.name(), vocab_size, len(given))
         trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=given, show_progress=False)
         library.train_from_iterator(texts(corpus, progress), trainer=trainer)
-        save(folder, json.loads(library.to_str()), MARKS, list(MARKS.values()))
-        return cls(source=str(folder))
+        return Learnt(json.loads(library.to_str()), MARKS, list(MARKS.values()))
 
 
 def _letters(library: object, corpus: Iterable[str | Path], progress: Progress) -> tuple[list[str], list[str]]:

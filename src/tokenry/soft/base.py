@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers.cache_utils import Cache
 
@@ -16,6 +17,7 @@ from tokenry.core.learned import Learned, Unbuilt
 from tokenry.core.tokens import TokenBatch
 from tokenry.models import lookup
 from tokenry.models.load import LanguageModel
+from tokenry.soft.beginnings import beginning
 
 MOST = 1 << 28
 """Numbers of one parameter beyond which its sizes, perhaps read from a file, are refused."""
@@ -36,6 +38,7 @@ class SoftTokens(Learned):
     room: ClassVar[str] = "soft"
     has_cache: ClassVar[bool] = False
     """Whether `cache` gives keys and values, which must stand before everything else."""
+    tokens: int
     witness: Tensor
 
     def make(self, *_: Any, **__: Any) -> None:
@@ -46,7 +49,6 @@ class SoftTokens(Learned):
     def rate(self) -> float:
         """Adam's learning rate unless another is given."""
 
-    @abstractmethod
     def start(
         self,
         language: LanguageModel,
@@ -68,6 +70,12 @@ class SoftTokens(Learned):
             InvalidValue: a start that does not exist or lacks its text, or a method that is built already.
             UnsupportedModel: soft tokens cannot stand in this model.
         """
+        rows = beginning(self.name(), language, self.tokens, how, text=text, labels=labels, seed=seed)
+        return self.begin_from(language, rows, how, seed)
+
+    @abstractmethod
+    def begin_from(self, language: LanguageModel, rows: Float[Tensor, "S E"], how: str, seed: int) -> Self:
+        """Build the parameters so that these embeddings are what they begin as; `start` has drawn them."""
 
     @abstractmethod
     def embed(self, batch: TokenBatch, language: LanguageModel) -> TokenBatch:

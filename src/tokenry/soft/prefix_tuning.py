@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -19,7 +18,6 @@ from tokenry.models.load import LanguageModel
 from tokenry.models.lookup import lookup
 from tokenry.models.prefix import Prefix, check_gaps, geometry, prefix_cache
 from tokenry.soft.base import SoftTokens, bounded
-from tokenry.soft.beginnings import beginning
 from tokenry.soft.prompt_tuning import PromptTuning
 from tokenry.soft.rows import ahead
 
@@ -104,16 +102,7 @@ class PrefixTuning(SoftTokens):
         # A step of Adam moves a number that the MLP makes by about the rate times half the MLP's width.
         return 1e-4 if self.hidden else 0.01
 
-    def start(
-        self,
-        language: LanguageModel,
-        how: str = "vocabulary",
-        *,
-        text: str | None = None,
-        labels: Sequence[str] = (),
-        seed: int = 0,
-    ) -> Self:
-        rows = beginning(self.name(), language, self.tokens, how, text=text, labels=labels, seed=seed)
+    def begin_from(self, language: LanguageModel, rows: Float[Tensor, "S E"], how: str, seed: int) -> Self:
         if how == "random":
             return self.begin(language, self._noise(language, seed), seed=seed, exact=False)
         return self.begin(language, Prefix.read(language.model, rows), seed=seed)

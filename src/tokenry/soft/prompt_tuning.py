@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,7 +15,6 @@ from tokenry.core.tokens import Modality, TokenBatch
 from tokenry.models.load import LanguageModel
 from tokenry.models.lookup import lookup, prove
 from tokenry.soft.base import SoftTokens, bounded
-from tokenry.soft.beginnings import beginning
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -76,17 +74,8 @@ class PromptTuning(SoftTokens):
     def rate(self) -> float:
         return 0.03
 
-    def start(
-        self,
-        language: LanguageModel,
-        how: str = "vocabulary",
-        *,
-        text: str | None = None,
-        labels: Sequence[str] = (),
-        seed: int = 0,
-    ) -> Self:
+    def begin_from(self, language: LanguageModel, rows: Float[Tensor, "S E"], how: str, seed: int) -> Self:
         prove(language.model)
-        rows = beginning(self.name(), language, self.tokens, how, text=text, labels=labels, seed=seed)
         return self.begin(language, rows)
 
     @torch.no_grad()
