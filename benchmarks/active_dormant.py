@@ -23,6 +23,7 @@ from tables import show
 
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
+from tokenry.models.begin import begin_mark
 from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, plain
 from tokenry.probe.active_dormant import ActiveDormant
@@ -31,7 +32,7 @@ from tokenry.probe.bigram_toy import BigramToy
 from tokenry.probe.bigram_training import TEST_SEED, Schooling, measured, train
 from tokenry.probe.losses import losses, silenced, weighed
 from tokenry.probe.report import Report
-from tokenry.probe.rows import begin_mark, begun, cut, first_columns
+from tokenry.probe.rows import begun, cut, first_columns
 from tokenry.probe.weights import circuit
 
 TEXT = "moby_dick"

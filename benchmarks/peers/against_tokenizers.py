@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import subprocess
 import sys
 import sysconfig
@@ -20,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from folder import PeerFolder
 from record import Record, Row, claim
 from rich.progress import track
 from tables import show
@@ -28,11 +28,10 @@ from tokenry import data
 from tokenry.models.vocabulary_files import find_vocabulary
 from tokenry.segment.hostile import TEXTS
 
-HOME = Path(__file__).parents[2] / "build" / "peers" / "tokenizers"
-PACKAGES = (
+HOME = PeerFolder("tokenizers", (
     "kitoken==0.11.1", "tokie==0.1.4", "iree-tokenizer==0.3.0", "gigatoken==0.10.0", "awkward", "awkward-cpp",
     "quicktok-v1==0.4.0", "rs_bpe==0.1.0", "bpe-openai==0.1.4",
-)  # fmt: skip
+))  # fmt: skip
 MEGABYTES = 3.0
 OURS = ("tokenry, ids", "tokenry, ids and places", "tokenry without fast libraries")
 ARMS = {
@@ -64,8 +63,8 @@ def main() -> None:
         "peer_tokenizers", "python benchmarks/peers/against_tokenizers.py", dtype="text", settings=settings,
         save=given.only is None,
     )  # fmt: skip
-    _install()
-    source = HOME / "texts.json"
+    HOME.install()
+    source = HOME.path / "texts.json"
     source.write_text(json.dumps(texts), encoding="utf-8")
     size = sum(len(text.encode()) for text in texts["documents"])
     for name, arms in ARMS.items():
@@ -137,28 +136,18 @@ def _wrong(mine: list[str | None], right: list[str | None]) -> int:
 def _vocabulary(name: str) -> Path:
     if name == "smollm2":
         return find_vocabulary(name)
-    file = HOME / "cl100k_base.tiktoken"
+    file = HOME.path / "cl100k_base.tiktoken"
     if not file.exists():
-        packed = HOME / "packages" / "bpe_openai" / "data" / "cl100k_base.tiktoken.gz"
+        packed = HOME.path / "packages" / "bpe_openai" / "data" / "cl100k_base.tiktoken.gz"
         file.write_bytes(gzip.decompress(packed.read_bytes()))
     return file
 
 
 def _measure(arm: str, vocabulary: Path, source: Path) -> dict[str, Any] | None:
     """What the child says, or None where the library does not take the vocabulary."""
-    quiet = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment = os.environ | quiet | {"PYTHONPATH": str(HOME / "packages")}
     command = [sys.executable, str(Path(__file__).with_name("tokenizers_child.py")), arm, str(vocabulary), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=HOME.environment(), check=False, timeout=300)
     return dict(json.loads(done.stdout)) if done.returncode == 0 else None
-
-
-def _install() -> None:
-    if (HOME / ".ready").exists():
-        return
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(HOME / "packages")]
-    subprocess.run([*command, *PACKAGES], check=True)
-    (HOME / ".ready").touch()
 
 
 if __name__ == "__main__":

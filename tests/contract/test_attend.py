@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.contract.cases import cases, exempt
+from tests.padded import padded
 from tokenry.attend.base import Evictor
 from tokenry.core.errors import Incompatible
 from tokenry.models.adapter import ModelAdapter
@@ -28,13 +29,6 @@ def entry(request):
     return request.param
 
 
-def prompt(rows=2, n=41, pad=9):
-    ids = torch.randint(3, 128, (rows, n), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[1:, :pad] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
-
-
 def generate(model, inputs, **options):
     return model.generate(
         **inputs, max_new_tokens=STEPS, do_sample=False, output_logits=True, return_dict_in_generate=True, **options
@@ -47,14 +41,14 @@ def same(a, b, tolerance=2e-5):
 
 
 def test_identity_setting_is_dense(model, entry):
-    inputs = prompt()
+    inputs = padded(41)
     dense = generate(model, inputs)
     with entry.identity()(model):
         same(generate(model, inputs), dense)
 
 
 def test_changes_something(model, entry):
-    inputs = prompt()
+    inputs = padded(41)
     dense = generate(model, inputs)
     with entry.trial()(model):
         out = generate(model, inputs)
@@ -62,7 +56,7 @@ def test_changes_something(model, entry):
 
 
 def test_leaves_no_trace(model, entry):
-    inputs = prompt()
+    inputs = padded(41)
     before = model(**inputs).logits
     hooks = sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
     attributes = {n: set(vars(m)) for n, m in model.named_modules()}
@@ -78,7 +72,7 @@ def test_leaves_no_trace(model, entry):
 
 def test_padding_invariance(model, entry):
     """A row gives the same whether it stands alone or left-padded beside a longer one."""
-    inputs = prompt()
+    inputs = padded(41)
     alone = [
         {"input_ids": inputs["input_ids"][:1], "attention_mask": inputs["attention_mask"][:1]},
         {"input_ids": inputs["input_ids"][1:, 9:], "attention_mask": inputs["attention_mask"][1:, 9:]},
@@ -95,7 +89,7 @@ def test_padding_invariance(model, entry):
 def test_chunked_prefill(model, entry, request):
     """Reading the prompt in chunks changes nothing."""
     exempt(entry, "chunked_prefill", request)
-    inputs = prompt()
+    inputs = padded(41)
     with entry.trial()(model):
         whole = generate(model, inputs)
     with entry.trial()(model):
@@ -104,7 +98,7 @@ def test_chunked_prefill(model, entry, request):
 
 def test_eager_eviction_is_lazy_eviction(model, entry):
     """Knowing the length of the prompt frees memory earlier and changes nothing else."""
-    inputs = prompt()
+    inputs = padded(41)
     with entry.trial()(model):
         lazy = generate(model, inputs)
     with entry.trial()(model, prompt_tokens=41):
@@ -114,7 +108,7 @@ def test_eager_eviction_is_lazy_eviction(model, entry):
 def test_budget_counts_real_tokens(model, entry):
     """No step reads more rows than the budget plus, for a prompt budget, what was generated since."""
     method = entry.trial()
-    inputs = prompt()
+    inputs = padded(41)
     with method(model) as run:
         out = generate(model, inputs)
     grows = isinstance(method, Evictor) and not method.every_step
@@ -129,7 +123,7 @@ def test_budget_counts_real_tokens(model, entry):
 def test_eviction_frees_memory(model, case):
     method = case.trial()
     with method(model):
-        cache = generate(model, prompt()).past_key_values
+        cache = generate(model, padded(41)).past_key_values
     for layer in cache.layers:
         if hasattr(layer, "columns"):
             row = 2 * layer.keys.shape[-1] * layer.keys.element_size()
@@ -142,7 +136,7 @@ def test_eviction_frees_memory(model, case):
 def test_eviction_equals_masking(model, case):
     """Forgetting a column is the same as never being allowed to look at it again."""
     method = case.trial()
-    inputs = prompt()
+    inputs = padded(41)
     with method(model):
         forget = generate(model, inputs)
     kept = {i: c.columns for i, c in enumerate(forget.past_key_values.layers) if hasattr(c, "columns")}
@@ -159,7 +153,7 @@ def test_eviction_equals_masking(model, case):
 
 def test_beams(model, entry):
     """Beam search equals the same search in which every row is read from its own single-beam history."""
-    inputs = prompt()
+    inputs = padded(41)
     options = {"num_beams": 3, "num_return_sequences": 3}
     with entry.identity()(model):
         ours = generate(model, inputs, **options)
@@ -174,14 +168,14 @@ def test_beams(model, entry):
 def test_bfloat16(entry):
     model = tiny("llama").to(torch.bfloat16)
     with entry.trial()(model):
-        out = generate(model, prompt())
+        out = generate(model, padded(41))
     assert out.past_key_values.layers[0].keys.dtype == torch.bfloat16
     assert torch.isfinite(torch.stack(out.logits)).all()
 
 
 def test_plain_forward_without_cache(model, entry):
     """Without a cache there is nothing to select from or evict: the forward is dense."""
-    inputs = prompt()
+    inputs = padded(41)
     with entry.trial()(model):
         out = model(**inputs, use_cache=False).logits
     expected = model(**inputs, use_cache=False).logits
@@ -201,7 +195,7 @@ def test_short_prompts(model, entry):
 def test_two_uses_do_not_see_each_other(model, entry):
     """One instance, two caches used in turn: each goes on as if it were alone."""
     method = entry.trial()
-    ids = prompt()["input_ids"][:1]
+    ids = padded(41)["input_ids"][:1]
     other = ids.flip(1)
 
     def step(cache, tokens):

@@ -9,6 +9,7 @@ import torch
 from transformers.generation.streamers import BaseStreamer
 
 from tests.contract.cases import cases
+from tests.padded import padded
 from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible
@@ -28,13 +29,6 @@ def model(request):
 @pytest.fixture(params=METHODS, ids=[e.name for e in METHODS])
 def entry(request):
     return request.param
-
-
-def prompt(rows=2, n=41, pad=9):
-    ids = torch.randint(3, 128, (rows, n), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[1:, :pad] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
 
 
 def alone(inputs, row, pad=9):
@@ -60,16 +54,16 @@ def equal(a, b):
     "options", [{}, {"repetition_penalty": 1.3}, {"prefill_chunk_size": 7}, {"no_repeat_ngram_size": 2}], ids=str
 )
 def test_identity_setting_is_greedy(model, entry, options):
-    equal(entry.identity().generate(model, **prompt(), **WHOLE, **options), plain(model, prompt(), **options))
+    equal(entry.identity().generate(model, **padded(), **WHOLE, **options), plain(model, padded(), **options))
 
 
 def test_identity_is_greedy_in_bfloat16(entry):
     model = tiny("llama").to(torch.bfloat16)
-    equal(entry.identity().generate(model, **prompt(), **WHOLE), plain(model, prompt()))
+    equal(entry.identity().generate(model, **padded(), **WHOLE), plain(model, padded()))
 
 
 def test_identity_is_greedy_after_embeddings(model, entry):
-    inputs = prompt()
+    inputs = padded()
     embeds = model.get_input_embeddings()(inputs["input_ids"])
     for given in ({"inputs_embeds": embeds}, {"inputs_embeds": embeds, "input_ids": inputs["input_ids"]}):
         given = {**given, "attention_mask": inputs["attention_mask"]}
@@ -79,22 +73,22 @@ def test_identity_is_greedy_after_embeddings(model, entry):
 @pytest.mark.parametrize("attention", [TokenSelect(budget="12:sink=2:recent=4", chunk=8), H2O(budget="12:recent=4")])
 def test_identity_is_greedy_inside_an_attention_method(model, entry, attention):
     with attention(model):
-        ours = entry.identity().generate(model, **prompt(), **WHOLE)
+        ours = entry.identity().generate(model, **padded(), **WHOLE)
     with attention(model):
-        theirs = plain(model, prompt())
+        theirs = plain(model, padded())
     assert torch.equal(ours.sequences, theirs.sequences)
     assert all(torch.equal(x, y) for x, y in zip(ours.logits, theirs.logits, strict=True))
 
 
 def test_changes_something(model, entry):
-    ours = entry.trial().generate(model, **prompt(), **WHOLE)
-    assert not torch.equal(torch.stack(ours.logits), torch.stack(plain(model, prompt()).logits))
+    ours = entry.trial().generate(model, **padded(), **WHOLE)
+    assert not torch.equal(torch.stack(ours.logits), torch.stack(plain(model, padded()).logits))
     assert len(ours.notes) == STEPS
 
 
 def test_goes_on_from_a_cache(model, entry):
     """A prompt of which a part was read before gives the same."""
-    inputs = {k: v[:1] for k, v in prompt().items()}
+    inputs = {k: v[:1] for k, v in padded().items()}
     whole = entry.trial().generate(model, **inputs, **WHOLE)
     with torch.no_grad():
         cache = model(input_ids=inputs["input_ids"][:, :30], use_cache=True).past_key_values
@@ -104,7 +98,7 @@ def test_goes_on_from_a_cache(model, entry):
 
 
 def test_leaves_no_trace(model, entry):
-    inputs = prompt()
+    inputs = padded()
     before = model(**inputs).logits
     hooks = sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
     attributes = {n: set(vars(m)) for n, m in model.named_modules()}
@@ -122,16 +116,16 @@ def test_leaves_no_trace(model, entry):
 
 
 def test_same_seed_same_text(model, entry):
-    first = entry.trial().generate(model, **prompt(), **WHOLE, seed=5)
+    first = entry.trial().generate(model, **padded(), **WHOLE, seed=5)
     torch.manual_seed(7)
-    equal(entry.trial().generate(model, **prompt(), **WHOLE, seed=5), first)
+    equal(entry.trial().generate(model, **padded(), **WHOLE, seed=5), first)
 
 
 def test_a_row_alone_is_the_row_in_a_batch(model, entry):
     """Padding and other rows change nothing; row i draws from seed + i."""
-    both = entry.trial().generate(model, **prompt(), **WHOLE, seed=3)
+    both = entry.trial().generate(model, **padded(), **WHOLE, seed=3)
     for row in range(2):
-        single = entry.trial().generate(model, **alone(prompt(), row), **WHOLE, seed=3 + row)
+        single = entry.trial().generate(model, **alone(padded(), row), **WHOLE, seed=3 + row)
         assert torch.equal(single.sequences[0, -STEPS:], both.sequences[row, -STEPS:])
         for x, y in zip(single.logits, both.logits, strict=True):
             torch.testing.assert_close(x[0], y[row], atol=3e-5, rtol=1e-4)
@@ -153,7 +147,7 @@ class Nested(BaseStreamer):
 
 
 def test_two_uses_do_not_see_each_other_and_streamers_get_every_id(model, entry):
-    method, inputs = entry.trial(), alone(prompt(), 0)
+    method, inputs = entry.trial(), alone(padded(), 0)
     other = {"input_ids": inputs["input_ids"].flip(1)}
     first, second = (method.generate(model, **i, **WHOLE) for i in (inputs, other))
     streamer = Nested(lambda: method.generate(model, **other, **WHOLE))
@@ -165,16 +159,16 @@ def test_two_uses_do_not_see_each_other_and_streamers_get_every_id(model, entry)
 
 def test_rows_end_independently(model, entry):
     """A row ends at its end of text and is padded from there; the other goes on as if nothing had happened."""
-    free = entry.trial().generate(model, **prompt(), **WHOLE)
+    free = entry.trial().generate(model, **padded(), **WHOLE)
     said = free.sequences[:, -STEPS:]
     end = next(int(i) for i in said[0, 2:-1] if i not in said[0, :2] and i not in said[1])
     stop = said[0].tolist().index(end)
-    out = entry.trial().generate(model, **prompt(), **WHOLE, eos_token_id=end)
+    out = entry.trial().generate(model, **padded(), **WHOLE, eos_token_id=end)
     now = out.sequences[:, -STEPS:]
     assert torch.equal(now[1], said[1])
     assert torch.equal(now[0, : stop + 1], said[0, : stop + 1])
     assert bool((now[0, stop + 1 :] == 0).all())
-    single = entry.trial().generate(model, **alone(prompt(), 0), max_new_tokens=STEPS, eos_token_id=end)
+    single = entry.trial().generate(model, **alone(padded(), 0), max_new_tokens=STEPS, eos_token_id=end)
     assert torch.equal(single[0, -stop - 1 :], said[0, : stop + 1])
 
 
@@ -187,7 +181,7 @@ def test_short_prompts(model, entry):
 
 def test_bfloat16(entry):
     model = tiny("llama").to(torch.bfloat16)
-    out = entry.trial().generate(model, **prompt(), **WHOLE)
+    out = entry.trial().generate(model, **padded(), **WHOLE)
     assert out.past_key_values.layers[0].keys.dtype == torch.bfloat16
     assert torch.isfinite(torch.stack(out.logits)).all()
 
@@ -195,9 +189,9 @@ def test_bfloat16(entry):
 def test_beams_and_missing_caches_are_refused(model, entry):
     for options, words in (({"num_beams": 2}, "num_beams=2"), ({"use_cache": False}, "needs the model's cache")):
         with pytest.raises(Incompatible, match=words):
-            entry.trial().generate(model, **prompt(), max_new_tokens=2, **options)
+            entry.trial().generate(model, **padded(), max_new_tokens=2, **options)
     if not entry.method.draws:
         with pytest.raises(Incompatible, match=f"{entry.entry.name}: draws by settings of its own"):
-            entry.trial().generate(model, **prompt(), max_new_tokens=2, do_sample=True)
+            entry.trial().generate(model, **padded(), max_new_tokens=2, do_sample=True)
         with pytest.raises(Incompatible, match="repeat the rows"):
-            entry.trial().generate(model, **prompt(), max_new_tokens=2, num_return_sequences=2)
+            entry.trial().generate(model, **padded(), max_new_tokens=2, num_return_sequences=2)

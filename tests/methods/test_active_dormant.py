@@ -13,6 +13,7 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
 from tokenry.models import site
 from tokenry.models.adapter import ModelAdapter
+from tokenry.models.begin import begin_mark
 from tokenry.models.tiny import tiny
 from tokenry.probe import losses as losses_of
 from tokenry.probe.active_dormant import ActiveDormant
@@ -20,7 +21,7 @@ from tokenry.probe.bigram_backcopy import BigramBackcopy
 from tokenry.probe.bigram_toy import BigramToy
 from tokenry.probe.bigram_training import Schooling, train
 from tokenry.probe.losses import losses, silenced, weighed
-from tokenry.probe.rows import begin_mark, begun, cut, first_columns
+from tokenry.probe.rows import begun, cut, first_columns
 from tokenry.probe.sight import sight
 from tokenry.probe.weights import circuit, relu_by_row
 

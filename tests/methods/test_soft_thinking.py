@@ -9,6 +9,7 @@ import torch
 from tokenizers import decoders
 
 from tests.methods.compress_rows import characters
+from tests.padded import padded
 from tokenry.attend.snapkv import SnapKV
 from tokenry.core.errors import InvalidValue
 from tokenry.decode.candidates import Candidates, Cut, largest
@@ -34,15 +35,8 @@ def language(model):
     return LanguageModel(model, tokenizer, "tiny", 512)
 
 
-def prompt(rows=2, n=20, pad=5):
-    ids = torch.randint(3, 128, (rows, n), generator=torch.Generator().manual_seed(4))
-    mask = torch.ones_like(ids)
-    mask[1:, :pad] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
-
-
 def plain(model, **options):
-    return model.generate(**prompt(), do_sample=False, **WHOLE, **options)
+    return model.generate(**padded(20, 5), do_sample=False, **WHOLE, **options)
 
 
 def equal(a, b):
@@ -62,12 +56,12 @@ def kept(name, out):
 )  # fmt: skip
 def test_greedy_bit_for_bit(model, settings):
     """One token in the mixture, by whichever setting, or no thinking at all."""
-    equal(SoftThinking(**GREEDY, **settings).generate(model, **prompt(), **WHOLE), plain(model))
+    equal(SoftThinking(**GREEDY, **settings).generate(model, **padded(20, 5), **WHOLE), plain(model))
 
 
 def test_a_mixture_of_one_is_read_as_a_mixture(model):
     """The greedy settings above are not greedy because nothing was mixed."""
-    out = SoftThinking(**GREEDY, top_p=0.0).generate(model, **prompt(), **WHOLE)
+    out = SoftThinking(**GREEDY, top_p=0.0).generate(model, **padded(20, 5), **WHOLE)
     weights = kept("weights", out)
     assert weights.shape == (2, STEPS, 10)
     assert bool((weights[..., 0] == 1).all() & (weights[..., 1:] == 0).all())
@@ -76,7 +70,7 @@ def test_a_mixture_of_one_is_read_as_a_mixture(model):
 def test_what_is_read_is_the_equation(model):
     """Replay: one pass over the prompt and the mixtures that the notes describe gives the same logits."""
     method = SoftThinking(**GREEDY, temperature=1.3, top_k=7, top_p=0.9, min_p=0.3, max_topk=4)
-    out = method.generate(model, **prompt(), **WHOLE)
+    out = method.generate(model, **padded(20, 5), **WHOLE)
     logits = torch.stack(out.logits, 1)
     probs = (logits / 1.3).softmax(-1)
     entropy = -(probs * probs.log()).sum(-1)
@@ -96,21 +90,21 @@ def test_what_is_read_is_the_equation(model):
     with torch.no_grad():
         look = model.get_input_embeddings()
         mixed = (kept("weights", out)[..., None] * look(kept("ids", out))).sum(2)[:, :-1]
-        embeds = torch.cat((look(prompt()["input_ids"]), mixed), 1)
-        mask = torch.nn.functional.pad(prompt()["attention_mask"], (0, STEPS - 1), value=1)
+        embeds = torch.cat((look(padded(20, 5)["input_ids"]), mixed), 1)
+        mask = torch.nn.functional.pad(padded(20, 5)["attention_mask"], (0, STEPS - 1), value=1)
         places = (mask.cumsum(1) - 1).clamp_min(0)
         again = model(inputs_embeds=embeds, attention_mask=mask, position_ids=places).logits[:, 19:]
     torch.testing.assert_close(again, logits, atol=5e-5, rtol=1e-4)
 
 
 def test_rows_think_for_soft_steps(model):
-    out = SoftThinking(**{**GREEDY, "soft_steps": 4}, temperature=2.0).generate(model, **prompt(), **WHOLE)
+    out = SoftThinking(**{**GREEDY, "soft_steps": 4}, temperature=2.0).generate(model, **padded(20, 5), **WHOLE)
     assert kept("soft", out).tolist() == [[True] * 4 + [False] * (STEPS - 4)] * 2
 
 
 def test_rows_stop_thinking_independently(language):
     model = language.model
-    free = SoftThinking(**GREEDY, soft_steps=99).generate(model, **prompt(), **WHOLE).sequences[:, 20:]
+    free = SoftThinking(**GREEDY, soft_steps=99).generate(model, **padded(20, 5), **WHOLE).sequences[:, 20:]
     spelled = set(language.tokenizer.get_vocab().values())
     found = [
         (row, at) for row in (0, 1) for at in range(1, STEPS)
@@ -120,7 +114,7 @@ def test_rows_stop_thinking_independently(language):
     row, at = found[0]
     mark = int(free[row, at])
     method = SoftThinking(**{**GREEDY, "end": language.tokenizer.convert_ids_to_tokens(mark)})
-    out = method.generate(language, **prompt(), **WHOLE)
+    out = method.generate(language, **padded(20, 5), **WHOLE)
     said, soft = out.sequences[:, 20:], kept("soft", out)
     assert torch.equal(said[1 - row], free[1 - row])
     assert soft[1 - row].all()
@@ -130,7 +124,7 @@ def test_rows_stop_thinking_independently(language):
     with torch.no_grad():
         look = model.get_input_embeddings()
         mixed = (kept("weights", out)[..., None] * look(kept("ids", out))).sum(2)[row : row + 1, :at]
-        real = prompt()["input_ids"][row : row + 1, 5 if row else 0 :]
+        real = padded(20, 5)["input_ids"][row : row + 1, 5 if row else 0 :]
         embeds = torch.cat((look(real), mixed, look(said[row : row + 1, at:-1])), 1)
         logits = model(inputs_embeds=embeds).logits[0, real.shape[1] + at :]
     assert torch.equal(logits.argmax(-1), said[row, at + 1 :])
@@ -141,7 +135,7 @@ def test_cold_stop_fires_exactly_at_its_length(language):
     assert ALWAYS["certain"] > math.log(128)
     method = SoftThinking(**{**GREEDY, **ALWAYS, "end": "!"}, temperature=2.0)
     mark, end = language.tokenizer.convert_tokens_to_ids("!"), 2
-    out = method.generate(language, **prompt(), **WHOLE, eos_token_id=end)
+    out = method.generate(language, **padded(20, 5), **WHOLE, eos_token_id=end)
     said = out.sequences[:, 20:]
     assert said[:, 2].tolist() == [mark] * 2
     assert mark not in said[:, :2]
@@ -153,13 +147,13 @@ def test_cold_stop_fires_exactly_at_its_length(language):
 
 def test_cold_stop_without_marks(model):
     """Without `end` it ends the thinking; without an end of text it ends no answer."""
-    out = SoftThinking(**{**GREEDY, **ALWAYS}, temperature=2.0).generate(model, **prompt(), **WHOLE)
+    out = SoftThinking(**{**GREEDY, **ALWAYS}, temperature=2.0).generate(model, **padded(20, 5), **WHOLE)
     assert kept("soft", out).tolist() == [[True] * 3 + [False] * (STEPS - 3)] * 2
     assert out.sequences.shape[1] == 20 + STEPS
 
 
 def test_one_uncertain_step_starts_the_count_anew(model):
-    free = SoftThinking(**GREEDY, temperature=2.0).generate(model, **prompt(), **WHOLE)
+    free = SoftThinking(**GREEDY, temperature=2.0).generate(model, **padded(20, 5), **WHOLE)
     entropy = kept("entropy", free)
     certain = float(entropy.median())
     found = []
@@ -167,14 +161,14 @@ def test_one_uncertain_step_starts_the_count_anew(model):
         runs = [all(row[t - 1 : t + 1]) for t in range(1, STEPS)]
         found.append(runs.index(True) + 1 if True in runs else STEPS)
     method = SoftThinking(**{**GREEDY, "certain": certain, "certain_steps": 2}, temperature=2.0)
-    soft = kept("soft", method.generate(model, **prompt(), **WHOLE))
+    soft = kept("soft", method.generate(model, **padded(20, 5), **WHOLE))
     assert [int(row.sum()) for row in soft] == [min(STEPS, at + 1) for at in found]
 
 
 def test_answers_are_drawn_from_what_is_left(model):
     """By their own temperature, top-k and top-p; thinking is not random."""
     method = SoftThinking(end="none", soft_steps=3, answer_temperature=2.0, answer_top_k=4, answer_top_p=0.8)
-    outs = [method.generate(model, **prompt(), **WHOLE, seed=100 * s) for s in range(6)]
+    outs = [method.generate(model, **padded(20, 5), **WHOLE, seed=100 * s) for s in range(6)]
     assert all(torch.equal(o.sequences[:, :23], outs[0].sequences[:, :23]) for o in outs)
     assert len({tuple(o.sequences.flatten().tolist()) for o in outs}) == 6
     cut = Cut(temperature=2.0, top_k=4, top_p=0.8, min_p=0.0)
@@ -203,7 +197,7 @@ def test_equal_scores_are_ranked_as_argmax_ranks_them():
 
 def test_forbidden_tokens_have_no_weight(model):
     banned = list(range(3, 100))
-    out = SoftThinking(**GREEDY).generate(model, **prompt(), **WHOLE, suppress_tokens=banned)
+    out = SoftThinking(**GREEDY).generate(model, **padded(20, 5), **WHOLE, suppress_tokens=banned)
     ids, weights = kept("ids", out), kept("weights", out)
     assert bool((weights[torch.isin(ids, torch.tensor(banned))] == 0).all())
 
@@ -220,9 +214,9 @@ def test_with_an_attention_method_that_evicts(model):
     """Thinking in mixtures over an evicted prompt: the same for a row alone and in a batch."""
     method = SoftThinking(end="none", soft_steps=5, temperature=2.0, answer_temperature=1.0)
     with SnapKV(budget=9, window=4, kernel=3)(model):
-        both = method.generate(model, **prompt(), **WHOLE, seed=1)
+        both = method.generate(model, **padded(20, 5), **WHOLE, seed=1)
     for row, pad in ((0, 0), (1, 5)):
-        inputs = {k: v[row : row + 1, pad:] for k, v in prompt().items()}
+        inputs = {k: v[row : row + 1, pad:] for k, v in padded(20, 5).items()}
         with SnapKV(budget=9, window=4, kernel=3)(model):
             single = method.generate(model, **inputs, **WHOLE, seed=1 + row)
         assert torch.equal(single.sequences[0, -STEPS:], both.sequences[row, -STEPS:])
@@ -231,7 +225,7 @@ def test_with_an_attention_method_that_evicts(model):
 def test_a_missing_mark_is_refused(language):
     for given in (language, language.model):
         with pytest.raises(InvalidValue, match=r"end must be one token of the model's tokenizer; got '</think>'"):
-            SoftThinking().generate(given, **prompt(), max_new_tokens=2)
+            SoftThinking().generate(given, **padded(20, 5), max_new_tokens=2)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.padded import padded
 from tokenry.attend.token_select import LastChoice, TokenSelect
 from tokenry.core.budget import Budget
 from tokenry.core.errors import UnsupportedModel
@@ -168,18 +169,11 @@ def test_it_is_much_closer_to_dense_than_a_window(smollm2):
     assert window >= 2.5 * ours
 
 
-def sequence(n=60, pad=0):
-    ids = torch.randint(3, 128, (2, n), generator=torch.Generator().manual_seed(4))
-    mask = torch.ones_like(ids)
-    mask[1, :pad] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
-
-
 def test_slots_are_the_positions_of_a_shorter_text():
     """A step that reads the chosen keys with slots equals attention over these keys as one short sequence."""
     model = tiny("llama")
     method = TokenSelect(budget=SMALL, chunk=0, reuse=1.01, slots=True)
-    inputs, seen = sequence(40), {}
+    inputs, seen = padded(40, 0), {}
 
     class Watch(TokenSelect):
         def attend(self, site, state):
@@ -212,7 +206,7 @@ def test_slots_are_the_positions_of_a_shorter_text():
 def test_slots_padding_does_not_matter_and_a_covering_budget_is_dense(family):
     model = tiny(family)
     options = {"max_new_tokens": 8, "do_sample": False}
-    inputs = sequence(60, 13)
+    inputs = padded(60, 13)
     with TokenSelect(budget="1000:sink=2:recent=6", slots=True)(model):
         assert torch.equal(model.generate(**inputs, **options), model.generate(**inputs, **options))
     dense = model.generate(**inputs, **options)

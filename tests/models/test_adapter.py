@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 
+from tests.padded import padded
 from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models.adapter import ModelAdapter
 from tokenry.models.kv import KVBuffer
@@ -17,13 +18,6 @@ from tokenry.models.tiny import DECODERS, tiny
 @pytest.fixture(scope="module", params=sorted(DECODERS))
 def model(request):
     return tiny(request.param)
-
-
-def padded(n=40, pad=9):
-    ids = torch.randint(3, 128, (2, n), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[1, :pad] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
 
 
 def dense(_):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.padded import padded
 from tokenry.attend.reducer import Reducer
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.models.adapter import ModelAdapter
@@ -47,13 +48,6 @@ def model(request):
     return tiny(request.param)
 
 
-def prompt(n=40, pad=9):
-    ids = torch.randint(3, 128, (2, n), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[1, :pad] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
-
-
 def generate(model, inputs, **options):
     return model.generate(
         **inputs, max_new_tokens=STEPS, do_sample=False, output_logits=True, return_dict_in_generate=True, **options
@@ -85,7 +79,7 @@ def masked(inputs, share=3):
 
 
 def test_keeping_all_changes_nothing(model):
-    inputs = prompt()
+    inputs = padded()
     expected = generate(model, inputs)
     with Thin(share=10**6)(model):
         same(generate(model, inputs), expected)
@@ -94,7 +88,7 @@ def test_keeping_all_changes_nothing(model):
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}], ids=["greedy", "beams"])
 def test_dropping_is_masking(model, options):
     """Uneven rows, one padded; generation goes on with caches that never held what was dropped."""
-    inputs = prompt()
+    inputs = padded()
     with Thin()(model) as run:
         ours = generate(model, inputs, **options)
     with ModelAdapter.of(model).attached_to(lambda _: masked(inputs)):
@@ -110,7 +104,7 @@ def test_dropping_is_masking(model, options):
 
 
 def test_chunks_are_one_reading():
-    model, inputs = tiny("llama"), prompt()
+    model, inputs = tiny("llama"), padded()
     with Thin()(model):
         whole = generate(model, inputs)
     with Thin()(model):
@@ -118,7 +112,7 @@ def test_chunks_are_one_reading():
 
 
 def test_a_row_alone_is_the_row_in_a_batch():
-    model, inputs = tiny("qwen3"), prompt()
+    model, inputs = tiny("qwen3"), padded()
     with Thin()(model):
         both = generate(model, inputs)
         alone = generate(model, {k: v[:1] for k, v in inputs.items()})
@@ -276,7 +270,7 @@ def test_encoders_and_decoders_that_belong_together(family):
 
 
 def test_two_caches_in_turn():
-    model, method, ids = tiny("llama"), Thin(), prompt()["input_ids"]
+    model, method, ids = tiny("llama"), Thin(), padded()["input_ids"]
     with torch.no_grad(), ModelAdapter.of(model).attached():
         caches = [method.cache(model) for _ in range(2)]
         apart = [model(input_ids=x, past_key_values=method.cache(model)).logits for x in (ids, ids.flip(1))]
@@ -299,7 +293,7 @@ def test_gradients_reach_what_stays():
 
 def test_leaves_no_trace_and_refuses_a_second():
     model = tiny("llama")
-    inputs = prompt()
+    inputs = padded()
     expected = model(**inputs).logits
     with pytest.raises(RuntimeError, match="boom"), Thin()(model):
         raise RuntimeError("boom")

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, StoppingCriteria
 
 from tests.methods.compress_rows import characters
+from tests.padded import padded
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
@@ -92,13 +93,6 @@ class Routed(Decoder):
                 session.settle()
             ids[row] = session.logits[0, -1].argmax()
         return Step(ids=ids, notes={"asked": asked})
-
-
-def padded(n=40, pad=9):
-    ids = torch.randint(3, 128, (2, n), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[1, :pad] = 0
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
 
 
 def one():

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from tokenry.models.adapter import unwrap
+from tokenry.models.begin import begin_mark
 from tokenry.models.load import LanguageModel
 
 CHUNK = 256
@@ -67,10 +68,6 @@ def surprise(model: LanguageModel, ids: Int[Tensor, "T"], fresh: int) -> Float[T
 
 
 def beginning(model: LanguageModel) -> Int[Tensor, "0..1"]:
-    """The id that stands before a text: the beginning mark, else the end mark, else nothing."""
-    for owner in (model.tokenizer, unwrap(model.model).config.get_text_config()):
-        for name in ("bos_token_id", "eos_token_id"):
-            found = getattr(owner, name, None)
-            if isinstance(found, int):
-                return torch.tensor([found])
-    return torch.zeros(0, dtype=torch.long)
+    """The id that stands before a text, if there is one."""
+    mark = begin_mark(model)
+    return torch.tensor([] if mark is None else [mark], dtype=torch.long)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.method import Method
-from tokenry.measure.bootstrap import of_pooled
+from tokenry.measure.intervals import of_pooled
 
 if TYPE_CHECKING:
     from tokenry.measure.answering import Answering

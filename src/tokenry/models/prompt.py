@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from tokenry.core.errors import InvalidValue
 from tokenry.core.origin import Source, SourceKind
 from tokenry.core.tokens import TokenBatch, TokenSequence
+from tokenry.models.text_bytes import byte_offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, pieces: list[_Piece], whole: b
     where = np.zeros((len(ids), 6), dtype=np.int64)
     for i, p in enumerate(pieces):
         mine = piece == i
-        at = _byte_offsets(p.text)
+        at = byte_offsets(p.text)
         where[mine, 0] = at[spans[mine, 0] - edges[i]]
         where[mine, 1] = at[np.minimum(spans[mine, 1], stop[mine]) - edges[i]]
     return TokenSequence(
@@ -135,9 +136,3 @@ def _tiled(spans: np.ndarray, text: str) -> np.ndarray:
             out[i, 0] = end
         end = max(end, stop)
     return out
-
-
-def _byte_offsets(text: str) -> np.ndarray:
-    """Byte position of every character of `text`, and of its end."""
-    sizes = np.fromiter((len(c.encode("utf-8", "surrogatepass")) for c in text), dtype=np.int64, count=len(text))
-    return np.concatenate(([0], np.cumsum(sizes)))

@@ -13,11 +13,12 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, setting
 from tokenry.core.tokens import TokenBatch
+from tokenry.models.begin import begin_mark
 from tokenry.probe.base import Probe, network_of
 from tokenry.probe.bigram_toy import BigramToy
 from tokenry.probe.losses import losses, silenced
 from tokenry.probe.report import Report, Table
-from tokenry.probe.rows import begin_mark, begun, first_columns
+from tokenry.probe.rows import begun, first_columns
 from tokenry.probe.sight import Sight, sight
 from tokenry.probe.weights import softmax
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.tokens import TokenBatch, TokenSequence
-from tokenry.probe.base import network_of
 
 
 def cut(batches: Sequence[TokenBatch], length: int, most: int) -> TokenBatch:
@@ -60,17 +58,6 @@ def begun(batch: TokenBatch, mark: int | None) -> TokenBatch:
     rows = lacks.nonzero()[:, 0]
     wide[rows, first[rows]], mask[rows, first[rows]] = mark, True
     return TokenBatch.from_ids(wide, mask)
-
-
-def begin_mark(model: Any) -> int | None:
-    """The id that stands before a text: the beginning mark of tokenizer or configuration, else an end mark, or None."""
-    network: Any = network_of(model)
-    for owner in (getattr(model, "tokenizer", None), network.config.get_text_config()):
-        for name in ("bos_token_id", "eos_token_id"):
-            found = getattr(owner, name, None)
-            if isinstance(found, int):
-                return found
-    return None
 
 
 def ids_of(batch: TokenBatch) -> Int[Tensor, "B N"]:

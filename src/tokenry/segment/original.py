@@ -12,8 +12,8 @@ from jaxtyping import Int
 from tokenry.core.errors import StorageError
 from tokenry.models.needs import need
 from tokenry.models.opened import Described, Opened, Ranked, Scored
+from tokenry.models.text_bytes import byte_offsets
 from tokenry.models.vocabulary import kinds
-from tokenry.segment.spans import byte_offsets
 
 Ids = Int[np.ndarray, "T"]
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from tokenry.models.text_bytes import byte_offsets
+
 Bounds = Int[np.ndarray, "T 2"]
 
 
@@ -43,13 +45,6 @@ def by_offsets(offsets: Sequence[tuple[int, int]], spelled: Sequence[bytes], tex
     ends[-1] = at[-1]
     ends = np.maximum.accumulate(ends)
     return np.stack((np.concatenate(([0], ends[:-1])), ends), 1)
-
-
-def byte_offsets(text: str) -> Int[np.ndarray, "C"]:
-    """Byte position of every character of a text, and of its end."""
-    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    sizes = 1 + (codes > 0x7F).astype(np.int64) + (codes > 0x7FF) + (codes > 0xFFFF)
-    return np.concatenate(([0], np.cumsum(sizes)))
 
 
 def _none() -> Bounds:
