@@ -12,6 +12,7 @@ from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.registry import ROOMS, entries, parse
 from tokenry.core.tokens import Modality
 from tokenry.data import read
+from tokenry.models.answer import Sampling
 from tokenry.models.load import LanguageModel
 from tokenry.models.tiny import tiny
 from tokenry.reading import Reading
@@ -62,6 +63,26 @@ def check(trace, language):
             raw = final.origin.sources[source].data.encode()[start:stop]
             assert raw, column
             assert raw.decode("utf-8", "ignore") in piece or piece in raw.decode("utf-8", "ignore")
+
+
+@pytest.mark.parametrize("decoder", [[], SPECS["decode"]])
+@pytest.mark.parametrize("learned", SPECS["soft"])
+def test_a_penalty_for_repetition_sees_the_prompt_behind_soft_tokens(language, soft, learned, decoder):
+    pipeline = Pipeline([soft[learned], *decoder])
+    asked = "What is not here?"
+    prompt = {i for i in pipeline.prepare(asked, language, None, max_new=1).final.ids[0].tolist() if i >= 0}
+    vocabulary = len(language.tokenizer)
+    said = {}
+    for penalty in (1.0, 1e9):
+        bias = {(i,): 50.0 for i in sorted(prompt)[:1]}
+        language.model.generation_config.sequence_bias = bias
+        try:
+            sampling = Sampling(max_new_tokens=4, repetition_penalty=penalty)
+            said[penalty] = set(pipeline.run(asked, language, None, sampling)[1].ids.tolist())
+        finally:
+            language.model.generation_config.sequence_bias = None
+    assert said[1.0] <= prompt < set(range(vocabulary))
+    assert not said[1e9] & prompt
 
 
 def test_one_answer_through_five_rooms(language, soft):

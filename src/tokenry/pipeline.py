@@ -25,7 +25,7 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.models.answer import Answer, Attach, Sampling, answer, follow
 from tokenry.models.load import LanguageModel, load
 from tokenry.models.prompt import Document, plain, prompt
-from tokenry.preparing import Change, cache_of, prepare
+from tokenry.preparing import Change, Prepared, cache_of, prepare
 from tokenry.reading import Reading
 from tokenry.stages import Stages
 from tokenry.trace import Step, Trace, document_tokens
@@ -152,13 +152,27 @@ class Pipeline:
             ContextOverflow: what remains does not fit; the sentence says how many tokens do.
         """
         language = language_of(model, tokenizer)
-        tokens = prompt(language.tokenizer, _documents(documents), ask, system)
-        prepared = prepare(tokens, self.stages, ask, language)
-        self._check_fit(language, prepared.final, max_new)
+        final = self.prepare(documents, language, ask, system=system, max_new=max_new).final
         return Reading.of(
-            language, prepared.final, self.stages.attention, system=system, decoder=self.stages.decoder,
-            cache=cache_of(prepared.final, self.stages, language),
+            language, final, self.stages.attention, system=system, decoder=self.stages.decoder,
+            cache=cache_of(final, self.stages, language),
         )  # fmt: skip
+
+    def prepare(
+        self, documents: Documents, language: LanguageModel, ask: str | None, *, system: str | None = None, max_new: int
+    ) -> Prepared:
+        """What the model is going to read, and how it came about.
+
+        Args:
+            max_new: tokens of room that must be left for an answer.
+
+        Raises:
+            ContextOverflow: what remains does not fit; the sentence says how many tokens do.
+        """
+        prepared = prepare(prompt(language.tokenizer, _documents(documents), ask, system), self.stages, ask, language)
+        if self.stages.attention is None or not self.stages.attention.extends:
+            check_fit(language, prepared.final, max_new)
+        return prepared
 
     def run(
         self,
@@ -174,10 +188,8 @@ class Pipeline:
         loaded: float = 0.0,
     ) -> tuple[Trace, Answer]:
         """`generate` with a loaded model, also giving the answer's ids and, when asked for, its logits."""
-        tokens = prompt(language.tokenizer, _documents(documents), ask, system)
-        prepared = prepare(tokens, self.stages, ask, language)
+        prepared = self.prepare(documents, language, ask, system=system, max_new=sampling.max_new_tokens)
         final = prepared.final
-        self._check_fit(language, final, sampling.max_new_tokens)
         cache = cache_of(final, self.stages, language)
         given = 0 if cache is None else cache.get_seq_length()
         said = answer(
@@ -211,10 +223,6 @@ class Pipeline:
         if method is None:
             return nullcontext
         return lambda: method(language.model, prompt_tokens=batch.shape[1], by_column=record)
-
-    def _check_fit(self, language: LanguageModel, batch: TokenBatch, max_new: int) -> None:
-        if self.stages.attention is None or not self.stages.attention.extends:
-            check_fit(language, batch, max_new)
 
 
 def language_of(model: str | LanguageModel | Any, tokenizer: Any = None) -> LanguageModel:

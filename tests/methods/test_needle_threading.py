@@ -9,8 +9,8 @@ import random
 import pytest
 import torch
 
-from tokenry import Pipeline
-from tokenry.core.errors import ContextOverflow, InvalidValue, StorageError
+from tokenry import Pipeline, PrefixTuning, PromptTuning
+from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue, StorageError
 from tokenry.measure import threads
 from tokenry.measure.answering import Chosen, Told
 from tokenry.measure.candidates import choose
@@ -210,7 +210,7 @@ def test_chosen_reads_every_right_item_after_the_ones_before(smollm2):
     sample = next(benchmark.samples())
     said = chosen(sample)
     right = smollm2.tokenizer(sample.write(sample.answers))["input_ids"]
-    before = chosen._read(sample).ids
+    before = chosen.pipeline.prepare(sample.text, language, sample.ask, max_new=1).final.ids
     with torch.no_grad():
         logits = model(torch.cat((before, torch.tensor(right)[None]), 1)).logits[0, before.shape[1] - 1 : -1]
     total = 0.0
@@ -233,10 +233,30 @@ def test_threads_need_a_new_choice_at_every_hop(smollm2):
 
 def test_too_long_for_the_context(smollm2):
     model = tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=64)
-    with pytest.raises(ContextOverflow, match="fit into a context of 64"):
+    with pytest.raises(ContextOverflow, match="a context of 64 tokens"):
         Chosen(LanguageModel(model, smollm2.tokenizer, "tiny", 64), Pipeline())(next(make().samples()))
     with pytest.raises(InvalidValue, match="candidates"):
         Chosen(LanguageModel(model, smollm2.tokenizer, "tiny", 64), Pipeline())(next(make(candidates=0).samples()))
+    with pytest.raises(Incompatible, match="chooses what is said"):
+        Chosen(smollm2, Pipeline(["soft_thinking"]))(next(make().samples()))
+
+
+def test_choices_read_what_the_pipeline_prepares(smollm2):
+    """Every method of the pipeline has its part, not only compressors."""
+    model = LanguageModel(
+        tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=4096), smollm2.tokenizer, "tiny", 4096
+    )
+    sample = next(make().samples())
+    said = {
+        name: Chosen(model, Pipeline(methods))(sample).scores["logprob"]
+        for name, methods in {
+            "dense": [],
+            "respelt": ["stochastok:share=0.5"],
+            "soft": [PromptTuning(tokens=4).start(model, "random")],
+            "prefix": [PrefixTuning(tokens=4, hidden=0).start(model, "random")],
+        }.items()
+    }
+    assert len(set(said.values())) == 4
 
 
 @pytest.mark.parametrize(

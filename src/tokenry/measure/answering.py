@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from tokenry.core.errors import ContextOverflow, InvalidValue
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.tokens import TokenBatch
 from tokenry.measure.base import Numbers, Sample
 from tokenry.measure.candidates import choose
-from tokenry.models.answer import Attach, follow
 from tokenry.models.load import LanguageModel
-from tokenry.models.prompt import Document, prompt
 
 
 class Pipeline(Protocol):
@@ -23,7 +23,9 @@ class Pipeline(Protocol):
     @property
     def methods(self) -> Any: ...
 
-    def attach(self, language: LanguageModel, batch: TokenBatch) -> Attach: ...
+    def prepare(self, documents: str, language: LanguageModel, ask: str | None, *, max_new: int) -> Any: ...
+
+    def follow(self, language: LanguageModel, batch: TokenBatch, ids: Int[Tensor, "N"]) -> Float[Tensor, "N V"]: ...
 
     def generate(self, documents: str, model: Any, ask: str | None = None, *, max_new: int = 64) -> Any: ...
 
@@ -100,10 +102,14 @@ class Chosen:
     def __call__(self, sample: Sample) -> Said:
         if not sample.candidates:
             raise InvalidValue(f"{sample.id}: must have candidates to choose among; got none; generate the answer.")
-        batch = self._read(sample)
+        decoder = next((m for m in self.pipeline.methods if m.room == "decode"), None)
+        if decoder is not None:
+            raise Incompatible(
+                f"{decoder}: chooses what is said; nothing is left to choose here; generate the answer."
+            )
         right = self._ids(sample.write(sample.answers))
-        attach = self.pipeline.attach(self.language, batch)
-        logits = follow(self.language, batch, torch.tensor(right), attach)
+        batch = self.pipeline.prepare(sample.text, self.language, sample.ask, max_new=len(right)).final
+        logits = self.pipeline.follow(self.language, batch, torch.tensor(right))
         said, logprobs = [], []
         for i, answer in enumerate(sample.answers):
             others = [c for c in sample.candidates if c != answer]
@@ -115,24 +121,6 @@ class Chosen:
 
     def describe(self) -> dict[str, Any]:
         return _describe(self.language, self.pipeline) | {"answers": "chosen"}
-
-    def _read(self, sample: Sample) -> TokenBatch:
-        """The prompt as the pipeline's compressors leave it."""
-        batch = prompt(self.language.tokenizer, [Document(sample.text)], sample.ask)
-        for method in self.pipeline.methods:
-            if method.room == "compress":
-                batch = method.compress(batch, sample.ask, model=self.language)
-        context, tokens = self.language.context, int(batch.lengths.max())
-        if context is not None and tokens > context and not any(getattr(m, "extends", False) for m in self._attending):
-            raise ContextOverflow(
-                f"{sample.id}: must fit into a context of {context} tokens; got {tokens}; ask for fewer characters or "
-                "use a compressor."
-            )
-        return batch
-
-    @property
-    def _attending(self) -> list[Any]:
-        return [m for m in self.pipeline.methods if m.room == "attend"]
 
     def _ids(self, text: str) -> Sequence[int]:
         found: list[int] = self.language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -120,7 +120,8 @@ def answer(
     Raises:
         Incompatible: a temperature together with a decoder that draws by itself.
     """
-    inputs = batch.to(language.device).model_inputs()
+    batch = batch.to(language.device)
+    inputs = batch.model_inputs() | _names(batch)
     clock = _Clock(language.tokenizer, tell)
     devices = [language.device] if language.device.type == "cuda" else []
     with torch.random.fork_rng(devices), attach() as run, torch.no_grad():
@@ -197,6 +198,18 @@ def divergence(
     """KL(dense || other) in nats and agreement of the most likely token, for each position."""
     p, q = dense.log_softmax(-1), other.log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1), (dense.argmax(-1) == other.argmax(-1)).float()
+
+
+def _names(batch: TokenBatch) -> dict[str, Tensor]:
+    """Ids beside embeddings, for what looks at the words of the prompt, such as a penalty for repeating them.
+
+    A token without an id is called as the first one that has one, which adds no word to those that are there.
+    """
+    if batch.embeds is None or batch.ids is None:
+        return {}
+    named = batch.mask & (batch.ids >= 0)
+    first = named.long().argmax(1, keepdim=True)
+    return {"input_ids": torch.where(named, batch.ids, batch.ids.gather(1, first).clamp_min(0))}
 
 
 def _marks(language: LanguageModel) -> Mapping[str, Any]:
