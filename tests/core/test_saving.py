@@ -51,3 +51,18 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(StorageError, match="must hold a JSON object; got list"):
         saving.read_json(tmp_path / "a.json")
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
+    folder = tmp_path / "m"
+    for content in ("one", "two"):
+        with saving.whole_folder(folder) as draft:
+            (draft / "x").write_text(content)
+    (folder / "thesis.tex").write_text("years of work")
+    with (
+        pytest.raises(StorageError, match=r"must be a new folder or one of the same kind; it holds thesis.tex"),
+        saving.whole_folder(folder) as draft,
+    ):
+        (draft / "x").write_text("three")
+    assert (folder / "x").read_text() == "two"
+    assert os.listdir(tmp_path) == ["m"]

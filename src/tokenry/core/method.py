@@ -118,4 +118,6 @@ def _word(value: Any) -> str:
     if isinstance(value, Part):
         name, colon, settings = str(value).removeprefix(f"{value.room}/").partition(":")
         return f"{name}[{settings}]" if colon else name
+    if value is None:
+        return "none"
     return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -39,8 +39,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder; folders that a killed process left behind are removed first."""
+def whole_folder(path: Path, *, own: bool = False) -> Iterator[Path]:
+    """The same for a folder; folders that a killed process left behind are removed first.
+
+    An older folder is replaced when nothing is lost that the new one does not hold.
+
+    Args:
+        own: whatever an older folder holds was written by tokenry and may go.
+
+    Raises:
+        StorageError: no permission or no space, or other files in an older folder, which stays as it was.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{path.name}.partial-*"):
@@ -54,12 +63,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for file in draft.rglob("*"):
             file.chmod((0o777 if file.is_dir() else 0o666) & ~_umask())
         if path.exists():
+            if not own:
+                _refuse_others(path, draft)
             shutil.rmtree(path)
         os.replace(draft, path)
     except OSError as error:
         raise StorageError(f"{path}: could not be written; {error.strerror}; nothing was changed.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _refuse_others(path: Path, draft: Path) -> None:
+    new = {file.relative_to(draft) for file in draft.rglob("*")}
+    others = sorted(str(name) for file in path.rglob("*") if (name := file.relative_to(path)) not in new)
+    if others:
+        raise StorageError(
+            f"{path}: must be a new folder or one of the same kind; it holds {others[0]}; choose another."
+        )
 
 
 def write_text(path: Path, text: str) -> None:

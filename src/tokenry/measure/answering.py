@@ -104,9 +104,7 @@ class Chosen:
             raise InvalidValue(f"{sample.id}: must have candidates to choose among; got none; generate the answer.")
         decoder = next((m for m in self.pipeline.methods if m.room == "decode"), None)
         if decoder is not None:
-            raise Incompatible(
-                f"{decoder}: chooses what is said; nothing is left to choose here; generate the answer."
-            )
+            raise Incompatible(f"{decoder}: chooses what is said; nothing is left to choose here; generate the answer.")
         right = self._ids(sample.write(sample.answers))
         batch = self.pipeline.prepare(sample.text, self.language, sample.ask, max_new=len(right)).final
         logits = self.pipeline.follow(self.language, batch, torch.tensor(right))

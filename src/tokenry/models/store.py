@@ -106,7 +106,7 @@ def convert(source: Path, target: Path) -> Path:
     with _lock(target):
         if _current(target):
             return target
-        with whole_folder(target) as draft:
+        with whole_folder(target, own=True) as draft:
             if source.is_dir():
                 shutil.copytree(source, draft, dirs_exist_ok=True)
             else:
