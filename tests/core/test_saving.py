@@ -60,7 +60,7 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
             (draft / "x").write_text(content)
     (folder / "thesis.tex").write_text("years of work")
     with (
-        pytest.raises(StorageError, match=r"must be a new folder or one of the same kind; it holds thesis.tex"),
+        pytest.raises(StorageError, match=r"must be a new folder or one like it; it holds thesis.tex"),
         saving.whole_folder(folder) as draft,
     ):
         (draft / "x").write_text("three")

@@ -78,7 +78,7 @@ def _refuse_others(path: Path, draft: Path) -> None:
     others = sorted(str(name) for file in path.rglob("*") if (name := file.relative_to(path)) not in new)
     if others:
         raise StorageError(
-            f"{path}: must be a new folder or one of the same kind; it holds {others[0]}; choose another."
+            f"{path}: must be a new folder or one like it; it holds {others[0]}; choose another."
         )
 
 
