@@ -22,7 +22,7 @@ def candidates(opened: Opened, special: bool) -> Iterator[tuple[str, Encode]]:
     """Libraries that are installed and take the vocabulary, the fastest first; they are loaded one by one."""
     if opened.kind != "bpe" or not isinstance(opened.content, Described | Ranked):
         return
-    for name, load in (("fastokens", _fastokens), ("splintr", _splintr)):
+    for name, load in (("splintr", _splintr), ("fastokens", _fastokens)):
         try:
             importlib.import_module(name)
         except ImportError:
