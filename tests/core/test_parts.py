@@ -115,7 +115,7 @@ def test_every_part_is_complete(entry):
     assert isinstance(made, Part)
     assert made.name() == entry.name
     assert made.room == entry.room
-    assert parse_part(entry.name, entry.room) == made
+    assert parse_part(entry.name, type(made)) == made
     assert type(made).from_dict(json.loads(json.dumps(made.to_dict()))) == made
     assert entry.full_name not in [e.full_name for e in entries()]
     assert entry.card.summary == entry.card.summary.rstrip(".")

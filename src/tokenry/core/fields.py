@@ -56,7 +56,9 @@ def setting(default: Any, *, doc: str) -> Any:
 
 
 def part(default: Any, *, doc: str) -> Any:
-    """A part of the method, such as `DecompX()`; in the one-line form its name, as in `decompx[field=value]`."""
+    """A part of the method, such as `DecompX()`, or another method of the room; in the one-line form its name, as in
+    `decompx[field=value]`.
+    """
     return _field(default, doc, None, part=True)
 
 
@@ -108,14 +110,15 @@ def _read_union(value: Any, kinds: tuple[Any, ...], who: str, name: str, default
 
 def _read_part(value: Any, kind: Any, who: str, name: str) -> Any:
     """A part from its one-line form, or as it is; parts of another kind are refused."""
-    from tokenry.core.registry import load_part, parse_part, parts
+    from tokenry.core.registry import held, load, load_part, parse_part
 
-    known = {e.name: e.full_name for e in parts() if e.room == kind.room}
+    known = held(kind)
     if isinstance(value, str) and value.partition("[")[0] in known:
-        value = parse_part(value, kind.room)
+        value = parse_part(value, kind)
     if isinstance(value, kind):
         return value
-    fits = [short for short, full in known.items() if issubclass(load_part(full), kind)]
+    read = load if kind._key == "method" else load_part
+    fits = [short for short, entry in known.items() if issubclass(read(entry.full_name), kind)]
     raise InvalidValue(f"{who}: {name} must be one of {', '.join(fits)}; got {value!r}.")
 
 

@@ -64,7 +64,7 @@ class Value(ABC):
         changed = [
             f"{f.name}={_word(getattr(self, f.name))}"
             for f in fields(self)  # type: ignore[arg-type]
-            if getattr(self, f.name) != f.default
+            if _plain(getattr(self, f.name)) != _plain(f.default)
         ]
         return f"{self.room}/{self.name()}" + (":" + ",".join(changed) if changed else "")
 
@@ -115,7 +115,7 @@ def _revive(value: Any) -> Any:
 
 
 def _word(value: Any) -> str:
-    if isinstance(value, Part):
+    if isinstance(value, Value):
         name, colon, settings = str(value).removeprefix(f"{value.room}/").partition(":")
         return f"{name}[{settings}]" if colon else name
     if value is None:

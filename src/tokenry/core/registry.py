@@ -7,7 +7,6 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -163,24 +162,44 @@ def _saved(folder: Path) -> Method:
     return kind.load(folder)
 
 
-def parse_part(spec: str, room: str) -> Part:
-    """Build a part of a room from its one-line form `name` or `name[field=value,field=value]`."""
+def held(kind: type[Value]) -> dict[str, Entry]:
+    """What a field of this kind may hold, by its short name: parts of the room, or its methods."""
+    from tokenry.core.method import Method
+
+    known = entries() if issubclass(kind, Method) else parts()
+    return {e.name: e for e in known if e.room == kind.room}
+
+
+def parse_part(spec: str, kind: type[Value]) -> Value:
+    """Build what a field holds from its one-line form `name` or `name[field=value,field=value]`."""
     name, bracket, rest = spec.partition("[")
     if bracket and not rest.endswith("]"):
         raise InvalidValue(f"{name}: settings of a part must end with ]; got {spec!r}.")
-    return _build(load_part(f"{room}/{name}"), name, rest[:-1])
+    return _build(_import(held(kind)[name]), name, rest[:-1])
 
 
 def _build(kind: type[Value], name: str, settings: str) -> Any:
     given: dict[str, Any] = {}
-    # Commas between brackets separate settings of a part.
-    for setting in filter(None, re.split(r",(?![^\[\]]*\])", settings)):
+    for setting in _apart(settings):
         key, equals, value = setting.partition("=")
         if not equals:
             raise InvalidValue(f"{name}: a setting must be written field=value; got {setting!r}.")
         given[key.strip()] = value.strip()
     kind.check_fields(given)
     return kind(**given)
+
+
+def _apart(settings: str) -> Iterator[str]:
+    """Split at commas, except between brackets, where they separate the settings of a part."""
+    start = depth = 0
+    for at, sign in enumerate(settings + ","):
+        depth += (sign == "[") - (sign == "]")
+        if sign == "," and depth <= 0:
+            if at > start:
+                yield settings[start:at]
+            start = at + 1
+    if depth > 0:
+        yield settings[start:]
 
 
 def _own(mark: str = "card") -> Iterator[Entry]:

@@ -1,0 +1,178 @@
+"""Room: quantize. Vectors become codes, and codes become vectors again."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenry.core.errors import InvalidValue
+from tokenry.core.learned import Learned, Unbuilt
+
+NONE = -1
+"""The code of padding, and of a codebook that had no part in a vector."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """Vectors on the grid of their codes.
+
+    Args:
+        values: the nearest vectors, in the type of what was given; gradients pass as the method says. Zero in padding.
+        codes: one number for each of R codebooks; -1 in padding.
+        losses: what training adds to the loss of the task, by name; scalars in 32-bit floats. Empty outside training.
+    """
+
+    values: Float[Tensor, "*B E"]
+    codes: Int[Tensor, "*B R"]
+    losses: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        """The sum of all parts."""
+        return sum(self.losses.values(), torch.zeros((), device=self.values.device))
+
+
+class Quantizer(Learned):
+    """A learned grid of vectors.
+
+    A quantizer learns in two ways: from vectors alone with `fit`, or inside a network that is trained, where
+    `quantize` moves the tables while the module is in training mode. In evaluation mode nothing changes. `load` gives
+    a quantizer in evaluation mode.
+
+    Whatever the type of the vectors, and inside autocast too, codes are found in 32-bit floats. Padding is cut out
+    before a method sees the vectors, so that it touches nothing.
+    """
+
+    room: ClassVar[str] = "quantize"
+
+    def make(self, *, width: int) -> None:
+        """Remember the width; whatever a method draws while it trains comes from `draws`."""
+        self.width = width
+        self.register_buffer("seed", torch.randint(1 << 62, ()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    @property
+    @abstractmethod
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """The number of codes of each of R codebooks."""
+
+    @property
+    def bits(self) -> float:
+        """Bits of one vector's codes where all are equally likely."""
+        return sum(math.log2(size) for size in self.codebook_sizes)
+
+    def quantize(self, x: Float[Tensor, "*B E"], mask: Bool[Tensor, "*B"] | None = None) -> Quantized:
+        """Put every vector on the grid.
+
+        Args:
+            x: vectors in the last axis, usually (B, N, E).
+            mask: True for real vectors; all are, where there is none.
+
+        Raises:
+            InvalidValue: another width than the quantizer was built for, a mask of another shape, or numbers that are
+                not finite.
+            Unbuilt: there are no parameters yet.
+        """
+        real = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask.bool()
+        self._check_vectors(x, real)
+        with torch.autocast(x.device.type, enabled=False):
+            found = self.assign(x[real].float())
+        if self.training and len(found.codes):
+            self.steps += 1
+        values = x.new_zeros(x.shape)
+        values[real] = found.values.to(x.dtype)
+        codes = found.codes.new_full((*x.shape[:-1], len(self.codebook_sizes)), NONE)
+        codes[real] = found.codes
+        return Quantized(values, codes, found.losses)
+
+    def dequantize(self, codes: Int[Tensor, "*B R"]) -> Float[Tensor, "*B E"]:
+        """The vectors of some codes, in 32-bit floats; a vector without codes is zero.
+
+        Raises:
+            InvalidValue: another number of codebooks, or a code that there is not.
+        """
+        self._check_codes(codes)
+        real = (codes != NONE).any(-1)
+        values = torch.zeros(*codes.shape[:-1], self.width, device=codes.device)
+        values[real] = self.look_up(codes[real])
+        return values
+
+    @abstractmethod
+    def assign(self, rows: Float[Tensor, "T E"]) -> Quantized:
+        """Codes of real vectors, which may be none; in training mode also a step of learning."""
+
+    @abstractmethod
+    def look_up(self, codes: Int[Tensor, "T R"]) -> Float[Tensor, "T E"]:
+        """The vectors of codes that exist."""
+
+    def fit(self, vectors: Float[Tensor, "T E"], *, iterations: int = 25, seed: int = 0) -> Self:
+        """Build the quantizer, where it is not built yet, and learn it from vectors alone; then it is ready for use.
+
+        Args:
+            iterations: passes over the vectors for each table.
+            seed: of what is drawn.
+
+        Raises:
+            InvalidValue: no vectors, another width, or numbers that are not finite.
+        """
+        if vectors.ndim != 2 or not len(vectors):
+            raise InvalidValue(f"{self.name()}: vectors must be of shape (T, E), T at least 1; got {vectors.shape}.")
+        generator = torch.Generator().manual_seed(seed)
+        if not self.built:
+            self.build(generator=generator, width=vectors.shape[1])
+        self.to(vectors.device)
+        self._check_vectors(vectors, torch.ones(len(vectors), dtype=torch.bool, device=vectors.device))
+        with torch.no_grad():
+            self.learn(vectors.float(), iterations, generator)
+        return self.eval()
+
+    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+        """Learn tables from vectors; a method without tables has nothing to learn."""
+
+    def draws(self) -> torch.Generator:
+        """What this step of training draws from: the same after the module was saved and loaded."""
+        return torch.Generator().manual_seed((int(self.seed) + int(self.steps)) % (1 << 63))
+
+    def _unbuilt(self, wanted: str) -> Unbuilt:
+        return Unbuilt(f"{self.name()}: must be fitted or trained before {wanted!r} is used; call fit(vectors).")
+
+    @classmethod
+    def load(cls, folder: Any) -> Self:
+        return super().load(folder).eval()
+
+    def _check_vectors(self, x: Tensor, real: Tensor) -> None:
+        if x.ndim < 1 or x.shape[-1] != self.width or not x.is_floating_point():
+            raise InvalidValue(
+                f"{self.name()}: vectors must be floats of width {self.width}; got {x.dtype} of shape {tuple(x.shape)}."
+            )
+        if real.shape != x.shape[:-1]:
+            raise InvalidValue(
+                f"{self.name()}: mask must be of shape {tuple(x.shape[:-1])}; got {tuple(real.shape)}; give one value "
+                "for each vector."
+            )
+        if not bool(x[real].isfinite().all()):
+            raise InvalidValue(f"{self.name()}: vectors must be finite; got NaN or infinity; look at what made them.")
+
+    def _check_codes(self, codes: Tensor) -> None:
+        sizes = torch.tensor(self.codebook_sizes, device=codes.device)
+        if codes.ndim < 1 or codes.shape[-1] != len(sizes):
+            raise InvalidValue(
+                f"{self.name()}: codes must end with {len(sizes)} codebooks; got shape {tuple(codes.shape)}."
+            )
+        if bool(((codes < NONE) | (codes >= sizes)).any()):
+            raise InvalidValue(
+                f"{self.name()}: codes must be in [-1, size) of their codebooks {tuple(self.codebook_sizes)}; got "
+                f"{int(codes.min())} to {int(codes.max())}."
+            )
+        if not self.partial and bool(((codes == NONE).any(-1) != (codes == NONE).all(-1)).any()):
+            raise InvalidValue(f"{self.name()}: codes of a vector must all be there or all be -1; some are missing.")
+
+    partial: ClassVar[bool] = False
+    """Whether a vector may lack some of its codes."""

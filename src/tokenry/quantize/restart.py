@@ -1,0 +1,53 @@
+"""Restart: codes that hardly any vector uses become vectors of the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokenry.core.card import Card
+from tokenry.core.fields import between
+from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.means import drawn
+from tokenry.quantize.parts import Revival
+from tokenry.quantize.workers import same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart(Revival):
+    """Put vectors of the batch in the place of dead codes.
+
+    What it does
+        A code whose average count is below t becomes a vector of the batch, drawn without repetition; then N = t and
+        m = t c, so that the next average keeps it where it was put.
+    Where it acts
+        As `revive` of `vq`, after every batch of training.
+    Shapes
+        counts (C), rows (T, E) -> table (C, E).
+    Guarantees
+        Codes at or above the threshold stay as they are, bit for bit. No vector is taken twice: where more codes are
+        dead than the batch has vectors, those with the smallest counts are revived.
+    Raises
+        InvalidValue: a threshold outside its limits.
+    Relations
+        The remedy that matters most when training is short; see the table on the page of measurements.
+    """
+
+    part = Card(
+        title="Jukebox: A Generative Model for Music",
+        year=2020,
+        url="https://arxiv.org/abs/2005.00341",
+        summary="codes that hardly any vector uses become vectors of the batch",
+    )
+
+    threshold: float = between(0.0, 1e6, default=1.0, doc="average vectors of a batch below which a code is dead")
+
+    def step(self, book: Codebook, rows: Float[Tensor, "T E"], generator: torch.Generator) -> None:
+        dead = (book.counts < self.threshold).nonzero()[:, 0]
+        if len(dead) > len(rows):
+            dead = dead[book.counts[dead].argsort(stable=True)[: len(rows)]]
+        if len(dead):
+            book.replace(dead, same(drawn(rows, len(dead), generator)), self.threshold)
