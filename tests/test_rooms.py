@@ -10,7 +10,7 @@ import torch
 from tokenry import Pipeline, PrefixTuning, PromptTuning, load
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.registry import ROOMS, entries, parse
-from tokenry.core.tokens import Modality
+from tokenry.core.sequence import Modality
 from tokenry.data import read
 from tokenry.models.answer import Sampling
 from tokenry.models.load import LanguageModel

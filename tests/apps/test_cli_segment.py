@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tokenry.core.tokens import TokenSequence
+from tokenry.core.sequence import TokenSequence
 from tokenry.data import read
 from tokenry.segment.opening import open_tokenizer
 

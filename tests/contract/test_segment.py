@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.contract.cases import cases, exempt
 from tokenry.core.errors import InvalidValue, UnknownModel, UnreadableInput
-from tokenry.core.tokens import TokenBatch, TokenSequence
+from tokenry.core.sequence import TokenSequence
+from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
 from tokenry.segment.base import Tokenizer
 from tokenry.segment.encoding import LostBytes

@@ -13,7 +13,8 @@ from tests.methods.soft_prompts import EXAMPLES, ids, language, read, row, spoke
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError
 from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import parse
-from tokenry.core.tokens import Modality, TokenBatch
+from tokenry.core.sequence import Modality
+from tokenry.core.tokens import TokenBatch
 from tokenry.models.load import LanguageModel
 from tokenry.models.prefix import slides
 from tokenry.models.tiny import tiny

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.origin import Source
-from tokenry.core.tokens import Modality, TokenBatch, TokenSequence
+from tokenry.core.sequence import Modality, TokenSequence
+from tokenry.core.tokens import TokenBatch
 
 TABLE = torch.arange(64, dtype=torch.float32).view(16, 4)
 

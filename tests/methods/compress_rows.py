@@ -11,7 +11,8 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tokenry.core.origin import Source
-from tokenry.core.tokens import TokenBatch, TokenSequence
+from tokenry.core.sequence import TokenSequence
+from tokenry.core.tokens import TokenBatch
 
 _PIECE = re.compile(r"\s?[^\W_]{1,5}|\s+|.", re.DOTALL)
 DOCUMENTS = (

@@ -7,7 +7,8 @@ from functools import cache
 import torch
 
 from tokenry.core.origin import Source
-from tokenry.core.tokens import TokenBatch, TokenSequence
+from tokenry.core.sequence import TokenSequence
+from tokenry.core.tokens import TokenBatch
 from tokenry.core.vocabulary import Vocabulary
 
 PIECES = (

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tokenry.core.tokens import TokenSequence
+from tokenry.core.sequence import TokenSequence
 
 _SHOWN = {"\n": "↵\n", "\t": "⇥\t", "\r": "␍", "\x7f": "␡"}
 

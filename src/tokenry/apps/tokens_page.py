@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tokenry.apps.shown_tokens import shown_tokens
-from tokenry.core.tokens import TokenSequence
+from tokenry.core.sequence import TokenSequence
 
 LARGEST_PAGE = 50_000
 """Tokens that are drawn; browsers stumble over more."""

@@ -1,4 +1,4 @@
-"""The base of learned methods: fields are configuration, parameters come with `build` and are saved beside them."""
+"""The base of what is learned: fields are configuration, parameters come with `build` and are saved beside them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tokenry.core.errors import InvalidValue, StorageError
-from tokenry.core.method import Method
+from tokenry.core.method import Method, Part, Value
 from tokenry.core.saving import read_json, whole_folder
 
 CONFIGURATION, PARAMETERS = "method.json", "method.safetensors"
@@ -28,15 +28,15 @@ _outer: ContextVar[torch.Generator | None] = ContextVar("_outer", default=None)
 
 
 class Unbuilt(InvalidValue, AttributeError):
-    """Parameters of a learned method were used before they exist; `hasattr` and `getattr` take it as absence."""
+    """Parameters of something learned were used before they exist; `hasattr` and `getattr` take it as absence."""
 
 
-class Learned(Method, nn.Module):
-    """A method with parameters, declared `@dataclass(eq=False, repr=False, kw_only=True)`.
+class Learning(Value, nn.Module):
+    """A value with parameters, declared `@dataclass(eq=False, repr=False, kw_only=True)`.
 
     Fields are configuration and set once. Parameters do not exist before `build` or `load`; using them earlier is
-    refused. A field may hold another learned method, which then is a part of this one: `make` builds it. Two values
-    are equal only when they are the same object.
+    refused. A field may hold something else that is learned: `make` builds it. Two values are equal only when they are
+    the same object.
 
         class Codebook(Learned):
             codes: int = positive(512, doc="vectors in the table")
@@ -118,7 +118,7 @@ class Learned(Method, nn.Module):
         if self._sizes is None:
             raise self._unbuilt("save")
         given = self.to_dict()
-        values = {"method": given.pop(self._key), "fields": given, "sizes": self._sizes}
+        values = {self._key: given.pop(self._key), "fields": given, "sizes": self._sizes}
         # Tied parameters share memory, which the format forbids.
         tensors = {name: t.detach().cpu().clone().contiguous() for name, t in self.state_dict().items()}
         with whole_folder(Path(folder)) as draft:
@@ -136,11 +136,13 @@ class Learned(Method, nn.Module):
         """
         file = Path(folder) / CONFIGURATION
         values, name = read_json(file), f"{cls.room}/{cls.name()}"
-        if values.get("method") != name:
-            raise StorageError(f"{file}: must hold {name}; got {values.get('method')!r}; load it with its own class.")
+        if values.get(cls._key) != name:
+            raise StorageError(f"{file}: must hold {name}; got {values.get(cls._key)!r}; load it with its own class.")
         parts = {key: values.get(key) for key in ("fields", "sizes")}
-        if set(values) != {"method", *parts} or not all(isinstance(part, dict) for part in parts.values()):
-            raise StorageError(f"{file}: must hold method, fields and sizes; got {', '.join(values)}; save it again.")
+        if set(values) != {cls._key, *parts} or not all(isinstance(part, dict) for part in parts.values()):
+            raise StorageError(
+                f"{file}: must hold {cls._key}, fields and sizes; got {', '.join(values)}; save it again."
+            )
         method = cls.from_dict(values["fields"]).build(**values["sizes"])
         method._fill(Path(folder) / PARAMETERS)
         method.folder = Path(folder).resolve()
@@ -205,3 +207,11 @@ class Learned(Method, nn.Module):
             for name, here in mine.items():
                 # In place of load_state_dict, which would cast to the types of a fresh build.
                 here.data = found[name].clone()
+
+
+class Learned(Learning, Method):
+    """A method with parameters."""
+
+
+class LearnedPart(Learning, Part):
+    """A part of a method with parameters; the method's `make` builds it."""

@@ -77,9 +77,7 @@ def _refuse_others(path: Path, draft: Path) -> None:
     new = {file.relative_to(draft) for file in draft.rglob("*")}
     others = sorted(str(name) for file in path.rglob("*") if (name := file.relative_to(path)) not in new)
     if others:
-        raise StorageError(
-            f"{path}: must be a new folder or one like it; it holds {others[0]}; choose another."
-        )
+        raise StorageError(f"{path}: must be a new folder or one like it; it holds {others[0]}; choose another.")
 
 
 def write_text(path: Path, text: str) -> None:

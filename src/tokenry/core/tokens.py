@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import Any
 
 import torch
@@ -13,42 +12,8 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fate import Fate
-from tokenry.core.origin import Origin, Source
-
-
-class Modality(IntEnum):
-    """What a token shows."""
-
-    PAD = 0
-    TEXT = 1
-    IMAGE = 2
-    AUDIO = 3
-    VIDEO = 4
-    SOFT = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TokenSequence:
-    """One encoded text, sound or picture: ids with their places, before batching.
-
-    Args:
-        ids: vocabulary ids.
-        source: index into `sources` per token, -1 where a token has no source.
-        spans: half-open (t0, t1, y0, y1, x0, x1) per token in units of its source.
-        sources: the raw data.
-        protected: tokens that no method may remove.
-        modality: what each token shows; all text by default.
-    """
-
-    ids: Int[Tensor, "N"]
-    source: Int[Tensor, "N"]
-    spans: Int[Tensor, "N 6"]
-    sources: tuple[Source, ...]
-    protected: Bool[Tensor, "N"] | None = None
-    modality: Int[Tensor, "N"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
+from tokenry.core.origin import Origin
+from tokenry.core.sequence import Modality, TokenSequence, there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,9 +85,15 @@ class TokenBatch:
 
     @classmethod
     def collate(cls, rows: Sequence[TokenSequence], pad_id: int = 0) -> TokenBatch:
-        """Left-pad sequences to one batch."""
+        """Left-pad sequences to one batch.
+
+        Raises:
+            InvalidValue: no sequences, or embeddings in some of them only.
+        """
         if not rows:
             raise InvalidValue("TokenBatch: collate needs at least one sequence; got none.")
+        if len({r.embeds is None for r in rows}) != 1:
+            raise InvalidValue("TokenBatch: collate needs sequences that all have embeddings, or all have none.")
         n = max(len(r) for r in rows)
 
         def pad(parts: list[Tensor], fill: int) -> Tensor:
@@ -132,19 +103,17 @@ class TokenBatch:
             return out
 
         mask = pad([torch.ones(len(r), dtype=torch.bool) for r in rows], 0)
-        sources: tuple[Source, ...] = ()
-        shifted = []
-        for r in rows:
-            shifted.append(torch.where(r.source >= 0, r.source + len(sources), r.source))
-            sources += r.sources
+        whole = TokenSequence.joined(rows)
+        lengths = [len(r) for r in rows]
         return cls(
             ids=pad([r.ids for r in rows], pad_id),
+            embeds=None if whole.embeds is None else pad([there(r.embeds) for r in rows], 0),
             mask=mask,
             positions=_count(mask),
-            modality=pad([_or(r.modality, torch.full_like(r.ids, int(Modality.TEXT))) for r in rows], 0),
-            protected=pad([_or(r.protected, torch.zeros(len(r), dtype=torch.bool)) for r in rows], 0),
+            modality=pad([r.shows for r in rows], 0),
+            protected=pad([r.guarded for r in rows], 0),
             fate=Fate.identity(mask),
-            origin=Origin(sources, pad(shifted, -1), pad([r.spans for r in rows], 0)),
+            origin=Origin(whole.sources, pad(list(whole.source.split(lengths)), -1), pad([r.spans for r in rows], 0)),
         )
 
     def take(self, keep: Int[Tensor, "B M"]) -> TokenBatch:
@@ -204,11 +173,7 @@ class TokenBatch:
         s = embeds.shape[1]
         if not 0 <= at <= n:
             raise InvalidValue(f"TokenBatch: insert at must be in [0, {n}]; got {at}.")
-        old = self.embeds
-        if old is None:
-            if lookup is None or self.ids is None:
-                raise InvalidValue("TokenBatch: insert into a batch of ids needs the model's embeddings; pass lookup=.")
-            old = lookup(self.ids.clamp_min(0))
+        old = self._embedded(lookup)
         columns = torch.arange(n, device=self.mask.device)
         step = torch.cat((columns[:at], columns.new_full((s,), -1), columns[at:])).expand(b, -1)
         new = (step < 0).clone()
@@ -228,16 +193,26 @@ class TokenBatch:
             protected=fresh.protected | new,
         )
 
-    def join(self, other: TokenBatch) -> TokenBatch:
-        """These tokens followed by the other's, row by row; both must hold ids, or both embeddings."""
+    def join(self, other: TokenBatch, lookup: Callable[[Tensor], Tensor] | None = None) -> TokenBatch:
+        """These tokens followed by the other's, row by row.
+
+        Where both have one position axis, positions are counted anew. Where one has more, the other's positions go on
+        behind the largest of these, on all axes.
+
+        Args:
+            lookup: embeds the ids of the batch that has no embeddings, where the other one has them.
+
+        Raises:
+            InvalidValue: another number of rows, or embeddings in one of the two only and no `lookup`.
+        """
         b, n, n0 = self.fate.shape
         _, m, m0 = other.fate.shape
         if other.shape[0] != b:
             raise InvalidValue(f"TokenBatch: join needs equal rows; got {b} and {other.shape[0]}.")
-
-        def both(x: Tensor | None, y: Tensor | None) -> Tensor | None:
-            return torch.cat((x, y), 1) if x is not None and y is not None else None
-
+        embeds = None
+        if self.embeds is not None or other.embeds is not None:
+            embeds = torch.cat((self._embedded(lookup), other._embedded(lookup)), 1)
+        named = self.ids is not None or other.ids is not None
         mine = _spread(self.fate.index, n, n0, n + m, n0 + m0)
         theirs = _spread(other.fate.index, m, m0, n + m, n0 + m0, n, n0)
         fate = Fate.summed(
@@ -245,16 +220,23 @@ class TokenBatch:
         )
         mask = torch.cat((self.mask, other.mask), 1)
         joined = TokenBatch(
-            ids=both(self.ids, other.ids),
-            embeds=both(self.embeds, other.embeds),
+            ids=torch.cat((_named(self), _named(other)), 1) if named else None,
+            embeds=embeds,
             mask=mask,
-            positions=_count(mask).expand(self.positions.shape[0], -1, -1),
+            positions=_behind(self, other),
             modality=torch.cat((self.modality, other.modality), 1),
             protected=torch.cat((self.protected, other.protected), 1),
             fate=fate,
             origin=self.origin.join(other.origin),
-        )
-        return joined.tidied().renumbered()
+        ).tidied()
+        return joined.renumbered() if len(joined.positions) == 1 else joined
+
+    def _embedded(self, lookup: Callable[[Tensor], Tensor] | None) -> Float[Tensor, "B N E"]:
+        if self.embeds is not None:
+            return self.embeds
+        if lookup is None or self.ids is None:
+            raise InvalidValue("TokenBatch: embeddings beside ids need the model's embeddings; pass lookup=.")
+        return lookup(self.ids.clamp_min(0)) * self.mask.unsqueeze(-1)
 
     def tidied(self) -> TokenBatch:
         """The same tokens with all padding moved to the left, and no more of it than the longest row needs."""
@@ -310,6 +292,17 @@ class TokenBatch:
         return replace(self, **moved)
 
 
+def _named(batch: TokenBatch) -> Int[Tensor, "B N"]:
+    return torch.full(batch.shape, -1, device=batch.mask.device) if batch.ids is None else batch.ids
+
+
+def _behind(first: TokenBatch, second: TokenBatch) -> Int[Tensor, "A B N"]:
+    axes = max(len(first.positions), len(second.positions))
+    mine, theirs = (batch.positions.expand(axes, -1, -1) for batch in (first, second))
+    behind = (mine.masked_fill(~first.mask, -1).amax((0, 2)) + 1).view(1, -1, 1)
+    return torch.cat((mine, theirs + behind), 2)
+
+
 def _count(mask: Bool[Tensor, "B N"]) -> Int[Tensor, "1 B N"]:
     return (mask.long().cumsum(1) - 1).clamp_min(0).unsqueeze(0)
 
@@ -317,10 +310,6 @@ def _count(mask: Bool[Tensor, "B N"]) -> Int[Tensor, "1 B N"]:
 def _gather(values: Tensor, at: Int[Tensor, "B M"]) -> Tensor:
     index = at.reshape(*at.shape, *[1] * (values.ndim - 2)).expand(*at.shape, *values.shape[2:])
     return values.gather(1, index)
-
-
-def _or(value: Tensor | None, default: Tensor) -> Tensor:
-    return default if value is None else value
 
 
 def _spread(

@@ -9,7 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
-from tokenry.core.tokens import TokenBatch, TokenSequence
+from tokenry.core.sequence import TokenSequence
+from tokenry.core.tokens import TokenBatch
 
 
 def cut(batches: Sequence[TokenBatch], length: int, most: int) -> TokenBatch:

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import setting
 from tokenry.core.method import Method
-from tokenry.core.tokens import TokenSequence
+from tokenry.core.sequence import TokenSequence
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.models.opened import Kind, Opened
 from tokenry.models.vocabulary_files import open_vocabulary

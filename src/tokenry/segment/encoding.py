@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.origin import Source
-from tokenry.core.tokens import TokenSequence
+from tokenry.core.sequence import TokenSequence
 from tokenry.models.opened import Opened
 from tokenry.segment.fast import Encode, candidates
 from tokenry.segment.hostile import sample, thorough

@@ -15,7 +15,8 @@ from tokenry.core.errors import Incompatible
 from tokenry.core.fate import Fate
 from tokenry.core.method import Method
 from tokenry.core.origin import Origin
-from tokenry.core.tokens import Modality, TokenBatch, TokenSequence
+from tokenry.core.sequence import Modality, TokenSequence
+from tokenry.core.tokens import TokenBatch
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.segment.respelling import Respelling, piece_lengths
 

@@ -13,7 +13,8 @@ from transformers.cache_utils import Cache
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible
 from tokenry.core.fields import natural, positive
-from tokenry.core.tokens import Modality, TokenBatch
+from tokenry.core.sequence import Modality
+from tokenry.core.tokens import TokenBatch
 from tokenry.models.load import LanguageModel
 from tokenry.models.lookup import lookup
 from tokenry.models.prefix import Prefix, check_gaps, geometry, prefix_cache

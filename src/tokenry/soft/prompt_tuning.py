@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tokenry.core.card import Card
 from tokenry.core.fields import positive
-from tokenry.core.tokens import Modality, TokenBatch
+from tokenry.core.sequence import Modality
+from tokenry.core.tokens import TokenBatch
 from tokenry.models.load import LanguageModel
 from tokenry.models.lookup import lookup, prove
 from tokenry.soft.base import SoftTokens, bounded

@@ -12,7 +12,8 @@ from torch.nn.functional import pad
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fate import Fate
 from tokenry.core.origin import NOWHERE, Origin, Source
-from tokenry.core.tokens import Modality, TokenBatch
+from tokenry.core.sequence import Modality
+from tokenry.core.tokens import TokenBatch
 
 
 def ahead(batch: TokenBatch, soft: int) -> TokenBatch:

@@ -13,7 +13,7 @@ import typer
 from tokenry.apps.cli import options as o
 
 if TYPE_CHECKING:
-    from tokenry.core.tokens import TokenSequence
+    from tokenry.core.sequence import TokenSequence
     from tokenry.segment.base import Tokenizer
 
 ENCODE_SCHEMA = "tokenry.encode/0"
