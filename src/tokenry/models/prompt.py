@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.origin import Source, SourceKind
-from tokenry.core.tokens import TokenBatch, TokenSequence
+from tokenry.core.sequence import TokenSequence
+from tokenry.core.tokens import TokenBatch
 from tokenry.models.text_bytes import byte_offsets
 
 
