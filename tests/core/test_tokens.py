@@ -140,3 +140,14 @@ def test_any_history_keeps_weight_between_zero_and_one(history):
         assert ((counted > 0) <= b.mask).all()
         padding_left = b.mask.long().diff(dim=1) >= 0
         assert step in ("take",) or padding_left.all()
+
+
+def test_a_row_is_a_sequence_again():
+    whole = batch()
+    short = whole.take(torch.tensor([[1, 3], [-1, 4]]))
+    first, second = short.sequence(0), short.sequence(1)
+    assert first.ids.tolist() == [2, 4]
+    assert first.spans[:, :2].tolist() == [[2, 4], [6, 8]]
+    assert second.ids.tolist() == [3]
+    assert second.source.tolist() == [1]
+    same(TokenBatch.collate([first, second]), TokenBatch.collate([short.sequence(0), short.sequence(1)]))

@@ -11,7 +11,7 @@ import pytest
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue, UnknownMethod
-from tokenry.core.fields import between, choice, positive, setting, size, some_of
+from tokenry.core.fields import between, choice, counts, positive, setting, size, some_of
 from tokenry.core.method import Method
 from tokenry.core.registry import find, parse
 
@@ -69,6 +69,11 @@ class Sample(Method):
     unit: str = choice("word", "sentence", default="word", doc="a unit")
     kinds: tuple[str, ...] = some_of("numbers", "names", doc="kinds")
     on: bool = setting(True, doc="a switch")
+    steps: tuple[int, ...] = counts(2, 9, 100, default=(3, 4), doc="counts")
+    shares: tuple[float, ...] = setting((0.5,), doc="numbers")
+
+
+STEPS = "one or more whole numbers in [2, 9] whose product is at most 100"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,13 @@ class Sample(Method):
         ({"unit": "line"}, "Sample: unit must be one of word, sentence; got 'line'."),
         ({"kinds": "numbers+dates"}, "Sample: kinds must be among numbers, names; got ('numbers', 'dates')."),
         ({"on": "perhaps"}, "Sample: on must be true or false; got 'perhaps'."),
+        ({"steps": "3+x"}, "Sample: steps must be a whole number; got 'x'."),
+        ({"steps": (3, 2.5)}, "Sample: steps must be a whole number; got 2.5."),
+        ({"steps": ()}, f"Sample: steps must be {STEPS}; got ()."),
+        ({"steps": 1}, f"Sample: steps must be {STEPS}; got (1,)."),
+        ({"steps": "9+10"}, f"Sample: steps must be {STEPS}; got (9, 10)."),
+        ({"steps": "9+9+9"}, f"Sample: steps must be {STEPS}; got (9, 9, 9)."),
+        ({"shares": "0.5+many"}, "Sample: shares must be a number; got 'many'."),
     ],
 )
 def test_fields_refuse_with_one_kind_of_sentence(arguments, sentence):
@@ -93,6 +105,15 @@ def test_text_becomes_the_declared_type():
     made = Sample(budget="0.25", share="0.75", times="3", kinds="numbers+names", on="false")
     assert made == Sample(budget=0.25, share=0.75, times=3, kinds=("numbers", "names"), on=False)
     assert str(made) == "compress/test_values:budget=0.25,share=0.75,times=3,kinds=numbers+names,on=False"
+
+
+def test_numbers_are_joined_by_a_plus():
+    made = Sample(steps="2+3+4", shares="0.25+1")
+    assert made == Sample(steps=[2, 3, 4], shares=(0.25, 1.0))
+    assert made.steps == (2, 3, 4)
+    assert isinstance(made.shares[1], float)
+    assert str(made) == "compress/test_values:steps=2+3+4,shares=0.25+1.0"
+    assert Sample(steps="8") == Sample(steps=8) == Sample(steps=(8,))
 
 
 def test_an_unknown_name_is_answered_with_the_three_nearest():

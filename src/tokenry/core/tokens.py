@@ -268,6 +268,20 @@ class TokenBatch:
         out[:, [1, 3, 5, 7]] = out[:, [1, 3, 5, 7]].scatter_reduce(0, where, high, "amax", include_self=False)
         return out.view(b, n, 8)
 
+    def sequence(self, row: int) -> TokenSequence:
+        """The real tokens of one row with the places that they have now; what tokens were made of is not lost."""
+        real = self.mask[row]
+        spans = self.spans()[row, real]
+        return TokenSequence(
+            ids=_named(self)[row, real],
+            source=spans[:, 0],
+            spans=spans[:, 2:],
+            sources=self.origin.sources,
+            protected=self.protected[row, real],
+            modality=self.modality[row, real],
+            embeds=None if self.embeds is None else self.embeds[row, real],
+        )
+
     def survival(self) -> Float[Tensor, "B N0"]:
         """How much of each original is left."""
         return self.fate.survival()

@@ -1,0 +1,58 @@
+"""Room: signal. Pictures, sounds and what else is no text become tokens, and tokens become signals again."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from tokenry.core.learned import Learned
+from tokenry.core.sequence import TokenSequence
+
+
+class SignalTokenizer(Learned):
+    """A method that turns a signal into tokens that know their place in it.
+
+    Every token has the box of what it shows: (t0, t1, y0, y1, x0, x1), half open, in samples of a sound, and in frames
+    and pixels of a picture. Boxes together cover the signal. A signal with several codebooks gives one token for each
+    code, all with the same box, and each codebook has ids of its own.
+
+    A method that has nothing to learn is ready at once; any other one is fitted, or loaded from a folder.
+    """
+
+    room: ClassVar[str] = "signal"
+    takes: ClassVar[type]
+    """What it encodes and decodes, such as `Image`."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Ids are below this; 0 where tokens are vectors that have no ids."""
+
+    @abstractmethod
+    def encode(self, signal: Any) -> TokenSequence:
+        """The tokens of a signal, which is the one source of them all.
+
+        Raises:
+            InvalidValue: nothing of the kind that it takes.
+            Unbuilt: it must be fitted first.
+        """
+
+    @abstractmethod
+    def decode(self, tokens: TokenSequence) -> Any:
+        """The signal that tokens describe, from ids or embeddings and their places; sources are not looked at.
+
+        Where tokens are missing the signal is neutral: grey, or silent.
+
+        Raises:
+            InvalidValue: an id that there is not, or boxes that are none of this tokenizer's.
+            Unbuilt: it must be fitted first.
+        """
+
+    def fit(self, signals: Sequence[Any], *, seed: int = 0) -> Self:
+        """Learn what must be learnt from signals alone; then it is ready for use.
+
+        Raises:
+            InvalidValue: no signals.
+        """
+        return self.eval()
