@@ -222,7 +222,9 @@ def test_saving_is_whole_or_not_at_all(tmp_path, monkeypatch):
          "must hold quantize/test_learned; got 'quantize/lookup_free'; load it with its own class"),
         (lambda v: v | {"code": "print()"}, StorageError, "must hold method, fields and sizes; got .*, code"),
         (lambda v: {"method": v["method"]}, StorageError, "must hold method, fields and sizes"),
-        (lambda v: v | {"sizes": [4]}, StorageError, "must hold method, fields and sizes"),
+        (lambda v: v | {"sizes": [4]}, StorageError, "must hold sizes and parts by name"),
+        (lambda v: v | {"parts": 3}, StorageError, "must hold sizes and parts by name"),
+        (lambda v: v | {"parts": {"codes": {"sizes": {}}}}, StorageError, "'codes' must be a field with parameters"),
         (lambda v: v | {"fields": {"colour": 3}}, InvalidValue, "has no field 'colour'"),
         (lambda v: v | {"fields": {"codes": -1}}, InvalidValue, "codes must be at least 1"),
         (lambda v: v | {"sizes": {"height": 4}}, InvalidValue, "build must be given width"),
@@ -292,3 +294,24 @@ def test_a_field_may_hold_another_learned_method(tmp_path, monkeypatch):
     again = Residual.load(tmp_path / "m")
     assert again.book.codes == 7
     assert same(again, b)
+
+
+def test_a_field_that_was_built_before_keeps_its_own_sizes(tmp_path, monkeypatch):
+    """An owner that is built without sizes of its own, around something that was."""
+
+    @dataclass(eq=False, repr=False, kw_only=True)
+    class Owner(Learned):
+        room = "quantize"
+        inner: Codebook = setting(Codebook(codes=3), doc="a part")
+
+        def make(self):
+            if not self.inner.built:
+                self.inner.build(width=2)
+
+    monkeypatch.setattr(registry, "load", lambda name: Codebook)
+    owner = Owner(inner=Codebook(codes=5).build(width=6)).build()
+    owner.save(tmp_path / "m")
+    again = Owner.load(tmp_path / "m")
+    assert torch.equal(again.inner.table, owner.inner.table)
+    Owner().build().save(tmp_path / "n")
+    assert Owner.load(tmp_path / "n").inner.table.shape == (3, 2)

@@ -35,8 +35,8 @@ class Learning(Value, nn.Module):
     """A value with parameters, declared `@dataclass(eq=False, repr=False, kw_only=True)`.
 
     Fields are configuration and set once. Parameters do not exist before `build` or `load`; using them earlier is
-    refused. A field may hold something else that is learned: `make` builds it. Two values are equal only when they are
-    the same object.
+    refused. A field may hold something else that is learned: `make` builds it, or it was built before, and then is
+    saved and loaded with its own sizes. Two values are equal only when they are the same object.
 
         class Codebook(Learned):
             codes: int = positive(512, doc="vectors in the table")
@@ -48,6 +48,8 @@ class Learning(Value, nn.Module):
     """
 
     _sizes: dict[str, int] | None
+    _ready: tuple[str, ...]
+    """Fields that were built before their owner."""
     folder: Path | None
     """Where it was saved to or loaded from last."""
 
@@ -56,6 +58,7 @@ class Learning(Value, nn.Module):
         self = super().__new__(cls)
         nn.Module.__init__(self)
         self._sizes = None
+        self._ready = ()
         self.folder = None
         return self
 
@@ -97,6 +100,8 @@ class Learning(Value, nn.Module):
         seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
         state = torch.get_rng_state()
         outer = _outer.set(torch.default_generator)
+        learnt = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        self._ready = tuple(name for name, part in learnt if isinstance(part, Learning) and part.built)
         try:
             # torch.manual_seed would also reach the accelerators.
             torch.default_generator.manual_seed(seed)
@@ -118,7 +123,7 @@ class Learning(Value, nn.Module):
         if self._sizes is None:
             raise self._unbuilt("save")
         given = self.to_dict()
-        values = {self._key: given.pop(self._key), "fields": given, "sizes": self._sizes}
+        values = {self._key: given.pop(self._key), "fields": given, **self._built()}
         # Tied parameters share memory, which the format forbids.
         tensors = {name: t.detach().cpu().clone().contiguous() for name, t in self.state_dict().items()}
         with whole_folder(Path(folder)) as draft:
@@ -138,15 +143,33 @@ class Learning(Value, nn.Module):
         values, name = read_json(file), f"{cls.room}/{cls.name()}"
         if values.get(cls._key) != name:
             raise StorageError(f"{file}: must hold {name}; got {values.get(cls._key)!r}; load it with its own class.")
-        parts = {key: values.get(key) for key in ("fields", "sizes")}
-        if set(values) != {cls._key, *parts} or not all(isinstance(part, dict) for part in parts.values()):
-            raise StorageError(
-                f"{file}: must hold {cls._key}, fields and sizes; got {', '.join(values)}; save it again."
-            )
-        method = cls.from_dict(values["fields"]).build(**values["sizes"])
+        wanted = {key: values.get(key) for key in ("fields", "sizes")}
+        if set(values) - {"parts"} != {cls._key, *wanted} or not isinstance(wanted["fields"], dict):
+            found = ", ".join(values)
+            raise StorageError(f"{file}: must hold {cls._key}, fields and sizes; got {found}; save it again.")
+        method = cls.from_dict(wanted["fields"])
+        method._rebuild(values, file)
         method._fill(Path(folder) / PARAMETERS)
         method.folder = Path(folder).resolve()
         return method
+
+    def _built(self) -> dict[str, Any]:
+        """The sizes it was built with, and those of the fields that were built before it."""
+        parts = {name: getattr(self, name)._built() for name in self._ready}
+        return {"sizes": self._sizes} | ({"parts": parts} if parts else {})
+
+    def _rebuild(self, values: Mapping[str, Any], file: Path) -> None:
+        sizes, parts = values.get("sizes"), values.get("parts", {})
+        if not isinstance(sizes, dict) or not isinstance(parts, dict):
+            raise StorageError(
+                f"{file}: must hold sizes and parts by name; got {sizes!r} and {parts!r}; save it again."
+            )
+        for name, part in parts.items():
+            inner = getattr(self, name, None)
+            if not isinstance(inner, Learning) or not isinstance(part, dict):
+                raise StorageError(f"{file}: {name!r} must be a field with parameters; it is none; save it again.")
+            inner._rebuild(part, file)
+        self.build(**sizes)
 
     def extra_repr(self) -> str:
         shown = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
