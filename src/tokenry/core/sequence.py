@@ -24,6 +24,7 @@ class Modality(IntEnum):
     AUDIO = 3
     VIDEO = 4
     SOFT = 5
+    CONTROL = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
