@@ -18,6 +18,11 @@ SHAPED = (
     *(f"embed.{name}" for name in ("base", "donor", "mixture", "neighbours", "surfaces", "transplant", "bits")),
     *(f"soft.{name}" for name in ("answer_loss", "beginnings", "examples", "mixed", "rows")),
     "decode.candidates",
+    *(f"segment.{name}" for name in ("encoding", "respeller", "respelling", "spans", "splits")),
+    *(f"learn.{name}" for name in ("base", "labels", "selective")),
+    *(f"probe.{name}" for name in ("losses", "rows", "sight")),
+    *(f"quantize.{name}" for name in ("codebook", "means", "nearest")),
+    *(f"signal.{name}" for name in ("rows", "stream", "vocabulary", "grammar")),
     *(f"attend.{name}" for name in ("base", "choose")),
     *(f"compress.{name}" for name in ("base", "fit", "recover", "text", "units")),
 )

@@ -145,7 +145,7 @@ def test_generation_under_the_grammar():
     for row in out:
         said = [i for i in row[5:].tolist() if i != stop]
         marks = [i for i, x in enumerate(said) if x == STREAM.end("image")]
-        whole = STREAM.unpack(torch.tensor(said[: marks[-1] + 1] if marks else []))
+        whole = STREAM.unpack(torch.tensor(said[: marks[-1] + 1] if marks else [], dtype=torch.long))
         assert all(s.kind == "image" and len(s.ids) == 4 for s in whole)
 
 

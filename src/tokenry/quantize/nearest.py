@@ -30,7 +30,7 @@ def nearest_code(rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"]) -> Int
     return found
 
 
-def _search(block: Float[Tensor, "T E"], wide: Float[Tensor, "E C"], products: Float[Tensor, "T*C"]) -> Tensor:
+def _search(block: Float[Tensor, "T F"], wide: Float[Tensor, "F C"], products: Float[Tensor, "P"]) -> Int[Tensor, "T"]:
     best = torch.full((len(block),), -torch.inf, device=block.device)
     found = torch.zeros(len(block), dtype=torch.long, device=block.device)
     for low in range(0, wide.shape[1], COLUMNS):

@@ -183,7 +183,7 @@ def checked(raw: str | bytes) -> str | bytes:
     return raw
 
 
-def _same(encode: Encode, texts: Sequence[str], right: Sequence[Int[np.ndarray, "T"]]) -> bool:
+def _same(encode: Encode, texts: Sequence[str], right: Sequence[Int[np.ndarray, "_"]]) -> bool:
     try:
         return all(np.array_equal(encode(text), ids) for text, ids in zip(texts, right, strict=True))
     except BaseException as error:

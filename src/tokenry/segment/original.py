@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tokenry.core.errors import StorageError
-from tokenry.models.needs import need
+from tokenry.core.needs import need
 from tokenry.models.opened import Described, Opened, Ranked, Scored
 from tokenry.models.text_bytes import byte_offsets
 from tokenry.models.vocabulary import kinds

@@ -22,7 +22,7 @@ def by_spelling(spelled: Sequence[bytes], raw: bytes) -> Bounds | None:
     return np.stack((np.concatenate(([0], ends[:-1])).astype(np.int64), ends), 1) if len(ends) else _none()
 
 
-def by_offsets(offsets: Sequence[tuple[int, int]], spelled: Sequence[bytes], text: str) -> Bounds:
+def by_offsets(offsets: Sequence[Sequence[int]], spelled: Sequence[bytes], text: str) -> Bounds:
     """Bounds of tokens of which a library says the characters.
 
     What stands between two tokens, such as a space that was left out, belongs to the later one, and what stands at

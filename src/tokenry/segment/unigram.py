@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import setting
-from tokenry.models.needs import need
+from tokenry.core.needs import need
 from tokenry.models.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.corpus import texts

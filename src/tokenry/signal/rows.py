@@ -50,7 +50,7 @@ def extended(
 def _rows(
     matrix: Float[Tensor, "V E"], count: int, vectors: Float[Tensor, "C D"] | None, spread: float,
     generator: torch.Generator,
-) -> Float[Tensor, "V+M E"]:  # fmt: skip
+) -> Float[Tensor, "W E"]:  # fmt: skip
     mean, deviation = matrix.float().mean(0), matrix.float().std(0)
     noise = torch.randn(count, matrix.shape[1], generator=generator).to(matrix.device)
     fresh = mean + spread * deviation * noise

@@ -1,0 +1,212 @@
+"""Audio frames: a sound becomes codes of its frames, and codes become a sound again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tokenry.core.card import Card
+from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.core.fields import between, part
+from tokenry.core.learned import LearnedPart, Unbuilt
+from tokenry.core.origin import Source
+from tokenry.core.sequence import Modality, TokenSequence
+from tokenry.data.sound import Sound
+from tokenry.signal.base import SignalTokenizer
+from tokenry.signal.code_order import placed, told
+from tokenry.signal.frame_stream import FrameStream
+from tokenry.signal.mel_codes import MelCodes
+from tokenry.signal.resampling import Resampler
+from tokenry.signal.sample_grid import SampleGrid, grid_of
+from tokenry.signal.sound_content import SoundContent
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class AudioFrames(SignalTokenizer):
+    """Cut a sound into frames and give each one a token for every code of it.
+
+    What it does
+        The sound is brought to one rate and cut into frames, the last one filled up with silence; a part says how
+        long frames are and what their codes mean. An id is a code and the sizes of all codebooks before its own; the
+        codes of a frame follow each other. T samples at rate r give ceil(ceil(T rate / r) / hop) frames.
+    Where it acts
+        On sounds of one channel, before they enter a vocabulary with other tokens.
+    Shapes
+        sound (T,) -> ids (F R,), or fewer where the content merges equal neighbours.
+    Guarantees
+        Spans are samples of the sound as it was given and follow each other without gaps to its end. Frames shorter
+        than a sample, of a sound with fewer samples a second, have the span of their sample. Where the content is
+        causal, `stream` gives the ids of the whole sound, bit for bit, however it is cut. Decoding reads the rate of
+        the original off the spans.
+    Raises
+        InvalidValue: no sound, ids or spans that are none of its own, a content that does not work at the rate.
+        Incompatible: `stream` with a content that needs the whole sound.
+        Unbuilt: the content must be fitted first.
+    Deviations
+        See the card.
+    Relations
+        `patches` does the same for pictures. Quantizers come from room quantize.
+    """
+
+    card = Card(
+        title="AudioLM: a Language Modeling Approach to Audio Generation",
+        year=2022,
+        url="https://arxiv.org/abs/2209.03143",
+        summary="frames of sound as tokens: samples, log-mel codes or units of speech",
+        trial={"rate": 8000, "content": "mel_codes[bands=16,quantizer=rvq[of=vq[codes=16],levels=2],iterations=2]"},
+        deviations=(
+            "coarse and fine tokens are contents to choose from, not stages of one model",
+            "log-mel frames and Griffin-Lim stand where the paper has a neural codec",
+            "units are of Whisper, which was trained on texts, where the paper has w2v-BERT, which was not",
+        ),
+        training=True,
+    )
+    takes: ClassVar[type] = Sound
+
+    rate: int = between(1000, 192_000, default=16_000, doc="samples a second that frames are made of")
+    content: SoundContent = part(MelCodes(), doc="what frames become: mel_codes, units, mu_law or pcm")
+
+    def make(self, *, width: int) -> None:
+        """Build the content for vectors of a width, which is 1 where samples become codes."""
+        if isinstance(self.content, LearnedPart):
+            self.content.build(width=width)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: only `fit` learns."""
+        return super().train(False)
+
+    @property
+    def vocab_size(self) -> int:
+        return sum(self.content.codebook_sizes)
+
+    def fit(self, signals: Sequence[Sound], *, seed: int = 0) -> Self:
+        sounds = [self._resampled(signal) for signal in signals]
+        if not sounds:
+            raise InvalidValue(f"{self.name()}: sounds must be at least one; got none.")
+        self.content.hop(self.rate)
+        if not self.built:
+            self.build(generator=torch.Generator().manual_seed(seed), width=self.content.width(self.rate))
+        with torch.no_grad():
+            self.content.learn(sounds, self.rate, seed)
+        return self.eval()
+
+    def encode(self, signal: Sound) -> TokenSequence:
+        source = Source("audio", self._checked(signal), signal.name)
+        if self.content.causal:
+            parts = list(self._streamed([signal], source))
+            return TokenSequence(
+                ids=torch.cat([p.ids for p in parts]),
+                source=torch.cat([p.source for p in parts]),
+                spans=torch.cat([p.spans for p in parts]),
+                sources=(source,),
+                modality=torch.cat([p.shows for p in parts]),
+            )
+        samples, hop = self._resampled(signal), self._hop("encode")
+        codes = self.content.codes(pad(samples, (0, -len(samples) % hop)), self.rate)
+        first = torch.arange(len(codes))
+        if self.content.merges:
+            codes, first = _merged(codes)
+        ends = torch.cat((first[1:], torch.tensor([-(-len(samples) // hop)])))
+        return self._sequence(
+            codes, SampleGrid(hop, self.rate, signal.rate).spans(first, ends, len(signal.samples)), source
+        )
+
+    def stream(self, chunks: Iterable[Sound]) -> Iterator[TokenSequence]:
+        """Tokens of a sound that arrives in pieces, each as soon as its frame is whole; at the end those of the rest.
+
+        Spans count from the beginning of the first piece. The sound itself is not kept: the data of the source is None.
+
+        Raises:
+            Incompatible: the content needs the whole sound.
+            InvalidValue: a piece that is no sound, or of another rate than the first.
+        """
+        if not self.content.causal:
+            raise Incompatible(
+                f"{self.name()}: a content that is streamed must be causal; {self.content.name()} reads the whole "
+                "sound; encode it at once."
+            )
+        return self._streamed(chunks, Source("audio", None, "stream"))
+
+    def decode(self, tokens: TokenSequence) -> Sound:
+        hop = self._hop("decode")
+        spans = tokens.spans.cpu()
+        told(self.name(), tokens.ids, spans, self.vocab_size)
+        grid = grid_of(spans[:, :2], hop, self.rate, self.content.merges)
+        codes = placed(self.name(), tokens.ids.cpu(), grid.frames(spans[:, :2]), self.content)
+        length = -(-int(spans[:, 1].max()) * self.rate // grid.original)
+        return Sound(self.content.sound(codes, self.rate)[:length].float().cpu(), self.rate)
+
+    def save(self, folder: Any) -> None:
+        if not self.built and not isinstance(self.content, LearnedPart):
+            self.build(width=1)
+        super().save(folder)
+
+    def _streamed(self, chunks: Iterable[Sound], source: Source) -> Iterator[TokenSequence]:
+        hop = self._hop("encode")
+        frames, done, rate = FrameStream(self.content, self.rate), 0, None
+        for chunk in chunks:
+            if rate is None:
+                rate = self._checked(chunk).rate
+                resampler, grid = Resampler(rate, self.rate), SampleGrid(hop, self.rate, rate)
+            elif self._checked(chunk).rate != rate:
+                raise InvalidValue(f"{self.name()}: pieces must be of one rate; got {rate} and {chunk.rate}.")
+            found = frames.feed(resampler.feed(chunk.samples))
+            if len(found):
+                yield self._sequence(found, _neighbours(grid, done, len(found), resampler.taken), source)
+            done += len(found)
+        if rate is not None:
+            rest = torch.cat((frames.feed(resampler.finish()), frames.finish()))
+            if len(rest):
+                yield self._sequence(rest, _neighbours(grid, done, len(rest), resampler.taken), source)
+
+    def _sequence(self, codes: Int[Tensor, "F R"], spans: Int[Tensor, "F 2"], source: Source) -> TokenSequence:
+        sizes = torch.tensor(self.content.codebook_sizes)
+        ids = (codes + (sizes.cumsum(0) - sizes)).flatten()
+        boxes = torch.zeros(len(ids), 6, dtype=torch.long)
+        boxes[:, :2] = spans.repeat_interleave(len(sizes), 0)
+        return TokenSequence(
+            ids=ids,
+            source=torch.zeros_like(ids),
+            spans=boxes,
+            sources=(source,),
+            modality=torch.full_like(ids, int(Modality.AUDIO)),
+        )
+
+    def _checked(self, signal: Any) -> Sound:
+        if not isinstance(signal, Sound):
+            raise InvalidValue(
+                f"{self.name()}: a sound must be a Sound; got {type(signal).__name__}; open it with read_sound."
+            )
+        return signal
+
+    def _resampled(self, signal: Any) -> Float[Tensor, "T"]:
+        resampler = Resampler(self._checked(signal).rate, self.rate)
+        return torch.cat((resampler.feed(signal.samples), resampler.finish()))
+
+    def _hop(self, wanted: str) -> int:
+        if isinstance(self.content, LearnedPart) and not self.built:
+            raise self._unbuilt(wanted)
+        return self.content.hop(self.rate)
+
+    def _unbuilt(self, wanted: str) -> Unbuilt:
+        return Unbuilt(f"{self.name()}: must be fitted before {wanted!r} is used; call fit(sounds) or load a folder.")
+
+
+def _neighbours(grid: SampleGrid, first: int, count: int, length: int) -> Int[Tensor, "F 2"]:
+    """Spans of frames one after the other."""
+    frames = torch.arange(first, first + count)
+    return grid.spans(frames, frames + 1, length)
+
+
+def _merged(codes: Int[Tensor, "F R"]) -> tuple[Int[Tensor, "N R"], Int[Tensor, "N"]]:
+    """The first frame of every run of equal ones, and where it stands."""
+    new = torch.ones(len(codes), dtype=torch.bool)
+    new[1:] = (codes[1:] != codes[:-1]).any(1)
+    return codes[new], new.nonzero()[:, 0]

@@ -1,0 +1,67 @@
+"""Which code of which frame a token is."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from tokenry.core.errors import InvalidValue
+from tokenry.data.sound import MOST_SAMPLES
+from tokenry.signal.sound_content import MISSING, SoundContent
+
+
+def told(who: str, ids: Int[Tensor, "N"], spans: Int[Tensor, "N 6"], vocab_size: int) -> None:
+    """Refuse tokens that are no codes with places.
+
+    Raises:
+        InvalidValue: no tokens, an id that there is not, or a span that is no part of a sound.
+    """
+    if not len(ids):
+        raise InvalidValue(f"{who}: tokens must be at least one; got none, which tell no length.")
+    if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
+        raise InvalidValue(f"{who}: ids must be in [0, {vocab_size}); got {int(ids.min())} to {int(ids.max())}.")
+    wrong = (spans[:, 0] < 0) | (spans[:, 1] <= spans[:, 0]) | (spans[:, 1] > MOST_SAMPLES)
+    if bool(wrong.any()):
+        raise InvalidValue(
+            f"{who}: spans must be samples of a sound of at most {MOST_SAMPLES}; got {spans[wrong][0, :2].tolist()}."
+        )
+
+
+def placed(who: str, ids: Int[Tensor, "N"], frames: Int[Tensor, "N 2"], content: SoundContent) -> Int[Tensor, "F R"]:
+    """The codes of all frames up to the last one; `MISSING` where there is no token.
+
+    Args:
+        frames: the first frame of each token's span, and the one behind its last.
+
+    Raises:
+        InvalidValue: more tokens for a span than it has frames.
+    """
+    sizes = torch.tensor(content.codebook_sizes)
+    books = torch.bucketize(ids, sizes.cumsum(0), right=True)
+    codes = torch.full((int(frames.max()), len(sizes)), MISSING)
+    first, lengths = frames[:, 0], frames[:, 1] - frames[:, 0]
+    rank = _rank(first * len(sizes) + books)
+    if bool((rank >= (1 if content.merges else lengths)).any()):
+        raise InvalidValue(f"{who}: a span must have one token for each of its frames and codebooks; some have more.")
+    values = ids - (sizes.cumsum(0) - sizes)[books]
+    if content.merges:
+        token = torch.arange(len(ids)).repeat_interleave(lengths)
+        start = lengths.cumsum(0) - lengths
+        at = first[token] + torch.arange(len(token)) - start[token]
+        codes[at, books[token]] = values[token]
+    else:
+        codes[first + rank, books] = values
+    return codes
+
+
+def _rank(keys: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+    """How many equal keys stand before each."""
+    order = keys.argsort(stable=True)
+    new = torch.ones(len(keys), dtype=torch.bool)
+    new[1:] = keys[order][1:] != keys[order][:-1]
+    starts = new.nonzero()[:, 0]
+    run = new.cumsum(0) - 1
+    rank = torch.empty_like(keys)
+    rank[order] = torch.arange(len(keys)) - starts[run]
+    return rank

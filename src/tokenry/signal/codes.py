@@ -1,0 +1,143 @@
+"""Codes: each patch becomes the nearest entry of a table over what a trained encoder sees in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from tokenry.core import fields
+from tokenry.core.card import Card
+from tokenry.core.errors import InvalidValue
+from tokenry.core.fields import setting
+from tokenry.core.learned import LearnedPart
+from tokenry.core.sequence import TokenSequence
+from tokenry.models.signal_encoders import VisionEncoder, load_vision
+from tokenry.quantize.base import Quantizer
+from tokenry.quantize.vq import VQ
+from tokenry.signal.patch_grid import GREY, check_once, cut, paste, patch_boxes, places_of, whole_patches
+from tokenry.signal.picture_content import Drawn, PictureContent, check_ids, check_table
+
+SWEEPS = 10
+"""Of least squares, one codebook after the other; a single codebook needs one."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Codes(LearnedPart, PictureContent):
+    """Give each patch as the codes of its features.
+
+    What it does
+        A quantizer, learnt from features of real pictures, names the feature of every patch. For decoding every code
+        keeps the mean pixels of the patches that had it; of several codebooks the pictures add up, fitted by least
+        squares.
+    Where it acts
+        As `content` of `patches`, whose `size` is then the encoder's. A patch at an edge repeats the picture's last
+        pixels. The encoder sees the whole picture at once; large ones are cut into `tiles` first.
+    Shapes
+        pixels (Y, X, 3) -> features (P, E) -> ids (P R), the first codebook's first.
+    Guarantees
+        The same picture has the same ids. Decoding needs no encoder. What was learnt is saved without the encoder.
+    Raises
+        InvalidValue: another patch size than the encoder's, ids that there are not, a table that is too large.
+        Unbuilt: nothing was learnt yet.
+        UnknownModel: the encoder cannot be found.
+    Deviations
+        See the card.
+    Relations
+        `vq`, the default, is plain k-means here; every method of the room quantize can take its place. Codes say what
+        a patch shows; who wants the pixels quantizes these, which costs less and gives them better.
+    """
+
+    part = Card(
+        title="DINOv2: Learning Robust Visual Features without Supervision",
+        year=2023,
+        url="https://arxiv.org/abs/2304.07193",
+        summary="each patch becomes codes of what a trained encoder sees in it",
+        deviations=(
+            "the paper has no codes: tables are ours, learnt from whatever pictures `fit` is given",
+            "decoding shows mean pixels, no picture that a network made",
+        ),
+        training=True,
+    )
+
+    quantizer: Quantizer = fields.part(VQ(codes=512), doc="what makes codes of features: a method of the room quantize")
+    encoder: str = setting("dinov2", doc="what sees: an alias, a folder or a hub id of a vision transformer")
+
+    def make(self, *, size: int) -> None:
+        self.size = size
+        check_table(3 * size * size * self.vocab_size, self.name())
+        self.register_buffer("shows", torch.zeros(self.vocab_size, size, size, 3))
+        self.register_buffer("learnt", torch.tensor(False))
+
+    @property
+    def vocab_size(self) -> int:
+        return sum(self.quantizer.codebook_sizes)
+
+    @property
+    def ready(self) -> bool:
+        return self.built and bool(self.learnt)
+
+    def learn(self, pictures: Sequence[UInt8[Tensor, "Y X 3"]], size: int, generator: torch.Generator) -> None:
+        features = torch.cat([self._features(pixels, size) for pixels in pictures])
+        self.quantizer.fit(features, seed=int(torch.randint(1 << 62, (), generator=generator)))
+        if not self.built:
+            self.build(size=size, generator=generator)
+        patches = torch.cat([cut(pixels, size) for pixels in pictures])
+        self.shows.copy_(_mean_pictures(patches, self._ids(features), self.vocab_size))
+        self.learnt.fill_(True)
+
+    def encode(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Drawn:
+        ids = self._ids(self._features(pixels, size)).cpu()
+        boxes = patch_boxes(pixels.shape[0], pixels.shape[1], size).repeat_interleave(ids.shape[1], 0)
+        return Drawn(ids.flatten()[ids.flatten() >= 0], boxes[ids.flatten() >= 0])
+
+    def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
+        places = places_of(tokens.spans, size, self.name())
+        ids = tokens.ids.cpu()
+        check_ids(ids, self.vocab_size, self.name())
+        book = torch.bucketize(ids, torch.tensor(list(self._first())[1:], dtype=torch.long), right=True)
+        check_once(places.patch * len(self.quantizer.codebook_sizes) + book, self.name())
+        rows, columns = places.grid
+        picture = torch.full((rows * columns, size, size, 3), float(GREY))
+        picture.index_add_(0, places.patch, self.shows.float().cpu()[ids])
+        return paste(picture[places.patch], places)
+
+    def _features(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Float[Tensor, "P E"]:
+        features, _ = self._eyes(size).features(whole_patches(pixels, size).unsqueeze(0))
+        return features[0].float().to(self.shows.device if self.built else "cpu")
+
+    def _eyes(self, size: int) -> VisionEncoder:
+        eyes = load_vision(self.encoder)
+        if eyes.patch != size:
+            raise InvalidValue(
+                f"patches: size must be {eyes.patch}, as the encoder {self.encoder} has it; got {size}; "
+                f"set size={eyes.patch}."
+            )
+        return eyes
+
+    def _ids(self, features: Float[Tensor, "P E"]) -> Int[Tensor, "P R"]:
+        """Codes of features, each codebook's after those of the one before; -1 where a codebook had no part."""
+        codes = self.quantizer.quantize(features).codes
+        return torch.where(codes >= 0, codes + torch.tensor(list(self._first()), device=codes.device), -1)
+
+    def _first(self) -> Iterator[int]:
+        """The first id of each codebook."""
+        return accumulate(self.quantizer.codebook_sizes[:-1], initial=0)
+
+
+def _mean_pictures(patches: UInt8[Tensor, "P S S 3"], ids: Int[Tensor, "P R"], size: int) -> Float[Tensor, "C S S 3"]:
+    """What every code adds to grey, by least squares over the patches; nothing for a code that none has."""
+    left = patches.to(ids.device).float() - GREY
+    shows = left.new_zeros(size, *left.shape[1:])
+    for _ in range(SWEEPS if ids.shape[1] > 1 else 1):
+        for codes in ids.T:
+            there = codes >= 0
+            counts = torch.bincount(codes[there], minlength=size).clamp_min(1).view(-1, 1, 1, 1)
+            more = torch.zeros_like(shows).index_add_(0, codes[there], left[there]) / counts
+            shows += more
+            left[there] -= more[codes[there]]
+    return shows

@@ -1,0 +1,83 @@
+"""What the tokens of a picture's patches hold: the pixels themselves, vectors or codes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from tokenry.core.errors import InvalidValue
+from tokenry.core.method import Part
+from tokenry.core.sequence import TokenSequence
+from tokenry.signal.patch_grid import MOST
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Tokens of one picture.
+
+    Args:
+        ids: -1 where tokens are vectors.
+        boxes: the pixels that each shows.
+        embeds: the vectors.
+    """
+
+    ids: Int[Tensor, "N"]
+    boxes: Int[Tensor, "N 6"]
+    embeds: Float[Tensor, "N E"] | None = None
+
+
+class PictureContent(Part):
+    """What tokens say about patches of `size` x `size` pixels."""
+
+    room: ClassVar[str] = "signal"
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Ids are below this; 0 where tokens are vectors."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing must be learnt any more."""
+        return True
+
+    def learn(self, pictures: Sequence[UInt8[Tensor, "Y X 3"]], size: int, generator: torch.Generator) -> None:
+        """Build and learn from pictures what there is to learn, which may be nothing."""
+
+    @abstractmethod
+    def encode(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Drawn:
+        """The tokens of a picture, patch after patch, row by row."""
+
+    @abstractmethod
+    def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
+        """The picture that tokens describe, in any order of boxes; grey where there are none.
+
+        Raises:
+            InvalidValue: ids or vectors that there are not, or boxes that are none of patches.
+        """
+
+
+def check_ids(ids: Int[Tensor, "N"], size: int, who: str) -> None:
+    """Refuse ids that are none of a vocabulary.
+
+    Raises:
+        InvalidValue: an id below 0 or not below `size`.
+    """
+    if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= size):
+        raise InvalidValue(f"{who}: ids must be in [0, {size}); got {int(ids.min())} to {int(ids.max())}.")
+
+
+def check_table(numbers: int, who: str) -> None:
+    """Refuse a table that is too large, perhaps by a damaged file.
+
+    Raises:
+        InvalidValue: more than `MOST` numbers.
+    """
+    if numbers > MOST:
+        raise InvalidValue(f"{who}: must have at most {MOST} numbers; got {numbers}; make size or width smaller.")
