@@ -20,7 +20,7 @@ class UnknownModel(TokenryError, LookupError):
 
 
 class UnreadableInput(TokenryError):
-    """A document cannot be read as text."""
+    """A document cannot be read as what it should be."""
 
 
 class UnsupportedModel(TokenryError):

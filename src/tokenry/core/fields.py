@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -43,6 +44,16 @@ def choice(*options: str, default: str, doc: str) -> Any:
 def some_of(*options: str, default: tuple[str, ...] = (), doc: str) -> Any:
     """Any of a few words; in the one-line form they are joined by `+`."""
     return _field(default, doc, Limit(lambda v: set(v) <= set(options), "among " + ", ".join(options)))
+
+
+def counts(low: int, high: int, product: int, *, default: tuple[int, ...], doc: str) -> Any:
+    """One or more whole numbers in [low, high] with a bounded product; in the one-line form they are joined by `+`."""
+
+    def allows(values: tuple[int, ...]) -> bool:
+        return bool(values) and all(low <= v <= high for v in values) and math.prod(values) <= product
+
+    words = f"one or more whole numbers in [{low}, {high}] whose product is at most {product}"
+    return _field(default, doc, Limit(allows, words))
 
 
 def size(default: Budget, *, doc: str) -> Any:
@@ -94,7 +105,7 @@ def read(value: Any, kind: Any, who: str, name: str, default: Any = None) -> Any
     if origin is Literal:
         return value
     if origin is tuple:
-        return tuple(value.split("+")) if isinstance(value, str) and value else tuple(value)
+        return _read_tuple(value, get_args(kind), who, name)
     if kind is Budget:
         return Budget.of(value, like=default if isinstance(default, Budget) else None)
     reader = _READERS.get(kind)
@@ -106,6 +117,15 @@ def _read_union(value: Any, kinds: tuple[Any, ...], who: str, name: str, default
         return None
     concrete = [k for k in kinds if k is not type(None)]
     return read(value, concrete[0], who, name, default) if len(concrete) == 1 else value
+
+
+def _read_tuple(value: Any, kinds: tuple[Any, ...], who: str, name: str) -> tuple[Any, ...]:
+    """Values of one kind, possibly written as text and joined by `+`; a single number is a tuple of one."""
+    if isinstance(value, str):
+        value = value.split("+") if value else ()
+    elif isinstance(value, int | float):
+        value = (value,)
+    return tuple(read(v, kinds[0], who, name) for v in value)
 
 
 def _read_part(value: Any, kind: Any, who: str, name: str) -> Any:

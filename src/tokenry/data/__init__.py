@@ -1,11 +1,16 @@
-"""Sample documents in the public domain, and questions that score answers about them."""
+"""Sample documents, pictures and sounds that are free to use, and questions that score answers about the documents."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenry.data.image import Image
+    from tokenry.data.sound import Sound
 
 _HERE = Path(__file__).parent
 
@@ -33,6 +38,35 @@ def documents() -> dict[str, Path]:
 def read(name: str) -> str:
     """The whole text of the sample document `name`; `KeyError` if there is none."""
     return documents()[name].read_text(encoding="utf-8")
+
+
+def pictures() -> dict[str, Path]:
+    """The sample photographs: name to path of its JPEG, in order of name."""
+    return {path.stem: path for path in sorted((_HERE / "pictures").glob("*.jpg"))}
+
+
+def picture(name: str) -> Image:
+    """The sample photograph `name`; `KeyError` if there is none."""
+    from tokenry.data.image import read_image
+
+    return replace(read_image(pictures()[name]), name=name)
+
+
+def sounds() -> dict[str, Path]:
+    """The sample clips of read speech: name to path of its FLAC of 16 kHz, in order of name."""
+    return {path.stem: path for path in sorted((_HERE / "sounds").glob("*.flac"))}
+
+
+def clip(name: str) -> Sound:
+    """The sample clip `name`; `KeyError` if there is none."""
+    from tokenry.data.sound import read_sound
+
+    return replace(read_sound(sounds()[name]), name=name)
+
+
+def transcript(name: str) -> str:
+    """What is said in the sample clip `name`, without capitals and marks; `KeyError` if there is none."""
+    return sounds()[name].with_suffix(".txt").read_text(encoding="utf-8").strip()
 
 
 def questions() -> list[Question]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel
+from tokenry.core.needs import need
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.models.needs import need
 from tokenry.models.opened import LARGEST_ID, Opened, Ranked
 
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tokenry.core.errors import StorageError, UnsupportedModel
+from tokenry.core.needs import need
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.models.needs import need
 from tokenry.models.opened import LARGEST_ID, Kind, Opened, Scored
 
 _KINDS: dict[int, Kind] = {1: "unigram", 2: "bpe"}
