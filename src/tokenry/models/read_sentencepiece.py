@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from tokenry.core.errors import StorageError, UnsupportedModel
 from tokenry.core.needs import need
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.models.opened import LARGEST_ID, Kind, Opened, Scored
+from tokenry.models.protobuf import fields
 
 _KINDS: dict[int, Kind] = {1: "unigram", 2: "bpe"}
 # Numbers of the fields in sentencepiece_model.proto.
@@ -28,7 +28,7 @@ def read_sentencepiece(name: str, file: Path) -> Opened:
     library = need("sentencepiece", str(file))
     data = file.read_bytes()
     try:
-        specs = {number: dict(_fields(value)) for number, value in _fields(data) if number in (_TRAINER, _NORMALISER)}
+        specs = {number: dict(fields(value)) for number, value in fields(data) if number in (_TRAINER, _NORMALISER)}
         if _TRAINER not in specs:
             raise ValueError("it does not say what it is")
         processor = library.SentencePieceProcessor(model_proto=data)
@@ -68,32 +68,3 @@ def _speller(processor: Any) -> Any:
         return bytes([int(piece[3:-1], 16)]) if processor.is_byte(i) else piece.replace("▁", " ").encode()
 
     return spelled
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Numbers and values of a protobuf message; nested messages stay bytes."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        size, at = _varint(data, at) if wire == 2 else ({1: 8, 5: 4}.get(wire, -1), at)
-        if size < 0 or at + size > len(data):
-            raise ValueError("a field ends behind the end of the file")
-        yield number, data[at : at + size]
-        at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number is too long")

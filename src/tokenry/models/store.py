@@ -47,7 +47,7 @@ def place(name: str) -> Path | None:
         return kept
     alias = ALIASES[name]
     inside = _installed(alias)
-    return inside if inside is not None and inside.is_dir() else None
+    return inside if inside is not None and _plain(inside) else None
 
 
 def ensure(name: str) -> Path:
@@ -102,17 +102,34 @@ def converted(gguf: Path) -> Path:
 
 
 def convert(source: Path, target: Path) -> Path:
-    """Turn a GGUF file, or a model folder, into a safetensors folder that plain transformers loads."""
+    """Turn a file or folder of a package, or a GGUF file, into a safetensors folder that plain transformers loads."""
     with _lock(target):
         if _current(target):
             return target
         with whole_folder(target, own=True) as draft:
-            if source.is_dir():
-                shutil.copytree(source, draft, dirs_exist_ok=True)
-            else:
-                _convert_gguf(source, draft)
+            _write(source, draft)
             (draft / MADE).write_text(json.dumps(WAY) + "\n", encoding="utf-8")
     return target
+
+
+def _write(source: Path, draft: Path) -> None:
+    if source.suffix == ".onnx":
+        from tokenry.models.read_onnx_vit import write_vit
+
+        write_vit(source, draft)
+    elif (source / "model.bin").is_file():
+        from tokenry.models.read_ctranslate2 import write_whisper
+
+        write_whisper(source, draft)
+    elif source.is_dir():
+        shutil.copytree(source, draft, dirs_exist_ok=True)
+    else:
+        _convert_gguf(source, draft)
+
+
+def _plain(inside: Path) -> bool:
+    """Whether a package's folder is one that transformers loads as it is."""
+    return any(inside.glob("*.safetensors"))
 
 
 def _current(made: Path) -> bool:
