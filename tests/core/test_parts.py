@@ -12,6 +12,7 @@ from tokenry.core import registry
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import natural, part, some_of
+from tokenry.core.learned import LearnedPart
 from tokenry.core.method import Method, Part
 from tokenry.core.registry import Entry, entries, fields_of, load_part, parse, parse_part, parts
 
@@ -115,8 +116,9 @@ def test_every_part_is_complete(entry):
     assert isinstance(made, Part)
     assert made.name() == entry.name
     assert made.room == entry.room
-    assert parse_part(entry.name, type(made)) == made
-    assert type(made).from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    for again in (parse_part(entry.name, type(made)), type(made).from_dict(json.loads(json.dumps(made.to_dict())))):
+        # What is learned is equal only to itself; its fields must be.
+        assert again == made or (isinstance(made, LearnedPart) and again.to_dict() == made.to_dict())
     assert entry.full_name not in [e.full_name for e in entries()]
     assert entry.card.summary == entry.card.summary.rstrip(".")
     assert entry.card.url.startswith("https://")

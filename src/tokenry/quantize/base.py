@@ -51,6 +51,8 @@ class Quantizer(Learned):
     """
 
     room: ClassVar[str] = "quantize"
+    partial: ClassVar[bool] = False
+    """Whether a vector may lack some of its codes."""
 
     def make(self, *, width: int) -> None:
         """Remember the width; whatever a method draws while it trains comes from `draws`."""
@@ -67,6 +69,11 @@ class Quantizer(Learned):
     def bits(self) -> float:
         """Bits of one vector's codes where all are equally likely."""
         return sum(math.log2(size) for size in self.codebook_sizes)
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation of numbers that suit it; None where any do."""
+        return None
 
     def quantize(self, x: Float[Tensor, "*B E"], mask: Bool[Tensor, "*B"] | None = None) -> Quantized:
         """Put every vector on the grid.
@@ -173,6 +180,3 @@ class Quantizer(Learned):
             )
         if not self.partial and bool(((codes == NONE).any(-1) != (codes == NONE).all(-1)).any()):
             raise InvalidValue(f"{self.name()}: codes of a vector must all be there or all be -1; some are missing.")
-
-    partial: ClassVar[bool] = False
-    """Whether a vector may lack some of its codes."""
