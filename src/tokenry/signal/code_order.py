@@ -11,7 +11,7 @@ from tokenry.data.sound import MOST_SAMPLES
 from tokenry.signal.sound_content import MISSING, SoundContent
 
 
-def told(who: str, ids: Int[Tensor, "N"], spans: Int[Tensor, "N 6"], vocab_size: int) -> None:
+def told(who: str, ids: Int[Tensor, "N"], spans: Int[Tensor, "N 2"], vocab_size: int) -> None:
     """Refuse tokens that are no codes with places.
 
     Raises:
@@ -24,34 +24,32 @@ def told(who: str, ids: Int[Tensor, "N"], spans: Int[Tensor, "N 6"], vocab_size:
     wrong = (spans[:, 0] < 0) | (spans[:, 1] <= spans[:, 0]) | (spans[:, 1] > MOST_SAMPLES)
     if bool(wrong.any()):
         raise InvalidValue(
-            f"{who}: spans must be samples of a sound of at most {MOST_SAMPLES}; got {spans[wrong][0, :2].tolist()}."
+            f"{who}: spans must be samples of a sound of at most {MOST_SAMPLES}; got {spans[wrong][0].tolist()}."
         )
 
 
-def placed(who: str, ids: Int[Tensor, "N"], frames: Int[Tensor, "N 2"], content: SoundContent) -> Int[Tensor, "F R"]:
+def books_of(ids: Int[Tensor, "N"], content: SoundContent) -> Int[Tensor, "N"]:
+    """The codebook of each id."""
+    return torch.bucketize(ids, torch.tensor(content.codebook_sizes).cumsum(0), right=True)
+
+
+def placed(ids: Int[Tensor, "N"], frames: Int[Tensor, "N 2"], content: SoundContent) -> Int[Tensor, "F R"]:
     """The codes of all frames up to the last one; `MISSING` where there is no token.
 
     Args:
-        frames: the first frame of each token's span, and the one behind its last.
-
-    Raises:
-        InvalidValue: more tokens for a span than it has frames.
+        frames: the first frame of each token's span, and the one behind its last. Where a span has several frames and
+            tokens are not merged, the first token of a codebook is of the first frame, and so on.
     """
-    sizes = torch.tensor(content.codebook_sizes)
-    books = torch.bucketize(ids, sizes.cumsum(0), right=True)
+    sizes, books = torch.tensor(content.codebook_sizes), books_of(ids, content)
     codes = torch.full((int(frames.max()), len(sizes)), MISSING)
-    first, lengths = frames[:, 0], frames[:, 1] - frames[:, 0]
-    rank = _rank(first * len(sizes) + books)
-    if bool((rank >= (1 if content.merges else lengths)).any()):
-        raise InvalidValue(f"{who}: a span must have one token for each of its frames and codebooks; some have more.")
     values = ids - (sizes.cumsum(0) - sizes)[books]
+    first, lengths = frames[:, 0], frames[:, 1] - frames[:, 0]
     if content.merges:
         token = torch.arange(len(ids)).repeat_interleave(lengths)
-        start = lengths.cumsum(0) - lengths
-        at = first[token] + torch.arange(len(token)) - start[token]
-        codes[at, books[token]] = values[token]
+        within = torch.arange(len(token)) - (lengths.cumsum(0) - lengths)[token]
+        codes[first[token] + within, books[token]] = values[token]
     else:
-        codes[first + rank, books] = values
+        codes[first + _rank(first * len(sizes) + books), books] = values
     return codes
 
 

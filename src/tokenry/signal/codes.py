@@ -49,7 +49,8 @@ class Codes(LearnedPart, PictureContent):
         See the card.
     Relations
         `vq`, the default, is plain k-means here; every method of the room quantize can take its place. Codes say what
-        a patch shows; who wants the pixels quantizes these, which costs less and gives them better.
+        a patch shows, and decoding paints it as it looked in the pictures of `fit`: of quite other pictures the colours
+        are wrong. Who wants the pixels quantizes these.
     """
 
     part = Card(
@@ -59,7 +60,13 @@ class Codes(LearnedPart, PictureContent):
         summary="each patch becomes codes of what a trained encoder sees in it",
         deviations=(
             "the paper has no codes: tables are ours, learnt from whatever pictures `fit` is given",
-            "decoding shows mean pixels, no picture that a network made",
+            "decoding shows mean pixels, no picture that a network made; of photographs that were no part of the fit "
+            "they are not nearer than those of random codes",
+        ),
+        claims=(
+            "learnt from the left halves of photographs, 64 codes show the right halves at least 2 dB nearer than "
+            "random codes",
+            "when these are darkened to 60 %, at least 30 points more of the codes stay than of codes of the pixels",
         ),
         training=True,
     )

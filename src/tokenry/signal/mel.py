@@ -19,7 +19,7 @@ LOWEST = 60.0
 FLOOR = 1e-6
 """Added to the energy of a band before the logarithm: a hundred times the rounding noise of 16-bit samples."""
 
-CORRECTIONS = 16
+CORRECTIONS, TINY = 16, 1e-12
 
 
 def hertz_to_mel(hertz: float) -> float:
@@ -88,10 +88,6 @@ class Mel:
     def bank(self) -> Float[Tensor, "E S"]:
         return mel_bank(self.bands, self.rate, self.fft)
 
-    @cached_property
-    def _inverse(self) -> Float[Tensor, "S E"]:
-        return torch.linalg.pinv(self.bank)
-
     def windows(self, samples: Float[Tensor, "T"]) -> Float[Tensor, "F W"]:
         """What each frame reads of samples that begin `past` samples before the first frame."""
         return samples.unfold(0, self.window, self.hop)
@@ -110,15 +106,17 @@ class Mel:
         return (spectra.real.square() + spectra.imag.square()).matmul(self.bank.T).add(FLOOR).log()
 
     def magnitudes(self, frames: Float[Tensor, "F E"]) -> Float[Tensor, "F S"]:
-        """The spectrum that explains the bands with the least error and without negative energies.
+        """A spectrum without negative energies that has these bands.
 
-        The pseudo-inverse comes first; multiplicative updates, which never turn a sign, then correct what was cut off.
+        Energies are spread over the bins of each band and then multiplied, again and again, by what lowers the
+        Itakura-Saito divergence: it counts relative errors, so that quiet bands are met as well as loud ones.
         """
         bands = frames.exp().sub(FLOOR).clamp_min(0)
-        power = bands.matmul(self._inverse.T).clamp_min(0) + 1e-3 * bands.matmul(self.bank)
-        wanted = bands.matmul(self.bank)
+        whole = self.bank.sum(0).clamp_min(TINY)
+        power = bands.matmul(self.bank / self.bank.sum(1, keepdim=True) / whole)
         for _ in range(CORRECTIONS):
-            power = power * wanted / power.matmul(self.bank.T).matmul(self.bank).clamp_min(1e-20)
+            had = power.matmul(self.bank.T).clamp_min(TINY)
+            power = power * ((bands / had.square()).matmul(self.bank) / had.reciprocal().matmul(self.bank).add(TINY))
         return power.sqrt()
 
 

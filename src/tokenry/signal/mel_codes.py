@@ -32,8 +32,7 @@ class MelCodes(SoundContent, LearnedPart):
     What it does
         |FFT|^2 of each Hann window, added up in triangular bands that are evenly apart in mel from 60 Hz to half the
         rate; its natural logarithm, less its mean over the sounds of training, is what a quantizer gets. Decoding
-        turns the bands into magnitudes of a spectrum by least squares without negative energies, and Griffin-Lim
-        finds phases.
+        finds a spectrum without negative energies that has these bands, and Griffin-Lim its phases.
     Where it acts
         As `content` of `audio_frames`.
     Shapes
@@ -47,7 +46,7 @@ class MelCodes(SoundContent, LearnedPart):
     Deviations
         See the card.
     Relations
-        `units` keeps what was said instead of how it sounds; `mu_law` and `pcm` keep the wave.
+        `units` keeps what was said more than how it sounds; `mu_law` and `pcm` keep the wave.
     """
 
     part = Card(
@@ -63,7 +62,7 @@ class MelCodes(SoundContent, LearnedPart):
     hop_ms: int = between(1, 200, default=10, doc="milliseconds from one frame to the next")
     bands: int = positive(64, doc="mel bands of a frame")
     quantizer: Quantizer = fields.part(RVQ(of=VQ(codes=256), levels=8), doc="a method of room quantize")
-    iterations: int = positive(32, doc="of Griffin-Lim")
+    iterations: int = between(1, 1000, default=32, doc="of Griffin-Lim")
 
     def make(self, *, width: int) -> None:
         if width != self.bands:

@@ -12,6 +12,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.data.sound import HIGHEST_RATE
 
 USUAL = (192000, 96000, 88200, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+LOWEST = 1000
 PROBES, BLOCK = 16, 1 << 15
 
 
@@ -42,50 +43,61 @@ class SampleGrid:
         """The first frame of each span, and the one behind its last."""
         return -(-spans * self.rate // (self.hop * self.original))
 
-    def explains(self, spans: Int[Tensor, "N 2"], merged: bool) -> bool:
-        """Whether these are spans of frames of this grid; the last may be cut off by the end of the sound."""
-        return bool(_explained(spans, self.hop, self.rate, torch.tensor([self.original]), spans.max(), merged)[0])
 
-
-def grid_of(spans: Int[Tensor, "N 2"], hop: int, rate: int, merged: bool) -> SampleGrid:
+def grid_of(spans: Int[Tensor, "N 2"], books: Int[Tensor, "N"], hop: int, rate: int, merged: bool) -> SampleGrid:
     """The grid that spans lie on, which tells the rate of the original.
 
-    Where several do, because there are few spans, it is that of the rate itself, or else that of the highest rate,
-    which leaves the fewest frames missing.
+    Where several do, because there are only one or two spans, it is that of the rate itself, or else that of the
+    highest rate, which leaves the fewest frames missing.
 
     Args:
-        merged: a span may be of several frames.
+        books: the codebook of each token: as many tokens of one as have the same span are frames of it.
+        merged: a span may be of several frames, and one token says all of them.
 
     Raises:
         InvalidValue: no grid explains them.
     """
-    spans = spans.unique(dim=0)
+    held = _held(spans, books)
     for original in (rate, *USUAL):
-        grid = SampleGrid(hop, rate, original)
-        if grid.explains(spans, merged):
-            return grid
-    few = spans[torch.linspace(0, len(spans) - 1, min(PROBES, len(spans))).round().long()]
+        if _explained(held, hop, rate, torch.tensor([original]), spans.max(), merged)[0]:
+            return SampleGrid(hop, rate, original)
+    few = held[torch.linspace(0, len(held) - 1, min(PROBES, len(held))).round().long()]
     for top in range(HIGHEST_RATE, 0, -BLOCK):
         originals = torch.arange(top, max(0, top - BLOCK), -1)
         for original in originals[_explained(few, hop, rate, originals, spans.max(), merged)].tolist():
-            grid = SampleGrid(hop, rate, original)
-            if grid.explains(spans, merged):
-                return grid
+            if _explained(held, hop, rate, torch.tensor([original]), spans.max(), merged)[0]:
+                return SampleGrid(hop, rate, original)
     raise InvalidValue(
-        f"spans: must be those of frames of {hop} samples at rate {rate}; got {spans[:3].tolist()} and so on; decode "
-        "with the tokenizer that made the tokens."
+        f"spans: must be those of frames of {hop} samples at rate {rate}, each with one token of a codebook; got "
+        f"{spans[:3].tolist()} and so on; decode tokens of one sound with the tokenizer that made them."
     )
 
 
+def _held(spans: Int[Tensor, "N 2"], books: Int[Tensor, "N"]) -> Int[Tensor, "M 3"]:
+    """Each span once for each codebook, with the number of its tokens."""
+    # Rows of one number are sorted many times faster than rows of three.
+    longest = int(spans.max()) + 1
+    boxes, which = (spans[:, 0] * longest + spans[:, 1]).unique(return_inverse=True)
+    several = int(books.max()) + 1
+    known, counts = (which * several + books).unique(return_counts=True)
+    box = boxes[known // several]
+    return torch.stack((box // longest, box % longest, counts), 1)
+
+
 def _explained(
-    spans: Int[Tensor, "N 2"], hop: int, rate: int, originals: Int[Tensor, "C"], last: Tensor, merged: bool
+    held: Int[Tensor, "N 3"], hop: int, rate: int, originals: Int[Tensor, "C"], last: Tensor, merged: bool
 ) -> Bool[Tensor, "C"]:
-    """For each original rate, whether all spans lie on its grid."""
+    """For each original rate, whether all spans lie on its grid and have room for their tokens."""
     step = (hop * originals).unsqueeze(1)
-    start, end = spans[:, 0], spans[:, 1]
+    start, end, tokens = held.unbind(1)
     first, behind = (-(-t * rate // step) for t in (start, end))
     begins = (first * step // rate == start) & (start >= 0) & (behind > first)
     ends = (behind * step // rate == end) | (end == last)
-    # Frames shorter than a sample of the original share it.
-    single = (behind - first == 1) | (step < rate) | merged
-    return (begins & ends & single).all(1)
+    if merged:
+        # Almost everything lies on the finest grids.
+        fits = (tokens == 1) & (originals.unsqueeze(1) >= LOWEST)
+    else:
+        # Frames shorter than a sample of the original share it.
+        shared = (step < rate) & (end - start == 1) & (tokens <= behind - first)
+        fits = shared | ((behind - first == 1) & (tokens == 1))
+    return (begins & ends & fits).all(1)

@@ -14,11 +14,12 @@ from torch.nn.functional import pad
 from tokenry.core import fields
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import positive, setting
+from tokenry.core.fields import between, positive, setting
 from tokenry.core.learned import LearnedPart
 from tokenry.models.signal_encoders import SpeechEncoder, load_speech
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.codebook import MOST
+from tokenry.quantize.cosine import Cosine
 from tokenry.quantize.vq import VQ
 from tokenry.signal.griffin_lim import griffin_lim
 from tokenry.signal.mel import Mel, mel
@@ -33,9 +34,10 @@ class Units(SoundContent, LearnedPart):
     """Give each frame of a speech encoder the nearest of a few means; equal neighbours become one token.
 
     What it does
-        The encoder of a Whisper gives 50 vectors a second; k-means over those of training is the codebook. "a a b"
-        becomes "a b"; how long a unit lasted stands in its span. Decoding says each unit with the mean log-mel frame
-        that it had in training, through Griffin-Lim.
+        The encoder of a Whisper gives 50 vectors a second. Each of their numbers is brought to mean 0 and deviation 1
+        over the sounds of training; k-means over the angles of these vectors is the codebook. "a a b" becomes "a b";
+        how long a unit lasted stands in its span. Decoding says each unit with the mean log-mel frame that it had in
+        training, through Griffin-Lim.
     Where it acts
         As `content` of `audio_frames`, at the rate of the encoder, 16000.
     Shapes
@@ -60,6 +62,7 @@ class Units(SoundContent, LearnedPart):
         deviations=(
             "the encoder is Whisper's last layer, trained to transcribe, not one trained by masked prediction",
             "the encoder is not trained further on its units",
+            "features are standardized, and compared by their angles",
         ),
         training=True,
     )
@@ -68,9 +71,11 @@ class Units(SoundContent, LearnedPart):
     merges: ClassVar[bool] = True
 
     model: str = setting("whisper", doc="the speech encoder: an alias, a folder or a hub id")
-    quantizer: Quantizer = fields.part(VQ(codes=100), doc="a method of room quantize")
+    quantizer: Quantizer = fields.part(
+        VQ(codes=200, metric=Cosine()), doc="a method of room quantize with one codebook"
+    )
     bands: int = positive(64, doc="mel bands with which a unit is made audible")
-    iterations: int = positive(32, doc="of Griffin-Lim")
+    iterations: int = between(1, 1000, default=32, doc="of Griffin-Lim")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +89,7 @@ class Units(SoundContent, LearnedPart):
             raise InvalidValue(f"units: codes times bands must be at most {MOST}; got {self.bands} bands.")
         self.quantizer.build(width=width)
         self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
         self.register_buffer("heard", torch.zeros(sum(self.codebook_sizes), self.bands))
 
     @property
@@ -113,7 +119,8 @@ class Units(SoundContent, LearnedPart):
         whole = [pad(samples, (0, -len(samples) % hop)) for samples in sounds]
         features = torch.cat([self._features(samples, rate) for samples in whole]).to(self.mean.device)
         self.mean.copy_(features.mean(0))
-        self.quantizer.fit(features - self.mean, seed=seed)
+        self.deviation.copy_(features.std(0, correction=0).clamp_min(1e-6))
+        self.quantizer.fit(self._standard(features), seed=seed)
         frames = torch.cat([how.frames(how.framed(samples)).unflatten(0, (-1, PARTS)).mean(1) for samples in whole])
         units = self._nearest(features)[:, 0]
         counts = torch.bincount(units, minlength=len(self.heard)).unsqueeze(1)
@@ -130,7 +137,11 @@ class Units(SoundContent, LearnedPart):
                 f"units: the encoder must give vectors of width {len(self.mean)}, as it did in training; "
                 f"{self.model} gives {features.shape[1]}."
             )
-        return self.quantizer.quantize(features.to(self.mean.device) - self.mean).codes.cpu()
+        return self.quantizer.quantize(self._standard(features.to(self.mean.device))).codes.cpu()
+
+    def _standard(self, features: Float[Tensor, "F E"]) -> Float[Tensor, "F E"]:
+        """Features of mean 0 and deviation 1: otherwise a few of them, which are large everywhere, decide alone."""
+        return (features - self.mean) / self.deviation
 
     def _encoder(self, rate: int) -> SpeechEncoder:
         encoder = load_speech(self.model)

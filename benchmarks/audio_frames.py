@@ -1,0 +1,297 @@
+"""What sound costs as tokens and what is left of it: of its spectrum, of what was said, and for a listener that reads.
+
+Log-mel frames are compared before and after each content of `audio_frames`, on clips that none was fitted on. Units are
+asked which number was said: those of a cardinal number are all that is known, and its ordinal is asked, as `seven` and
+`seventh`. A Whisper transcribes what was decoded; words are counted against what it hears in the original.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from record import Record, Row, claim
+from rich.progress import track
+from speech import PACKAGE, RATE, prompts, rows, spoken
+from tables import show
+from torch import Tensor
+
+from tokenry.core.registry import parse
+from tokenry.core.sequence import TokenSequence
+from tokenry.data.sound import Sound, read_sound
+from tokenry.models.signal_encoders import load_speech
+from tokenry.signal.audio_frames import AudioFrames
+from tokenry.signal.griffin_lim import griffin_lim
+from tokenry.signal.mel import Mel, mel
+
+EVERY, SEED = 10, 0
+"""Of every so many clips one is held out."""
+HOW = mel(RATE, 256, 128, 64)
+"""Where distortion is measured: windows of 32 ms every 16 ms."""
+LONGEST = 20
+"""Seconds that a row of clips has for Whisper, which reads 30."""
+TRAINING, ASKED = 160, 40
+"""Seconds of clips that units are learnt from, and that are transcribed."""
+LENGTHS = (1.5, 5.0)
+"""Seconds of clips that are transcribed."""
+
+MEL = "audio_frames:rate=8000,content=mel_codes[window_ms=32,hop_ms=16,quantizer={}]"
+LEVELS = (1, 2, 4, 8)
+VQ, RVQ, SHUFFLED, UNQUANTIZED = "vq", "rvq, levels: {}", "rvq, levels: 8, codes shuffled", "log-mel, not quantized"
+SAMPLES = {"mu-law": "mu_law"} | {f"pcm, {bits} bits": f"pcm[bits={bits}]" for bits in (2, 4, 6, 8, 12)}
+UNITS, MEL_UNITS, RANDOM = "units of Whisper", "units of log-mel frames", "random units"
+CODES, SEEDS = 200, (0, 1, 2)
+WHISPER = f"audio_frames:content=units[quantizer=vq[codes={CODES},metric=cosine]]"
+NUMBERS = (*range(4, 21), *range(30, 100, 10), "hundred", "thousand", "million", "billion")
+"""Whose ordinal begins as they do; first, second and third do not."""
+ORIGINAL = "original"
+
+
+def main() -> None:
+    """Measure all three, or some, which is not recorded."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", nargs="+", choices=["spectrum", "numbers", "words"], help="these parts")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    settings = {
+        "package": PACKAGE, "held_out": f"every {EVERY}th clip", "window": HOW.window, "hop": HOW.hop,
+        "bands": HOW.bands, "codes": CODES, "training_s": TRAINING, "asked_s": ASKED,
+        "seed": SEED, "seeds": SEEDS,
+    }  # fmt: skip
+    record = Record(
+        "audio_frames", "python benchmarks/audio_frames.py", dtype="float32", settings=settings, save=given.only is None
+    )
+    files = prompts()
+    known = {name: spoken(file) for i, (name, file) in enumerate(files.items()) if i % EVERY}
+    held_out = [spoken(file) for file in list(files.values())[::EVERY]]
+    fitted: dict[str, AudioFrames] = {}
+    for part, measure in (
+        ("spectrum", lambda: spectrum(list(known.values()), held_out, fitted)),
+        ("numbers", lambda: numbers(varied(known))),
+        ("words", lambda: words(held_out, fitted, known)),
+    ):
+        if (given.only is None or part in given.only) and record.find(part=part) is None:
+            record.add(*measure())
+    show(record.finish(claims(record) if given.only is None else []))
+
+
+# What is left of the spectrum.
+
+
+def spectrum(known: Sequence[Sound], held_out: Sequence[Sound], fitted: dict[str, AudioFrames]) -> list[Row]:
+    """SQNR of log-mel frames: of what codes say, and of the sounds that are made of them."""
+    wanted = [HOW.frames(HOW.framed(s.samples)) for s in held_out]
+    mean = torch.cat([HOW.frames(HOW.framed(s.samples)) for s in known]).mean(0)
+    found = [row_of(UNQUANTIZED, None, wanted, None, mean, [restored(w) for w in wanted])]
+    for arm, levels in ((VQ, 1), *((RVQ.format(n), n) for n in LEVELS)):
+        method = mel_codes(VQ if arm == VQ else RVQ, known, fitted)
+        found.append(of_codes(method, arm, levels, held_out, wanted, mean))
+    found.append(of_codes(mel_codes(RVQ, known, fitted), SHUFFLED, 8, held_out, wanted, mean, shuffled=True))
+    for arm, content in track(SAMPLES.items(), "samples"):
+        method = AudioFrames(rate=RATE, content=content)
+        made = [method.decode(method.encode(sound)).samples for sound in held_out]
+        found.append(row_of(arm, math.log2(method.vocab_size) * RATE, wanted, None, mean, made))
+    return found
+
+
+def mel_codes(arm: str, known: Sequence[Sound], fitted: dict[str, AudioFrames]) -> AudioFrames:
+    """The fitted tokenizer of one kind."""
+    if arm not in fitted:
+        quantizer = "vq[codes=256]" if arm == VQ else "rvq[of=vq[codes=256],levels=8]"
+        fitted[arm] = parse(MEL.format(quantizer)).fit(known, seed=SEED)
+    return fitted[arm]
+
+
+def of_codes(
+    method: AudioFrames, arm: str, levels: int, held_out: Sequence[Sound], wanted: Sequence[Tensor], mean: Tensor, *,
+    shuffled: bool = False,
+) -> Row:  # fmt: skip
+    """A row of some levels of mel codes."""
+    tokens = [leading(method, method.encode(sound), levels) for sound in held_out]
+    if shuffled:
+        tokens = [mixed(method, each) for each in tokens]
+    books = len(method.content.codebook_sizes)
+    first = torch.arange(books) * 256
+    said = []
+    for each in tokens:
+        codes = torch.full((len(each) // levels, books), -1)
+        codes[:, :levels] = each.ids.view(-1, levels) - first[:levels]
+        said.append(method.content.quantizer.dequantize(codes) + method.content.mean)
+    made = [method.decode(each).samples for each in tokens]
+    return row_of(arm, 8 * levels * RATE / HOW.hop, wanted, said, mean, made)
+
+
+def row_of(
+    arm: str, bits: float | None, wanted: Sequence[Tensor], said: Sequence[Tensor] | None, mean: Tensor,
+    made: Sequence[Tensor],
+) -> Row:  # fmt: skip
+    heard = [HOW.frames(HOW.framed(samples)) for samples in made]
+    return {
+        "part": "spectrum", "arm": arm, "bits_s": bits, "frames": sum(map(len, wanted)),
+        "said_db": None if said is None else round(sqnr(wanted, said, mean), 3),
+        "heard_db": round(sqnr(wanted, heard, mean), 3),
+    }  # fmt: skip
+
+
+def sqnr(wanted: Sequence[Tensor], found: Sequence[Tensor], mean: Tensor) -> float:
+    """Of log-mel frames about their mean, in dB."""
+    true, made = torch.cat(list(wanted)), torch.cat(list(found))
+    return float(10 * torch.log10((true - mean).square().mean() / (true - made).square().mean()))
+
+
+def restored(frames: Tensor, how: Mel = HOW) -> Tensor:
+    """A sound of log-mel frames that nothing quantized."""
+    return griffin_lim(how.magnitudes(frames), how, 32)
+
+
+def leading(method: AudioFrames, tokens: TokenSequence, levels: int) -> TokenSequence:
+    """The first levels of each frame."""
+    books = len(method.content.codebook_sizes)
+    return picked(tokens, (torch.arange(len(tokens)) % books < levels).nonzero()[:, 0])
+
+
+def mixed(method: AudioFrames, tokens: TokenSequence) -> TokenSequence:
+    """The same codes at other times."""
+    books = len(method.content.codebook_sizes)
+    order = torch.randperm(len(tokens) // books, generator=torch.Generator().manual_seed(SEED))
+    return replace(tokens, ids=tokens.ids.view(-1, books)[order].flatten())
+
+
+def picked(tokens: TokenSequence, which: Tensor) -> TokenSequence:
+    return replace(tokens, **{name: getattr(tokens, name)[which] for name in ("ids", "source", "spans", "modality")})
+
+
+# Which number was said.
+
+
+def numbers(training: Sequence[Sound]) -> list[Row]:
+    """Share of ordinals whose histogram of units is nearest to that of their own cardinal."""
+    files = prompts()
+    said = [[spoken(files[f"digits/{mark}{number}"]) for number in NUMBERS] for mark in ("", "h-")]
+    arms = {UNITS: WHISPER, MEL_UNITS: MEL.format(f"vq[codes={CODES}]"), RANDOM: None}
+    found = []
+    for arm, spec in track(arms.items(), "numbers"):
+        right = 0
+        for seed in SEEDS:
+            if spec is None:
+                generator = torch.Generator().manual_seed(seed)
+                counts = [torch.stack([drawn(sound, generator) for sound in sounds]) for sounds in said]
+            else:
+                method = parse(spec).fit(training, seed=seed)
+                counts = [histograms(method, sounds) for sounds in said]
+            right += known_by(*counts)
+        found.append({"part": "numbers", "arm": arm, "spec": spec, "asked": len(NUMBERS) * len(SEEDS), "right": right})
+    return found
+
+
+def varied(known: Mapping[str, Sound]) -> list[Sound]:
+    """Rows of clips in an order of chance, without the numbers, which are asked for."""
+    names = [name for name in known if not name.startswith("digits/")]
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(SEED)).tolist()
+    return [row for row, _ in rows((known[names[i]] for i in order), LONGEST)][: TRAINING // LONGEST]
+
+
+def histograms(method: AudioFrames, sounds: Sequence[Sound]) -> Tensor:
+    """How long each unit lasts in each sound; sounds follow each other, as the encoder reads 30 seconds at once."""
+    found = []
+    for row, places in rows(sounds, LONGEST):
+        tokens = method.encode(row)
+        starts, ends = tokens.spans[:, 0], tokens.spans[:, 1]
+        for begin, end in places:
+            inside = (torch.minimum(ends, torch.tensor(end)) - torch.maximum(starts, torch.tensor(begin))).clamp_min(0)
+            found.append(torch.zeros(CODES).index_add_(0, tokens.ids, inside.float()))
+    return torch.stack(found)
+
+
+def drawn(sound: Sound, generator: torch.Generator) -> Tensor:
+    """A histogram of units that have nothing to do with the sound."""
+    codes = torch.randint(CODES, (math.ceil(50 * sound.seconds),), generator=generator)
+    return torch.bincount(codes, minlength=CODES).float()
+
+
+def known_by(cardinals: Tensor, ordinals: Tensor) -> int:
+    """How many ordinals are nearest to their own cardinal, by the angle between square roots of shares."""
+    near, far = ((h / h.sum(1, keepdim=True)).sqrt() for h in (cardinals, ordinals))
+    return int(((far @ near.T).argmax(1) == torch.arange(len(near))).sum())
+
+
+# What a listener reads.
+
+
+def words(held_out: Sequence[Sound], fitted: dict[str, AudioFrames], known: Mapping[str, Sound]) -> list[Row]:
+    """Words that Whisper hears otherwise than in the original."""
+    listener = load_speech("whisper", dtype="float32", device="cpu")
+    asked = [row for row, _ in rows([s for s in held_out if LENGTHS[0] <= s.seconds <= LENGTHS[1]], LONGEST)]
+    asked = asked[: ASKED // LONGEST]
+    rvq = mel_codes(RVQ, list(known.values()), fitted)
+    units = parse(WHISPER).fit(varied(known), seed=SEED)
+    arms: dict[str, Callable[[Sound], Sound]] = {
+        ORIGINAL: lambda sound: sound,
+        "mu-law": lambda sound: back(AudioFrames(rate=RATE, content="mu_law"), sound),
+        UNQUANTIZED: lambda sound: Sound(restored(HOW.frames(HOW.framed(sound.samples))), RATE),
+        **{RVQ.format(n): lambda sound, n=n: rvq.decode(leading(rvq, rvq.encode(sound), n)) for n in LEVELS[::-1]},
+        SHUFFLED: lambda sound: rvq.decode(mixed(rvq, rvq.encode(sound))),
+        UNITS: lambda sound: back(units, sound),
+    }
+    found, reference = [], []
+    for arm, change in track(arms.items(), "words"):
+        texts = []
+        for sound in asked:
+            made = change(sound)
+            texts.append(plain(listener.transcribe(read_sound((made.samples, made.rate), listener.rate).samples)))
+        reference = reference or texts
+        wrong = sum(map(distance, reference, texts))
+        found.append({"part": "words", "arm": arm, "words": sum(map(len, reference)), "wrong": wrong})
+    return found
+
+
+def back(method: AudioFrames, sound: Sound) -> Sound:
+    return method.decode(method.encode(sound))
+
+
+def plain(text: str) -> list[str]:
+    """Words without case and marks."""
+    return "".join(c if c.isalnum() or c == "'" else " " for c in text.lower()).split()
+
+
+def distance(wanted: Sequence[str], found: Sequence[str]) -> int:
+    """Words to insert, drop or replace."""
+    costs = list(range(len(found) + 1))
+    for i, word in enumerate(wanted):
+        before, costs[0] = costs[0], i + 1
+        for j, other in enumerate(found):
+            before, costs[j + 1] = costs[j + 1], min(costs[j + 1] + 1, costs[j] + 1, before + (word != other))
+    return costs[-1]
+
+
+def claims(record: Record) -> list[dict[str, Any]]:
+    """What was to be shown."""
+    spectra = {r["arm"]: r for r in record.rows if r["part"] == "spectrum"}
+    asked = {r["arm"]: r for r in record.rows if r["part"] == "numbers"}
+    heard = {r["arm"]: r["wrong"] / r["words"] for r in record.rows if r["part"] == "words"}
+    said = {n: spectra[RVQ.format(n)]["said_db"] for n in LEVELS}
+    share = {arm: r["right"] / r["asked"] for arm, r in asked.items()}
+    return [
+        claim("rvq of 8 levels: SQNR of log-mel frames in dB", said[8], at_least=17.3),
+        claim(
+            "rvq: dB that twice as many levels add, at least",
+            min(said[2 * n] - said[n] for n in (1, 2, 4)),
+            at_least=1.5,
+        ),
+        claim(
+            "rvq of 8 levels: dB better than with shuffled codes", said[8] - spectra[SHUFFLED]["said_db"], at_least=10
+        ),
+        claim(f"{UNITS}: share of numbers known", share[UNITS], at_least=0.5),
+        claim(f"{UNITS}: share above {MEL_UNITS}", share[UNITS] - share[MEL_UNITS], at_least=0.1),
+        claim(f"{UNITS}: share above {RANDOM}", share[UNITS] - share[RANDOM], at_least=0.3),
+        claim("rvq of 8 levels: share of words wrong", heard[RVQ.format(8)], at_most=0.1),
+        claim(f"{SHUFFLED}: share of words wrong", heard[SHUFFLED], at_least=0.8),
+    ]
+
+
+if __name__ == "__main__":
+    main()
