@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -14,31 +15,28 @@ from tokenry.models.load import LanguageModel
 
 
 def extended(
-    language: LanguageModel,
-    count: int,
-    *,
-    vectors: Float[Tensor, "C D"] | None = None,
-    spread: float = 0.1,
-    seed: int = 0,
-) -> LanguageModel:
+    language: LanguageModel, count: int, *, vectors: Mapping[int, Float[Tensor, "..."]] | None = None,
+    spread: float = 0.1, seed: int = 0,
+) -> LanguageModel:  # fmt: skip
     """The same model with `count` more ids behind its own; everything that it says of its own ids stays as it was.
 
     New rows are the mean of the old ones with a little noise, so that training does not begin with a leap of the loss.
-    The first of them may be made from vectors of a codebook instead, so that codes that lie near each other begin near
-    each other. All other weights are shared with the given model, not copied.
+    Rows of codes may be made from the vectors of their codebook instead, so that codes that lie near each other begin
+    near each other. All other weights are shared with the given model, not copied.
 
     Args:
-        vectors: of the codes that have the first of the new ids, of any width.
+        vectors: vectors (C, D) of a codebook, by the number of the new id that its first code has; D is any width.
         spread: noise as a share of the spread of the old rows.
         seed: of the noise, and of the map from vectors to rows.
 
     Raises:
-        InvalidValue: fewer new ids than vectors.
+        InvalidValue: no new ids, or vectors behind the last of them.
         UnsupportedModel: a model whose matrices cannot be replaced.
     """
-    fewest = 1 if vectors is None else len(vectors)
+    vectors = vectors or {}
+    fewest = max((at + len(rows) for at, rows in vectors.items()), default=1)
     if count < fewest:
-        raise InvalidValue(f"extended: count must be at least {fewest}, the number of vectors; got {count}.")
+        raise InvalidValue(f"extended: count must be at least {fewest}, where the last vectors end; got {count}.")
     old = matrices_of(language.model)
     generator = torch.Generator().manual_seed(seed)
     read = _rows(old.input, count, vectors, spread, generator)
@@ -48,14 +46,14 @@ def extended(
 
 
 def _rows(
-    matrix: Float[Tensor, "V E"], count: int, vectors: Float[Tensor, "C D"] | None, spread: float,
+    matrix: Float[Tensor, "V E"], count: int, vectors: Mapping[int, Float[Tensor, "..."]], spread: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "W E"]:  # fmt: skip
     mean, deviation = matrix.float().mean(0), matrix.float().std(0)
     noise = torch.randn(count, matrix.shape[1], generator=generator).to(matrix.device)
     fresh = mean + spread * deviation * noise
-    if vectors is not None:
-        centred = (vectors - vectors.mean(0)) / vectors.std().clamp_min(1e-12)
-        turn = torch.randn(vectors.shape[1], matrix.shape[1], generator=generator) / vectors.shape[1] ** 0.5
-        fresh[: len(vectors)] = mean + deviation * (centred.cpu() @ turn).to(matrix.device)
+    for at, rows in vectors.items():
+        centred = (rows.float() - rows.float().mean(0)) / rows.float().std().clamp_min(1e-12)
+        turn = torch.randn(rows.shape[1], matrix.shape[1], generator=generator) / rows.shape[1] ** 0.5
+        fresh[at : at + len(rows)] = mean + deviation * (centred.cpu() @ turn).to(matrix.device)
     return torch.cat((matrix, fresh.to(matrix.dtype)))
