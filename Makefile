@@ -75,8 +75,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/soft_thinking.py
 	$(BIN)/python benchmarks/active_dormant.py
 	$(BIN)/python benchmarks/quantize_images.py
+	$(BIN)/python benchmarks/patches.py
 	$(BIN)/python benchmarks/quantize_speech.py
 	$(BIN)/python benchmarks/peers/against_quantizers.py
+	$(BIN)/python benchmarks/audio_frames.py
 	$(BIN)/python benchmarks/page.py
 
 clean:

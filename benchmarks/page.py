@@ -186,6 +186,57 @@ SECTIONS = {
         "H5 of the same ids in random order, which is H1 in truth, shows how far. Training stops early where the text "
         "has no more pairs to join.",
     ),
+    "patches": (
+        "Patches of pictures",
+        "Digits: 8 x 8 pixels in four patches, a linear classifier on their four vectors, five splits into halves; the "
+        "random projection is drawn and stays, so that only the classifier learns. Photographs: tables are learnt "
+        "either from the left halves of thirteen photographs and tried on the right ones, or from ten photographs and "
+        "tried on three others. A code shows the mean pixels of the patches that had it, so what comes back looks like "
+        "the pictures of the fit, and ten are few. `random codes` are drawn and shown by the same table; `codes of the "
+        "pixels` are of a table over the pixels of the same patches. `stays` is the share of codes that are the same "
+        "when every pixel is darkened to 60 %. Seconds are of processor time.",
+    ),
+    "quantize_images": (
+        "Codes for photographs",
+        "An autoencoder of 0.14 million parameters turns a tile of 32 x 32 pixels into 8 x 8 vectors and back; only "
+        "what stands between differs. It learns from overlapping tiles of ten photographs at half their resolution. "
+        "PSNR is over all pixels of three others, usage and perplexity are of all counted tokens together; "
+        "`entropy-coded` is the entropy of each codebook. `stays` is the share of codes that come again when the tile "
+        "is decoded and encoded once more. Of several codebooks the least and the most are shown. One seed, "
+        "and another can move a value by 0.4 dB: smaller differences say nothing. `random codes` are drawn without a "
+        "look at the tile, so its decoder can only learn the mean tile.",
+    ),
+    "audio_frames": (
+        "Sound as tokens",
+        "Clips of one voice at 8 kHz. `codes` compares 64 log-mel frames of 32 ms every 16 ms with what the codes "
+        "say of them, `sound` with the frames of the sound that is made of the codes; `log-mel, not quantized` is "
+        "what Griffin-Lim alone loses. All levels are the first ones of one tokenizer. Numbers: one clip of each "
+        "cardinal is all that is known; its ordinal is asked, and the nearest histogram of how long each of 200 "
+        "units lasts answers; three seeds. That features of Whisper are standardized and compared by their angles "
+        "was decided after a look at these questions: as they are, they gave a third of the answers. `random units` "
+        "are drawn for every frame. Words are counted against what the same Whisper hears in the original, so that "
+        "its own errors do not count; `units of Whisper` were found in the same encoder. A share above 100 % is that "
+        "of a listener who repeats himself.",
+    ),
+    "quantize_speech": (
+        "Codes for speech",
+        "Frames of 64 mel bands, 62.5 a second, of telephone prompts by one speaker. Quantizers are fitted on 30,000 "
+        "frames; what is shown is of whole files that no frame came from. SQNR is 10 log10 of the variance of these "
+        "frames over their mean squared error. `stays` is the share of codes that come again when the values are "
+        "quantized once more. Seconds are of processor time, on one thread. Of several codebooks the least and the "
+        "most are shown.",
+    ),
+    "peer_quantizers": (
+        "Quantizers beside ours",
+        "Looking up the nearest of many codes for random vectors: seconds of processor time of the best of up to "
+        "three rounds, memory beyond vectors and table. `addmm + argmax` and `nearest_code` give codes alone; "
+        "`tokenry vq` and `their vq`, of vector-quantize-pytorch 1.32, are whole quantizers in evaluation mode, which "
+        "check and give values too. Theirs holds numbers for all pairs of vectors and codes, so it gets slices of 16 "
+        "million pairs; at 65,536 codes it is timed on a part of the vectors and its seconds are multiplied. `other "
+        "codes` differ from those of the first row, `farther` are those among them that are not as near. Below, both "
+        "learn in the autoencoder of `Codes for photographs`: theirs as it comes, and with the decay, k-means start, "
+        "restart, weight and gradient that ours has.",
+    ),
 }
 
 

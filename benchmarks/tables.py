@@ -480,7 +480,132 @@ def _stochastok(document: Document) -> list[Table]:
     ]
 
 
+def _quantize_images(document: Document) -> list[Table]:
+    cells = []
+    for r in sorted(document["rows"], key=lambda r: document["settings"]["arms"].index(r["arm"])):
+        counted = [""] * 5
+        if "codes" in r:
+            counted = [
+                f"{r['bits']:g}", f"{r['coded_bits']:g}", _span(r["usage"], 3), _span(r["perplexity"], 1),
+                _percent(r["stays"]),
+            ]  # fmt: skip
+        cells.append((r["arm"], _f(r["psnr"], 2), *counted, _f(r["seconds"], 0)))
+    heads = (
+        "middle", "PSNR held out, dB", "bits/token", "entropy-coded", "usage", "perplexity", "stays", "seconds",
+    )  # fmt: skip
+    tokens = next(r["tokens"] for r in document["rows"] if "tokens" in r)
+    return [Table(f"{document['settings']['steps']} steps; codes of {tokens:,} training tokens", heads, cells)]
+
+
+def _quantize_speech(document: Document) -> list[Table]:
+    cells = [
+        (
+            r["arm"], _f(r["bits"], 0), _f(r["coded_bits"], 1), _f(r["mse"], 3), _f(r["sqnr_db"], 2),
+            _span(r["usage"], 3), _span(r["perplexity"], 0), _percent(r["stays"]), _f(r["fit_s"], 1),
+            _f(r["encode_s"], 2),
+        )
+        for r in document["rows"]
+    ]  # fmt: skip
+    heads = (
+        "quantizer", "bits/frame", "entropy-coded", "MSE", "SQNR, dB", "usage", "perplexity", "stays", "fit s",
+        "encode s",
+    )  # fmt: skip
+    frames = document["rows"][0]["frames"]
+    return [Table(f"{frames:,} frames of held-out files, 256 codes in each codebook", heads, cells)]
+
+
+def _peer_quantizers(document: Document) -> list[Table]:
+    found = []
+    for size in document["settings"]["sizes"]:
+        for width in document["settings"]["widths"]:
+            rows = [r for r in document["rows"] if (r.get("codes"), r.get("width")) == (size, width)]
+            cells = [
+                (
+                    r["arm"], _f(r["seconds"], 2), _x(r["seconds"] / rows[0]["seconds"]), _f(r["extra_mib"], 0),
+                    str(r["slice"] or ""), f"{r['timed_on']:,}", str(r["other"]), str(r["wrong"]),
+                )
+                for r in rows
+            ]  # fmt: skip
+            heads = (
+                "arm", "seconds", "of plain products", "MiB extra", "slices of", "timed on", "other codes", "farther",
+            )  # fmt: skip
+            if cells:
+                title = f"{document['settings']['vectors']:,} vectors of width {width}, {size:,} codes"
+                found.append(Table(title, heads, cells))
+    learned = [
+        (r["arm"], _f(r["psnr"], 2), _f(r["usage"], 3), _f(r["perplexity"], 1), _f(r["seconds"], 0))
+        for r in document["rows"]
+        if r["part"] == "learn"
+    ]
+    heads = ("arm", "PSNR held out, dB", "usage", "perplexity", "seconds")
+    return [*found, Table(f"{document['settings']['codes']} codes in the autoencoder of photographs", heads, learned)]
+
+
+def _patches(document: Document) -> list[Table]:
+    parts: dict[str, list[Row]] = {}
+    for r in document["rows"]:
+        parts.setdefault(r["part"], []).append(r)
+    digits = [
+        (r["arm"], str(r["width"]), _percent(r["accuracy"]), _percent(r["lowest"]), _percent(r["highest"]),
+         _f(r["seconds"], 1))
+        for r in parts["digits"]
+    ]  # fmt: skip
+    photographs = [
+        (
+            r["tried"], r["arm"], str(r["codes"]), _f(r["psnr"], 2), _percent(r.get("stays")), f"{r['tokens']:,}",
+            f"{r['bits']:,.0f}", f"{r['coded_bits']:,.0f}", _percent(r["usage"]),
+            _f(r["fit_s"], 1) if "fit_s" in r else "", _f(r["encode_s"], 1) if "encode_s" in r else "",
+        )
+        for r in parts["photographs"]
+    ]  # fmt: skip
+    anchors = [
+        (r["arm"], "yes" if r["exact"] else "no", f"{r['tokens']:,}", f"{r['bits']:,}", _f(r["encode_s"], 2))
+        for r in parts["anchors"]
+    ]
+    heads = (
+        "tried on", "arm", "codes", "PSNR, dB", "stays", "tokens", "bits", "entropy-coded", "usage", "fit s",
+        "encode s",
+    )  # fmt: skip
+    return [
+        Table("Digits, patches of 4 x 4", ("arm", "width", "right", "lowest", "highest", "seconds"), digits),
+        Table("Photographs, patches of 14 x 14", heads, photographs, words=2),
+        Table("What loses nothing, patches of 16 x 16", ("content", "exact", "tokens", "bits", "encode s"), anchors),
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _span(values: Sequence[float], digits: int) -> str:
+    """One value, or the smallest and the largest of several."""
+    ends = dict.fromkeys(f"{value:.{digits}f}" for value in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+def _audio_frames(document: Document) -> list[Table]:
+    parts: dict[str, list[Row]] = {}
+    for r in document["rows"]:
+        parts.setdefault(r["part"], []).append(r)
+    spectrum = [
+        (r["arm"], "" if r["bits_s"] is None else f"{r['bits_s']:,.0f}", _f(r["said_db"], 2), _f(r["heard_db"], 2))
+        for r in parts["spectrum"]
+    ]
+    numbers = [(r["arm"], f"{r['right']} of {r['asked']}") for r in parts["numbers"]]
+    words = [(r["arm"], f"{r['wrong']} of {r['words']}", _percent(r["wrong"] / r["words"])) for r in parts["words"]]
+    frames = parts["spectrum"][0]["frames"]
+    return [
+        Table(
+            f"SQNR of {frames:,} log-mel frames of held-out clips", ("content", "bits/s", "codes, dB", "sound, dB"),
+            spectrum,
+        ),
+        Table("Ordinal numbers known by their cardinals", ("units", "right"), numbers),
+        Table("Words that Whisper hears otherwise than in the original", ("sound", "words", "share"), words),
+    ]  # fmt: skip
+
+
 VIEWS: Mapping[str, Callable[[Document], list[Table]]] = {
+    "audio_frames": _audio_frames,
     "token_adapt": _token_adapt,
     "token_adapt_real": _token_adapt,
     "decode_layer": _decode_layer,
@@ -499,6 +624,10 @@ VIEWS: Mapping[str, Callable[[Document], list[Table]]] = {
     "tokenizer_information": _tokenizer_information,
     "ss_token": _ss_token,
     "active_dormant": _active_dormant,
+    "patches": _patches,
+    "quantize_images": _quantize_images,
+    "quantize_speech": _quantize_speech,
+    "peer_quantizers": _peer_quantizers,
 }
 
 

@@ -22,7 +22,8 @@ SHAPED = (
     *(f"learn.{name}" for name in ("base", "labels", "selective")),
     *(f"probe.{name}" for name in ("losses", "rows", "sight")),
     *(f"quantize.{name}" for name in ("codebook", "means", "nearest")),
-    *(f"signal.{name}" for name in ("rows", "stream", "vocabulary", "grammar")),
+    *(f"signal.{name}" for name in ("rows", "stream", "vocabulary", "grammar", "layout", "patch_grid", "packing")),
+    *(f"signal.{name}" for name in ("tiles", "picture_content", "pixels", "sin_cos", "no_position", "pixel_unshuffle")),
     *(f"attend.{name}" for name in ("base", "choose")),
     *(f"compress.{name}" for name in ("base", "fit", "recover", "text", "units")),
 )

@@ -90,14 +90,16 @@ class Quantizer(Learned):
         real = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device) if mask is None else mask.bool()
         self._check_vectors(x, real)
         with torch.autocast(x.device.type, enabled=False):
-            found = self.assign(x[real].float())
+            # Without a mask nothing is cut out, which saves two copies.
+            found = self.assign((x.reshape(-1, self.width) if mask is None else x[real]).float())
         if self.training and len(found.codes):
             self.steps += 1
-        values = x.new_zeros(x.shape)
-        values[real] = found.values.to(x.dtype)
-        codes = found.codes.new_full((*x.shape[:-1], len(self.codebook_sizes)), NONE)
-        codes[real] = found.codes
-        return Quantized(values, codes, found.losses)
+        values, shape = found.values.to(x.dtype), (*x.shape[:-1], len(self.codebook_sizes))
+        if mask is None:
+            return Quantized(values.view(x.shape), found.codes.view(shape), found.losses)
+        whole, codes = x.new_zeros(x.shape), found.codes.new_full(shape, NONE)
+        whole[real], codes[real] = values, found.codes
+        return Quantized(whole, codes, found.losses)
 
     def dequantize(self, codes: Int[Tensor, "*B R"]) -> Float[Tensor, "*B E"]:
         """The vectors of some codes, in 32-bit floats; a vector without codes is zero.
@@ -105,7 +107,7 @@ class Quantizer(Learned):
         Raises:
             InvalidValue: another number of codebooks, or a code that there is not.
         """
-        self._check_codes(codes)
+        self.check_codes(codes)
         real = (codes != NONE).any(-1)
         values = torch.zeros(*codes.shape[:-1], self.width, device=codes.device)
         values[real] = self.look_up(codes[real])
@@ -167,7 +169,12 @@ class Quantizer(Learned):
         if not bool(x[real].isfinite().all()):
             raise InvalidValue(f"{self.name()}: vectors must be finite; got NaN or infinity; look at what made them.")
 
-    def _check_codes(self, codes: Tensor) -> None:
+    def check_codes(self, codes: Int[Tensor, "*B R"]) -> None:
+        """Refuse codes that there are not.
+
+        Raises:
+            InvalidValue: another number of codebooks, a code outside its codebook, or some codes of a vector missing.
+        """
         sizes = torch.tensor(self.codebook_sizes, device=codes.device)
         if codes.ndim < 1 or codes.shape[-1] != len(sizes):
             raise InvalidValue(

@@ -86,7 +86,7 @@ class CodebookMonitor:
         Raises:
             InvalidValue: another number of codebooks, or a code that there is not.
         """
-        self.quantizer._check_codes(codes)
+        self.quantizer.check_codes(codes)
         rows = codes.reshape(-1, len(self.tallies))
         self.vectors += int((rows != NONE).any(-1).sum())
         for tally, column in zip(self.tallies, rows.unbind(-1), strict=True):

@@ -18,27 +18,22 @@ def nearest_code(rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"]) -> Int
     """
     rows, table = rows.detach().float(), table.detach().float()
     centre = table.mean(0)
-    moved = table - centre
-    wide = torch.cat((moved, -0.5 * moved.square().sum(1, keepdim=True)), 1).T
-    found = torch.empty(len(rows), dtype=torch.long, device=rows.device)
+    found = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+    best = torch.full((len(rows),), -torch.inf, device=rows.device)
     block = torch.ones(min(ROWS, len(rows)), table.shape[1] + 1, device=rows.device)
     products = torch.empty(block.shape[0] * min(COLUMNS, len(table)), device=rows.device)
-    for at in range(0, len(rows), ROWS):
-        part = rows[at : at + ROWS]
-        torch.sub(part, centre, out=block[: len(part), :-1])
-        found[at : at + ROWS] = _search(block[: len(part)], wide, products)
-    return found
-
-
-def _search(block: Float[Tensor, "T F"], wide: Float[Tensor, "F C"], products: Float[Tensor, "P"]) -> Int[Tensor, "T"]:
-    best = torch.full((len(block),), -torch.inf, device=block.device)
-    found = torch.zeros(len(block), dtype=torch.long, device=block.device)
-    for low in range(0, wide.shape[1], COLUMNS):
-        part = wide[:, low : low + COLUMNS]
-        scores = torch.mm(block, part, out=products[: len(block) * part.shape[1]].view(len(block), -1))
-        value, at = _largest(scores)
-        better = value > best
-        best, found = torch.where(better, value, best), torch.where(better, at + low, found)
+    for low in range(0, len(table), COLUMNS):
+        moved = table[low : low + COLUMNS] - centre
+        wide = torch.cat((moved, -0.5 * moved.square().sum(1, keepdim=True)), 1).T
+        for at in range(0, len(rows), ROWS):
+            part = slice(at, min(at + ROWS, len(rows)))
+            size = part.stop - at
+            torch.sub(rows[part], centre, out=block[:size, :-1])
+            out = products[: size * wide.shape[1]].view(size, -1)
+            value, code = _largest(torch.mm(block[:size], wide, out=out))
+            better = value > best[part]
+            best[part] = torch.where(better, value, best[part])
+            found[part] = torch.where(better, code + low, found[part])
     return found
 
 

@@ -121,7 +121,7 @@ class PQ(Quantizer):
             InvalidValue: another width, codes that there are not, or blocks with several codebooks.
         """
         self._check_vectors(queries, torch.ones(len(queries), dtype=torch.bool, device=queries.device))
-        self._check_codes(codes)
+        self.check_codes(codes)
         if len(self.of.codebook_sizes) > 1:
             raise InvalidValue(f"{self.name()}: distances must be over blocks of one codebook; use dequantize instead.")
         found = torch.zeros(len(queries), len(codes), device=queries.device)

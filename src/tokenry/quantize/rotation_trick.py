@@ -41,6 +41,8 @@ class RotationTrick(Gradient):
     )
 
     def through(self, rows: Float[Tensor, "T E"], values: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        if not rows.requires_grad:
+            return values
         z, c = rows.detach(), values.detach()
         length = z.norm(dim=-1, keepdim=True)
         there = length > 0

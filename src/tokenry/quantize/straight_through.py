@@ -37,4 +37,4 @@ class StraightThrough(Gradient):
     )
 
     def through(self, rows: Float[Tensor, "T E"], values: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
-        return values + (rows - rows.detach())
+        return values + (rows - rows.detach()) if rows.requires_grad else values

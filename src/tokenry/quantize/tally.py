@@ -68,9 +68,7 @@ class Tally:
             InvalidValue: a codebook too large for that.
         """
         if self.size > MOST_LISTED:
-            raise InvalidValue(
-                f"Tally: codes must be at most {MOST_LISTED} to be listed; got {self.size}."
-            )
+            raise InvalidValue(f"Tally: codes must be at most {MOST_LISTED} to be listed; got {self.size}.")
         return torch.zeros(self.size, dtype=torch.long).index_add_(0, self.codes, self.counts)
 
     def _join(self, codes: Int[Tensor, "T"], counts: Int[Tensor, "T"]) -> None:

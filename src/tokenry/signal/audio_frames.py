@@ -17,8 +17,8 @@ from tokenry.core.fields import between, part
 from tokenry.core.learned import LearnedPart, Unbuilt
 from tokenry.core.origin import NOWHERE, Source
 from tokenry.core.sequence import Modality, TokenSequence
-from tokenry.data.sound import Sound
-from tokenry.signal.base import SignalTokenizer
+from tokenry.data.sound import HIGHEST_RATE, MOST_SAMPLES, Sound
+from tokenry.signal.base import SegmentTokenizer
 from tokenry.signal.code_order import books_of, placed, told
 from tokenry.signal.frame_stream import FrameStream
 from tokenry.signal.mel_codes import MelCodes
@@ -28,7 +28,7 @@ from tokenry.signal.sound_content import SoundContent
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AudioFrames(SignalTokenizer):
+class AudioFrames(SegmentTokenizer):
     """Cut a sound into frames and give each one a token for every code of it.
 
     What it does
@@ -124,6 +124,27 @@ class AudioFrames(SignalTokenizer):
             codes, SampleGrid(hop, self.rate, signal.rate).spans(first, ends, len(signal.samples)), source
         )
 
+    def size_of(self, signal: Sound) -> tuple[int, ...]:
+        sound = self._checked(signal)
+        return len(sound.samples), sound.rate
+
+    def count(self, size: tuple[int, ...]) -> int | None:
+        length, original = self._told(size)
+        frames = -(-length * self.rate // (self.content.hop(self.rate) * original))
+        return None if self.content.merges else frames * len(self.content.codebook_sizes)
+
+    def places(self, size: tuple[int, ...], count: int) -> Int[Tensor, "N 6"]:
+        wanted, (length, original) = self.count(size), self._told(size)
+        if wanted is None:
+            raise Incompatible(
+                f"{self.name()}: places must follow from the size; those of {self.content.name()} do not."
+            )
+        if count != wanted:
+            raise InvalidValue(f"{self.name()}: a sound of size {size} must have {wanted} tokens; got {count}.")
+        books = len(self.content.codebook_sizes)
+        grid = SampleGrid(self.content.hop(self.rate), self.rate, original)
+        return self._boxes(_neighbours(grid, 0, count // books, length), books)
+
     def stream(self, chunks: Iterable[Sound]) -> Iterator[TokenSequence]:
         """Tokens of a sound that arrives in pieces, each as soon as its frame is whole; at the end those of the rest.
 
@@ -177,15 +198,21 @@ class AudioFrames(SignalTokenizer):
     def _sequence(self, codes: Int[Tensor, "F R"], spans: Int[Tensor, "F 2"], source: Source | None) -> TokenSequence:
         sizes = torch.tensor(self.content.codebook_sizes)
         ids = (codes + (sizes.cumsum(0) - sizes)).flatten()
-        boxes = torch.zeros(len(ids), 6, dtype=torch.long)
-        boxes[:, :2] = spans.repeat_interleave(len(sizes), 0)
         return TokenSequence(
             ids=ids,
             source=torch.full_like(ids, NOWHERE if source is None else 0),
-            spans=boxes,
+            spans=self._boxes(spans, len(sizes)),
             sources=() if source is None else (source,),
             modality=torch.full_like(ids, int(Modality.AUDIO)),
         )
+
+    def _boxes(self, spans: Int[Tensor, "F 2"], books: int) -> Int[Tensor, "N 6"]:
+        return pad(spans.repeat_interleave(books, 0), (0, 4))
+
+    def _told(self, size: tuple[int, ...]) -> tuple[int, int]:
+        if len(size) != 2 or not 0 <= size[0] <= MOST_SAMPLES or not 1 <= size[1] <= HIGHEST_RATE:
+            raise InvalidValue(f"{self.name()}: size must be samples and a rate that a sound may have; got {size}.")
+        return size[0], size[1]
 
     def _checked(self, signal: Any) -> Sound:
         if not isinstance(signal, Sound):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
+
+from jaxtyping import Int
+from torch import Tensor
 
 from tokenry.core.learned import Learned
 from tokenry.core.sequence import TokenSequence
@@ -56,3 +60,28 @@ class SignalTokenizer(Learned):
             InvalidValue: no signals.
         """
         return self.eval()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        return super().load(folder).eval()
+
+
+class SegmentTokenizer(SignalTokenizer):
+    """A tokenizer of one kind of signal that can be a segment of a stream: ids and a few numbers say everything."""
+
+    @abstractmethod
+    def size_of(self, signal: Any) -> tuple[int, ...]:
+        """The numbers from which `places` finds every box, such as height and width."""
+
+    @abstractmethod
+    def count(self, size: tuple[int, ...]) -> int | None:
+        """How many tokens a signal of this size has; None where that depends on what it shows."""
+
+    @abstractmethod
+    def places(self, size: tuple[int, ...], count: int) -> Int[Tensor, "N 6"]:
+        """The boxes of all tokens of a signal, which `encode` gave in this order.
+
+        Raises:
+            InvalidValue: another number of tokens than a signal of this size has, or one that is too large.
+            Incompatible: boxes depend on what the signal shows.
+        """

@@ -88,7 +88,7 @@ class Codes(LearnedPart, PictureContent):
     def ready(self) -> bool:
         return self.built and bool(self.learnt)
 
-    def learn(self, pictures: Sequence[UInt8[Tensor, "Y X 3"]], size: int, generator: torch.Generator) -> None:
+    def learn(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]], size: int, generator: torch.Generator) -> None:
         features = torch.cat([self._features(pixels, size) for pixels in pictures])
         self.quantizer.fit(features, seed=int(torch.randint(1 << 62, (), generator=generator)))
         if not self.built:
@@ -97,9 +97,12 @@ class Codes(LearnedPart, PictureContent):
         self.shows.copy_(_mean_pictures(patches, self._ids(features), self.vocab_size))
         self.learnt.fill_(True)
 
+    def boxes(self, height: int, width: int, size: int) -> Int[Tensor, "N 6"]:
+        return patch_boxes(height, width, size).repeat_interleave(len(self.quantizer.codebook_sizes), 0)
+
     def encode(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Drawn:
         ids = self._ids(self._features(pixels, size)).cpu()
-        boxes = patch_boxes(pixels.shape[0], pixels.shape[1], size).repeat_interleave(ids.shape[1], 0)
+        boxes = self.boxes(pixels.shape[0], pixels.shape[1], size)
         return Drawn(ids.flatten()[ids.flatten() >= 0], boxes[ids.flatten() >= 0])
 
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:

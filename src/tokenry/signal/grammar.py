@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,16 +21,18 @@ class StreamGrammar(LogitsProcessor):
     Args:
         stream: the layout.
         kinds: segments that may begin; all, where nothing is said.
+        sizes: the size that segments of a kind must have; others may have any.
         count: forbids a mark before a segment has its tokens, and more tokens behind it.
         stop: ids that may stand between segments, such as the model's end mark.
         start: columns before the stream begins, such as a prompt that is no part of it.
     """
 
     def __init__(
-        self, stream: Stream, *, kinds: tuple[str, ...] = (), count: Count | None = None, stop: tuple[int, ...] = (),
-        start: int = 0,
+        self, stream: Stream, *, kinds: tuple[str, ...] = (), sizes: Mapping[str, tuple[int, ...]] | None = None,
+        count: Count | None = None, stop: tuple[int, ...] = (), start: int = 0,
     ) -> None:  # fmt: skip
         self.stream, self.kinds, self.stop, self.start = stream, kinds or tuple(stream.kinds), stop, start
+        self.headers = {kind: stream.header(kind, size) for kind, size in (sizes or {}).items()}
         self.count = count or (lambda kind, size: None)
 
     def __call__(self, input_ids: Int[Tensor, "B N"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
@@ -59,6 +61,9 @@ class StreamGrammar(LogitsProcessor):
         mask = torch.zeros(max(len(stream.vocabulary), *(s + 1 for s in self.stop), 1), dtype=torch.bool)
         if at.part == "between":
             mask[[*(stream.begin(kind) for kind in self.kinds), *self.stop]] = True
+        elif at.part == "header" and at.kind in self.headers:
+            written = len(stream.digits(at.size)) + len(at.digits)
+            mask[self.headers[at.kind][written]] = True
         elif at.part == "header":
             mask[stream.digit(0) : stream.digit(0) + DIGITS] = at.takes_digits
             mask[stream.comma] = bool(at.digits)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from tokenry.core.card import Card
@@ -18,13 +18,14 @@ from tokenry.core.learned import LearnedPart, Unbuilt
 from tokenry.core.origin import Source
 from tokenry.core.sequence import Modality, TokenSequence
 from tokenry.data.image import Image
-from tokenry.signal.base import SignalTokenizer
+from tokenry.signal.base import SegmentTokenizer
+from tokenry.signal.patch_grid import MOST
 from tokenry.signal.picture_content import PictureContent
 from tokenry.signal.pixels import Pixels
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Patches(SignalTokenizer):
+class Patches(SegmentTokenizer):
     """Cut a picture into squares, row by row, and give each as tokens.
 
     What it does
@@ -97,6 +98,19 @@ class Patches(SignalTokenizer):
         self._check_ready("decode")
         return Image(self.content.decode(tokens, self.size))
 
+    def size_of(self, signal: Any) -> tuple[int, ...]:
+        height, width, _ = self._pixels(signal).shape
+        return height, width
+
+    def count(self, size: tuple[int, ...]) -> int | None:
+        return len(self.content.boxes(*self._told(size), self.size))
+
+    def places(self, size: tuple[int, ...], count: int) -> Int[Tensor, "N 6"]:
+        boxes = self.content.boxes(*self._told(size), self.size)
+        if len(boxes) != count:
+            raise InvalidValue(f"{self.name()}: a picture of size {size} must have {len(boxes)} tokens; got {count}.")
+        return boxes
+
     def fit(self, signals: Sequence[Any], *, seed: int = 0) -> Self:
         if not len(signals):
             raise InvalidValue(f"{self.name()}: pictures must be at least one; got none.")
@@ -118,6 +132,11 @@ class Patches(SignalTokenizer):
                 f"{self.name()}: a picture must be an Image; got {type(signal).__name__}; open it with read_image."
             )
         return signal.pixels
+
+    def _told(self, size: tuple[int, ...]) -> tuple[int, int]:
+        if len(size) != 2 or min(size) < 1 or size[0] * size[1] > MOST:
+            raise InvalidValue(f"{self.name()}: size must be height and width, at most {MOST} pixels; got {size}.")
+        return size[0], size[1]
 
     def _check_ready(self, wanted: str) -> None:
         if not self.content.ready or (isinstance(self.content, LearnedPart) and not self.built):

@@ -47,8 +47,12 @@ class PictureContent(Part):
         """Whether nothing must be learnt any more."""
         return True
 
-    def learn(self, pictures: Sequence[UInt8[Tensor, "Y X 3"]], size: int, generator: torch.Generator) -> None:
+    def learn(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]], size: int, generator: torch.Generator) -> None:
         """Build and learn from pictures what there is to learn, which may be nothing."""
+
+    @abstractmethod
+    def boxes(self, height: int, width: int, size: int) -> Int[Tensor, "N 6"]:
+        """What each token of a picture of this size shows, in the order of `encode`."""
 
     @abstractmethod
     def encode(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Drawn:

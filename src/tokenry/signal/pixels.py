@@ -48,11 +48,15 @@ class Pixels(PictureContent):
     def vocab_size(self) -> int:
         return 256
 
-    def encode(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Drawn:
-        y, x = _by_patch(pixels.shape[0], pixels.shape[1], size)
+    def boxes(self, height: int, width: int, size: int) -> Int[Tensor, "N 6"]:
+        y, x = _by_patch(height, width, size)
         zero = torch.zeros_like(y)
-        boxes = torch.stack((zero, zero + 1, y, y + 1, x, x + 1), 1)
-        return Drawn(pixels.cpu()[y, x].long().flatten(), boxes.repeat_interleave(COLOURS, 0))
+        return torch.stack((zero, zero + 1, y, y + 1, x, x + 1), 1).repeat_interleave(COLOURS, 0)
+
+    def encode(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Drawn:
+        boxes = self.boxes(pixels.shape[0], pixels.shape[1], size)
+        y, x = boxes[::COLOURS, 2], boxes[::COLOURS, 4]
+        return Drawn(pixels.cpu()[y, x].long().flatten(), boxes)
 
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
         places = places_of(tokens.spans, 1, self.name())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -60,13 +60,16 @@ class Projection(LearnedPart, PictureContent):
             "positions are waves in two dimensions where the paper learns one vector for each number of a patch",
             "there is no class token",
         ),
+        claims=(
+            "a linear classifier on the vectors of 4 x 4 patches tells handwritten digits apart in more than 95 % at "
+            "width 16",
+            "at widths 1, 2 and 4 it is right at least 5 points more often than on a projection that is drawn",
+        ),
         training=True,
     )
 
     width: int = positive(768, doc="numbers of each vector")
-    position: Position = fields.part(
-        SinCos(), doc="what is added: sin_cos, learned_position or no_position"
-    )
+    position: Position = fields.part(SinCos(), doc="what is added: sin_cos, learned_position or no_position")
 
     def make(self, *, size: int) -> None:
         self.size = size
@@ -85,16 +88,19 @@ class Projection(LearnedPart, PictureContent):
     def ready(self) -> bool:
         return self.built
 
-    def learn(self, pictures: Sequence[UInt8[Tensor, "Y X 3"]], size: int, generator: torch.Generator) -> None:
+    def learn(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]], size: int, generator: torch.Generator) -> None:
         if not self.built:
             self.build(size=size, generator=generator)
+
+    def boxes(self, height: int, width: int, size: int) -> Int[Tensor, "N 6"]:
+        return patch_boxes(height, width, size)
 
     def encode(self, pixels: UInt8[Tensor, "Y X 3"], size: int) -> Drawn:
         height, width, _ = pixels.shape
         values = cut(pixels, size).flatten(1).to(self.weight.device).float() / HALF - 1
         embeds = linear(values.to(self.weight.dtype), self.weight, self.bias)
         places = self._places(*patch_grid(height, width, size))
-        boxes = patch_boxes(height, width, size)
+        boxes = self.boxes(height, width, size)
         return Drawn(torch.full((len(boxes),), -1), boxes, embeds + places)
 
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:

@@ -112,6 +112,10 @@ class Stream:
         wanted = self.numbers.get(kind, 0)
         if len(size) != wanted or not all(0 <= n < LARGEST for n in size):
             raise InvalidValue(f"{kind}: size must be {wanted} numbers of 0 to {LARGEST - 1}; got {tuple(size)}.")
+        return self.digits(size)
+
+    def digits(self, size: Sequence[int]) -> list[int]:
+        """The ids of some numbers, each with its comma."""
         return [i for n in size for i in (*(self.digit(int(d, 16)) for d in f"{n:x}"), self.comma)]
 
     def pack(self, segments: Sequence[Segment]) -> Int[Tensor, "N"]:

@@ -1,0 +1,153 @@
+"""Quantizers in the middle of a small autoencoder of photographs: what they cost, and how many of their codes live.
+
+The same tiles, steps and seeds for all; nothing but the middle differs. `random codes` draws the codes, so that its
+decoder learns nothing from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from autoencoder import HELD_OUT, PHOTOGRAPHS, Autoencoder, Middle, Passed, Quantized, looks, photographs, psnr, trained
+from record import Record, Row, claim
+from rich.progress import track
+from tables import show
+from torch import Tensor
+
+from tokenry.core.registry import parse
+from tokenry.quantize.monitor import CodebookMonitor
+
+STEPS, SEED, CODE = 600, 0, 16
+STRIDES = {"training": 16, "held out": 32}
+TILES = 512
+"""Training tiles whose 32,768 codes are counted."""
+
+NOTHING, CHANCE = "continuous", "random codes"
+VQ, OLD, NO_RESTART, RVQ = "vq", "vq of 2017: by loss, uniform start", "vq, no restart", "rvq, 4 x 512"
+FSQ = "fsq 8, 8, 8"
+ARMS = {
+    RVQ: "rvq:of=vq[codes=512],levels=4",
+    VQ: "vq",
+    "vq, rotation trick": "vq:gradient=rotation_trick",
+    "vq, uniform start": "vq:start=uniform",
+    "vq by loss, with restart": "vq:update=by_loss",
+    NO_RESTART: "vq:revive=never",
+    "vq, uniform start, no restart": "vq:start=uniform,revive=never",
+    OLD: "vq:start=uniform,update=by_loss,revive=never",
+    "vq, cosine of 8 numbers": "projected:of=vq[codes=512,metric=cosine],channels=8",
+    "vq, cosine of 8 numbers, by loss, no restart":
+        "projected:of=vq[codes=512,metric=cosine,update=by_loss,revive=never],channels=8",
+    FSQ: "fsq:levels=8+8+8",
+    "fsq 8, 8, 8, batch_moments": "fsq:levels=8+8+8,balance=batch_moments",
+    "fsq 8, 8, 8, normal_grid, batch_moments": "fsq:levels=8+8+8,grid=normal_grid,balance=batch_moments",
+    "fsq 8, 8, 8, logistic_grid, moment_loss": "fsq:levels=8+8+8,grid=logistic_grid,balance=moment_loss",
+    "fsq 8, 5, 5, 5": "fsq:levels=8+5+5+5",
+}  # fmt: skip
+NEEDED = {VQ: 20.91, RVQ: 21.44, FSQ: 20.11}
+"""PSNR in dB that was known for an autoencoder of this shape after as many steps, whose vectors alone gave 21.97 dB."""
+BELOW = {VQ: 1.06, RVQ: 0.53, FSQ: 1.86}
+"""How far these were below."""
+
+
+class RandomCodes(Middle):
+    """Rows of a random table, whatever comes."""
+
+    def __init__(self, codes: int, width: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(SEED)
+        self.table = torch.randn(codes, width, generator=self.generator)
+
+    def forward(self, z: Tensor) -> Passed:
+        codes = torch.randint(len(self.table), z.shape[:-1], generator=self.generator)
+        return Passed(self.table[codes], codes.unsqueeze(-1), 0.0)
+
+
+def main() -> None:
+    """Measure all, or some at fewer steps, which is not recorded."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--steps", type=int, default=STEPS, help="steps of training")
+    options.add_argument("--only", nargs="+", metavar="ARM", help="these arms")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    arms = [arm for arm in (NOTHING, *ARMS, CHANCE) if given.only is None or arm in given.only]
+    settings = {
+        "photographs": PHOTOGRAPHS, "held_out": HELD_OUT, "strides": STRIDES, "steps": given.steps, "seed": SEED,
+        "tiles": TILES, "arms": arms,
+    }  # fmt: skip
+    record = Record(
+        "quantize_images", "python benchmarks/quantize_images.py", dtype="float32", settings=settings,
+        save=given.steps == STEPS and given.only is None, grows=True,
+    )  # fmt: skip
+    training = photographs(PHOTOGRAPHS, STRIDES["training"])
+    held_out = photographs(HELD_OUT, STRIDES["held out"])
+    for arm in track(arms, "quantizers"):
+        if record.find(arm=arm) is None:
+            record.add(measure(arm, training, held_out, given.steps))
+    show(record.finish(claims(record) if given.only is None else []))
+
+
+def measure(arm: str, training: Tensor, held_out: Tensor, steps: int) -> Row:
+    """Train an autoencoder around one quantizer and look at both."""
+    middle, code = build(arm)
+    model, seconds = trained(middle, code, training, steps=steps, seed=SEED)
+    row = {"arm": arm, "spec": ARMS.get(arm), "psnr": round(psnr(model, held_out), 3), "seconds": round(seconds, 1)}
+    return row | (counted(model, training) if isinstance(middle, Quantized) else {})
+
+
+def build(arm: str) -> tuple[Middle, int]:
+    """The middle of one arm, and the width of the vectors it gets."""
+    if arm == NOTHING:
+        return Middle(), CODE
+    if arm == CHANCE:
+        return RandomCodes(512, CODE), CODE
+    quantizer = parse(ARMS[arm])
+    return Quantized(quantizer.build(width=CODE, generator=torch.Generator().manual_seed(SEED))), CODE
+
+
+@torch.no_grad()
+def counted(model: Autoencoder, training: Tensor) -> Row:
+    """What the monitor says of codes of training tiles, and of those that stay when the tile is decoded and encoded."""
+    monitor = CodebookMonitor(model.middle.quantizer)
+    for tiles in looks(training, TILES):
+        monitor.add(model.encode(tiles), again=lambda values: model.encode(model.decode(values).clamp(0, 1)))
+    found = monitor.report()
+    books = found["codebooks"]
+    return {
+        "tokens": found["vectors"], "codes": [c["size"] for c in books],
+        "usage": [round(c["usage"], 4) for c in books], "perplexity": [round(c["perplexity"], 1) for c in books],
+        "bits": round(found["bits_per_vector"], 2),
+        "coded_bits": round(found["entropy_coded_bits_per_vector"], 2), "stays": round(found["idempotence"], 4),
+    }  # fmt: skip
+
+
+def claims(record: Record) -> list[dict[str, Any]]:
+    """A table that lives is worth decibels; without remedies most codes die."""
+    found = {r["arm"]: r for r in record.rows}
+    vq, old = found[VQ], found[OLD]
+    better = ((VQ, OLD, 2.0), (VQ, NO_RESTART, 0.5), (VQ, CHANCE, 5.0), (RVQ, VQ, 0.5))
+    even = max(
+        (r["psnr"] for arm, r in found.items() if arm.startswith(FSQ) and r["perplexity"][0] >= 120), default=0.0
+    )
+    return [
+        *(
+            claim(f"{arm}: PSNR of held-out photographs, in dB", found[arm]["psnr"], at_least=least)
+            for arm, least in NEEDED.items()
+        ),
+        *(
+            claim(f"{one}: dB better than {other}", found[one]["psnr"] - found[other]["psnr"], at_least=least)
+            for one, other, least in better
+        ),
+        claim(f"{VQ}: share of codes in use", vq["usage"][0], at_least=0.99),
+        claim(f"{OLD}: share of codes in use", old["usage"][0], at_most=0.05),
+        claim(f"{FSQ}: best PSNR of a setting with a perplexity of 120 or more, in dB", even, at_least=20.1),
+        *(
+            claim(f"{arm}: dB below {NOTHING}", found[NOTHING]["psnr"] - found[arm]["psnr"], at_most=most)
+            for arm, most in BELOW.items()
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Quantizers learned from frames of speech: distortion on files that none of them has seen, at equal bits.
+
+Frames are 64 bands of the logarithm of a mel spectrum, 62.5 a second, of the prompts of a telephone system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from itertools import pairwise
+from typing import Any
+
+import torch
+from record import Record, Row, claim
+from rich.progress import track
+from speech import PACKAGE, RATE, prompts, spoken
+from tables import show
+from torch import Tensor
+
+from tokenry.core.registry import parse
+from tokenry.quantize.distortion import Distortion
+from tokenry.quantize.monitor import CodebookMonitor
+
+WINDOW, HOP = 256, 128
+BANDS, LOWEST, HIGHEST, FLOOR = 64, 60.0, 4000.0, 1e-6
+EVERY = 10
+"""Every so many files, one is held out."""
+FRAMES, SEED = 30_000, 0
+
+PQ, OPQ, RVQ, BEAM = "pq, 8 codebooks", "pq, 8 codebooks, opq", "rvq, 8 codebooks", "rvq, 8 codebooks, beam of 8"
+ARMS = {
+    "vq": "vq:codes=256",
+    "rvq, 2 codebooks": "rvq:of=vq[codes=256],levels=2",
+    "rvq, 4 codebooks": "rvq:of=vq[codes=256],levels=4",
+    RVQ: "rvq:of=vq[codes=256],levels=8",
+    BEAM: "rvq:of=vq[codes=256],levels=8,beam=8",
+    "pq, 4 codebooks": "pq:of=vq[codes=256],blocks=4",
+    PQ: "pq:of=vq[codes=256],blocks=8",
+    OPQ: "pq:of=vq[codes=256],blocks=8,rotation=opq",
+}
+CHANCE = "rvq, 8 codebooks, random codes"
+KNOWN = {
+    "vq": 10.24, "rvq, 2 codebooks": 12.36, "rvq, 4 codebooks": 14.75, RVQ: 17.84, BEAM: 18.81,
+    "pq, 4 codebooks": 13.71, PQ: 15.93, OPQ: 16.56,
+}  # fmt: skip
+"""SQNR in dB of faiss 1.15 on the same frames."""
+NEAR = 0.3
+
+
+def main() -> None:
+    """Measure all, or some, which is printed and not recorded."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", nargs="+", metavar="ARM", help="these arms")
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    arms = [arm for arm in (*ARMS, CHANCE) if given.only is None or arm in given.only]
+    settings = {
+        "package": PACKAGE, "rate": RATE, "window": WINDOW, "hop": HOP, "bands": [BANDS, LOWEST, HIGHEST],
+        "floor": FLOOR, "held_out": f"every {EVERY}th file", "frames": FRAMES, "seed": SEED, "arms": arms,
+    }  # fmt: skip
+    record = Record(
+        "quantize_speech", "python benchmarks/quantize_speech.py", dtype="float32", settings=settings,
+        save=given.only is None, grows=True,
+    )  # fmt: skip
+    fitting, held_out = speech()
+    for arm in track(arms, "quantizers"):
+        if record.find(arm=arm) is None:
+            record.add(chance(fitting, held_out) if arm == CHANCE else measure(arm, fitting, held_out))
+    show(record.finish(claims(record) if given.only is None else []))
+
+
+def measure(arm: str, fitting: Tensor, held_out: Tensor) -> Row:
+    """Fit one quantizer and let the monitor look at frames it has not seen."""
+    start = time.process_time()
+    quantizer = parse(ARMS[arm]).fit(fitting, seed=SEED)
+    fitted = time.process_time()
+    quantizer.quantize(held_out)
+    encoded = time.process_time()
+    monitor = CodebookMonitor(quantizer)
+    monitor.add(held_out)
+    found = monitor.report()
+    return {
+        "arm": arm, "spec": ARMS[arm], "frames": len(held_out), "bits": found["bits_per_vector"],
+        "coded_bits": round(found["entropy_coded_bits_per_vector"], 2), "mse": round(found["mse"], 4),
+        "sqnr_db": round(found["sqnr_db"], 3), "usage": [round(c["usage"], 4) for c in found["codebooks"]],
+        "perplexity": [round(c["perplexity"], 1) for c in found["codebooks"]], "stays": round(found["idempotence"], 4),
+        "fit_s": round(fitted - start, 2), "encode_s": round(encoded - fitted, 3),
+    }  # fmt: skip
+
+
+def chance(fitting: Tensor, held_out: Tensor) -> Row:
+    """The same tables with codes drawn at random."""
+    quantizer = parse(ARMS[RVQ]).fit(fitting, seed=SEED)
+    generator = torch.Generator().manual_seed(SEED)
+    codes = torch.stack(
+        [torch.randint(size, (len(held_out),), generator=generator) for size in quantizer.codebook_sizes], 1
+    )
+    distortion = Distortion()
+    distortion.add(held_out, quantizer.dequantize(codes))
+    monitor = CodebookMonitor(quantizer)
+    monitor.add_codes(codes)
+    found = monitor.report()
+    return {
+        "arm": CHANCE, "spec": ARMS[RVQ], "frames": len(held_out), "bits": found["bits_per_vector"],
+        "coded_bits": round(found["entropy_coded_bits_per_vector"], 2), "mse": round(distortion.mse, 4),
+        "sqnr_db": round(distortion.sqnr, 3), "usage": [round(c["usage"], 4) for c in found["codebooks"]],
+        "perplexity": [round(c["perplexity"], 1) for c in found["codebooks"]], "stays": None, "fit_s": None,
+        "encode_s": None,
+    }  # fmt: skip
+
+
+def claims(record: Record) -> list[dict[str, Any]]:
+    """The order of the methods at 64 bits, and how near each is to what is known."""
+    found = {r["arm"]: r["sqnr_db"] for r in record.rows}
+    order = (CHANCE, PQ, OPQ, RVQ, BEAM)
+    return [
+        *(
+            claim(f"{better}: dB better than {worse}", found[better] - found[worse], at_least=0.05)
+            for worse, better in pairwise(order)
+        ),
+        *(
+            claim(f"{arm}: SQNR in dB; faiss on the same frames: {known}", found[arm], at_least=round(known - NEAR, 2))
+            for arm, known in KNOWN.items()
+        ),
+    ]
+
+
+def speech() -> tuple[Tensor, Tensor]:
+    """Frames to fit on and frames of whole other files, both without the mean frame of the first files."""
+    spectra = [spectrum(spoken(file).samples) for file in prompts().values()]
+    known = torch.cat([frames for i, frames in enumerate(spectra) if i % EVERY])
+    held_out = torch.cat(spectra[::EVERY])
+    chosen = torch.randperm(len(known), generator=torch.Generator().manual_seed(SEED))[:FRAMES]
+    mean = known.mean(0)
+    return known[chosen] - mean, held_out - mean
+
+
+def spectrum(samples: Tensor) -> Tensor:
+    """Frames (T, 64): log(mel filters . |FFT of a Hann window|^2 + floor)."""
+    power = torch.fft.rfft(samples.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW)).abs().square()
+    return (power @ filters() + FLOOR).log()
+
+
+def filters() -> Tensor:
+    """Triangles (129, 64) of height one, evenly spaced on the mel scale 2595 log10(1 + f / 700)."""
+    low, high = (2595 * math.log10(1 + f / 700) for f in (LOWEST, HIGHEST))
+    corners = 700 * (10 ** (torch.linspace(low, high, BANDS + 2, dtype=torch.float64) / 2595) - 1)
+    f = torch.arange(WINDOW // 2 + 1, dtype=torch.float64).unsqueeze(1) * RATE / WINDOW
+    rising = (f - corners[:-2]) / (corners[1:-1] - corners[:-2])
+    falling = (corners[2:] - f) / (corners[2:] - corners[1:-1])
+    return torch.minimum(rising, falling).clamp_min(0).float()
+
+
+if __name__ == "__main__":
+    main()
