@@ -105,16 +105,12 @@ class UnifiedStream(SignalTokenizer):
         return len(self.stream.vocabulary)
 
     def fit(self, signals: Sequence[Sequence[Signal]], *, seed: int = 0) -> Self:
-        if (
-            not isinstance(signals, Sequence)
-            or not all(isinstance(row, list | tuple) for row in signals)
-            or not signals
-        ):
+        rows = list(signals) if isinstance(signals, list | tuple) else []
+        if not rows or not all(isinstance(row, list | tuple) for row in rows):
             raise InvalidValue(f"{self.name()}: signals must be lists of segments, at least one; got {signals!r:.80}.")
         every = [signal for segments in rows for signal in segments]
-        pictures = [s for s in every if isinstance(s, Image)] + [
-            f for s in every if isinstance(s, Video) for f in _frames(s)
-        ]
+        pictures = [s for s in every if isinstance(s, Image)]
+        pictures += [frame for s in every if isinstance(s, Video) for frame in _frames(s)]
         for member, found in ((self.image, pictures), (self.audio, [s for s in every if isinstance(s, Sound)])):
             if found:
                 member.fit(found, seed=seed)
