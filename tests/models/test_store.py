@@ -25,11 +25,15 @@ def start(cache, **options):
     )  # fmt: skip
 
 
-def wait_for_draft(cache):
-    for _ in range(1200):
-        if list((cache / "models").glob(".smollm2.partial-*/*")) or list((cache / "models").glob(".smollm2.partial-*")):
+def drafts(cache):
+    return set((cache / "models").glob(".smollm2.partial-*"))
+
+
+def wait_for_draft(cache, old=frozenset()):
+    for _ in range(3000):
+        if drafts(cache) - old:
             return
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError("the conversion did not start")
 
 
@@ -40,12 +44,12 @@ def test_killed_and_interrupted_conversions_are_recovered(tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "models" / "smollm2").exists()
-    assert list((tmp_path / "models").glob(".smollm2.partial-*"))
+    old = drafts(tmp_path)
+    assert old
 
     interrupted = start(tmp_path)
-    time.sleep(1)
-    wait_for_draft(tmp_path)
-    time.sleep(3)
+    wait_for_draft(tmp_path, old)
+    time.sleep(0.5)
     interrupted.send_signal(signal.SIGINT)
     _, err = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
