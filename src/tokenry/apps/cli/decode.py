@@ -1,4 +1,4 @@
-"""`tokenry decode`: the bytes that ids stand for."""
+"""`tokenry decode`: the bytes, the picture or the sound that ids stand for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tokenry.apps.cli import options as o
-from tokenry.apps.cli.encode import Name
+from tokenry.apps.cli.encode import USUAL, Name
+from tokenry.apps.cli.signals import SCHEMA, decode_signal
 from tokenry.core.errors import InvalidValue
 
 DECODE_SCHEMA = "tokenry.decode/0"
@@ -20,17 +21,22 @@ DECODE_SCHEMA = "tokenry.decode/0"
 
 def decode(
     ids: Annotated[list[str], typer.Argument(metavar="IDS...", help="Numbers; - reads them from standard input.")],
-    tokenizer: Name = "smollm2",
+    tokenizer: Name = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of standard output.")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Turn ids into the text they stand for, byte for byte."""
-    numbers = _numbers(sys.stdin.read(o.LARGEST_DOCUMENT) if ids == ["-"] else " ".join(ids))
+    """Turn ids into the text they stand for, byte for byte, or into the picture or sound of `encode --json`."""
+    said = sys.stdin.read(o.LARGEST_DOCUMENT) if ids == ["-"] else " ".join(ids)
+    found = _object(said)
+    if found.get("schema") == SCHEMA:
+        decode_signal(found, tokenizer, out)
+        return
+    numbers = _numbers(said)
 
     from tokenry.core.saving import whole_file
     from tokenry.segment.opening import open_tokenizer
 
-    data = open_tokenizer(tokenizer).decode(numbers)
+    data = open_tokenizer(tokenizer or USUAL).decode(numbers)
     if out is not None:
         with whole_file(out) as draft:
             draft.write_bytes(data)
@@ -46,11 +52,20 @@ def decode(
         sys.stdout.buffer.flush()
 
 
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text) if text.lstrip().startswith("{") else {}
+    except ValueError as error:
+        raise InvalidValue(f"ids: must be numbers, or what `tokenry encode --json` prints; {error}.") from error
+    return found if isinstance(found, dict) else {}
+
+
 def _numbers(text: str) -> list[int]:
     """Ids between anything that is no number, or those of what `tokenry encode --json` printed."""
-    if text.lstrip().startswith("{"):
+    found = _object(text)
+    if found:
         try:
-            return [int(i) for i in json.loads(text)["ids"]]
+            return [int(i) for i in found["ids"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidValue(f"ids: must be numbers, or what `tokenry encode --json` prints; {error!r}.") from error
     wrong = re.search(r"[^\d\s,\[\]]", text)

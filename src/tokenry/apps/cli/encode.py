@@ -1,4 +1,4 @@
-"""`tokenry encode`: the ids of a text, and the bytes that each of them stands for."""
+"""`tokenry encode`: the ids of a text, a picture or a sound, and what each of them stands for."""
 
 from __future__ import annotations
 
@@ -18,28 +18,39 @@ if TYPE_CHECKING:
 
 ENCODE_SCHEMA = "tokenry.encode/0"
 
+USUAL = "smollm2"
+
 Name = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--tokenizer",
         metavar="NAME",
-        help="An alias, a file, a folder, an encoding such as cl100k_base, a hub id, or a method such as bpe:source=….",
+        help="Of text: an alias, a file, a folder, an encoding such as cl100k_base, a hub id, or a method such as "
+        "bpe:source=…; smollm2 where nothing is said. Of pictures and sounds: a method such as patches:size=16, or a "
+        "folder of a saved one.",
     ),
 ]
 
 
 def encode(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A text file; - reads standard input.")],
-    tokenizer: Name = "smollm2",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A text, a picture or a sound; - reads text.")],
+    tokenizer: Name = None,
     show: Annotated[bool, typer.Option("--show", help="Colour the tokens in the terminal.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the tokens.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the tokens over it.")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Turn a text into ids."""
+    """Turn a text, a picture or a sound into ids."""
+    from tokenry.apps.cli.signals import encode_signal, kind_of
+
+    kind = kind_of(file)
+    if kind is not None:
+        encode_signal(file, kind, tokenizer, html, as_json)
+        return
     data = o.read_bytes(file)
 
     from tokenry.segment.opening import open_tokenizer
 
+    tokenizer = tokenizer or USUAL
     method = open_tokenizer(tokenizer)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

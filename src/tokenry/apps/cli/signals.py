@@ -1,0 +1,108 @@
+"""Pictures and sounds in `tokenry encode` and `tokenry decode`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenry.core.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from tokenry.data.image import Image
+    from tokenry.data.sound import Sound
+    from tokenry.signal.base import SegmentTokenizer
+
+SCHEMA = "tokenry.encode_signal/0"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".avif")
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
+USUAL = {"image": "patches", "audio": "audio_frames:content=mu_law"}
+"""What is taken where nothing is said: nothing must be learnt, and nothing or hardly anything is lost."""
+
+
+def kind_of(file: str) -> str | None:
+    """Whether a file is a picture or a sound by its name; None for a text."""
+    suffix = Path(file).suffix.lower()
+    return "image" if suffix in PICTURES else "audio" if suffix in SOUNDS else None
+
+
+def encode_signal(file: str, kind: str, name: str | None, html: Path | None, as_json: bool) -> None:
+    """Say what the tokens of a picture or a sound are."""
+    from tokenry.apps.cli.show import warn
+
+    name = name or USUAL[kind]
+    method, signal = _method(name, kind), _read(file, kind)
+    tokens = method.encode(signal)
+    size = method.size_of(signal)
+    if html is not None:
+        from tokenry.apps.signal_page import signal_page
+        from tokenry.core.saving import write_text
+
+        write_text(html, signal_page(signal, tokens, tokenizer=name, again=method.decode(tokens)))
+    if as_json:
+        found = {
+            "schema": SCHEMA, "tokenizer": name, "method": method.name(), "vocab_size": method.vocab_size,
+            "kind": kind, "size": list(size), "ids": tokens.ids.tolist(), "spans": tokens.spans.tolist(),
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    if html is None:
+        sys.stdout.write(" ".join(map(str, tokens.ids.tolist())) + "\n")
+    warn(f"{len(tokens)} tokens of {name} for {_words(kind, size)}")
+
+
+def decode_signal(found: Mapping[str, Any], name: str | None, out: Path | None) -> None:
+    """Write the picture or the sound that `tokenry encode --json` described."""
+    import torch
+
+    from tokenry.core.sequence import TokenSequence
+    from tokenry.data.image import Image, write_image
+    from tokenry.data.sound import write_sound
+
+    try:
+        kind, ids = str(found["kind"]), torch.tensor([int(i) for i in found["ids"]], dtype=torch.long)
+        spans = torch.tensor(found["spans"], dtype=torch.long).view(len(ids), 6)
+        name = name or str(found["tokenizer"])
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InvalidValue(f"ids: must be what `tokenry encode --json` prints of a signal; {error!r}.") from error
+    if out is None:
+        raise InvalidValue(f"out: must be a file for {_words(kind, ())}; got none; set --out.")
+    signal = _method(name, kind).decode(
+        TokenSequence(ids=ids, source=torch.full_like(ids, -1), spans=spans, sources=())
+    )
+    if isinstance(signal, Image):
+        write_image(signal.pixels, out)
+    else:
+        write_sound(signal, out)
+
+
+def _method(name: str, kind: str) -> SegmentTokenizer:
+    from tokenry.core.registry import parse
+    from tokenry.signal.base import SegmentTokenizer
+
+    method = parse(name)
+    if not isinstance(method, SegmentTokenizer) or method.takes.__name__.lower() != _takes(kind):
+        raise InvalidValue(
+            f"tokenizer: must be a method or a folder for {_words(kind, ())}, such as {USUAL.get(kind)}; got {name!r}."
+        )
+    return method
+
+
+def _read(file: str, kind: str) -> Image | Sound:
+    from tokenry.data.image import read_image
+    from tokenry.data.sound import read_sound
+
+    return read_image(file) if kind == "image" else read_sound(file)
+
+
+def _takes(kind: str) -> str:
+    return {"image": "image", "audio": "sound"}.get(kind, "")
+
+
+def _words(kind: str, size: tuple[int, ...]) -> str:
+    what = {"image": "a picture", "audio": "a sound"}.get(kind, f"a signal of the kind {kind!r}")
+    if not size:
+        return what
+    return f"{what} of {size[1]} x {size[0]} pixels" if kind == "image" else f"{what} of {size[0] / size[1]:.2f} s"
