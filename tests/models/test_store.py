@@ -18,10 +18,15 @@ NEEDED = pytest.mark.skipif(store._installed(ALIASES["smollm2"]) is None, reason
 GET = [sys.executable, "-m", "tokenry.apps.cli.main", "models", "get", "smollm2"]
 
 
-def start(cache, **options):
+def listen():
+    """What runs in the background of a shell is born deaf to interrupts, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(cache, preexec_fn=listen):
     return subprocess.Popen(
         GET, env={**os.environ, "TOKENRY_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        **options,
+        preexec_fn=preexec_fn,
     )  # fmt: skip
 
 
