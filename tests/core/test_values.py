@@ -69,7 +69,7 @@ class Sample(Method):
     unit: str = choice("word", "sentence", default="word", doc="a unit")
     kinds: tuple[str, ...] = some_of("numbers", "names", doc="kinds")
     on: bool = setting(True, doc="a switch")
-    steps: tuple[int, ...] = counts(2, 9, 100, default=(3, 4), doc="counts")
+    steps: tuple[int, ...] = counts(2, 9, product=100, default=(3, 4), doc="counts")
     shares: tuple[float, ...] = setting((0.5,), doc="numbers")
 
 

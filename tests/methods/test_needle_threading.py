@@ -263,7 +263,7 @@ def test_choices_read_what_the_pipeline_prepares(smollm2):
     ("given", "words"),
     [
         ({"characters": 100, "hops": 9}, "characters: must hold"),
-        ({"characters": "many"}, "characters must be whole numbers"),
+        ({"characters": "many"}, "characters must be a whole number"),
         ({"depths": (0.5, 1.5)}, "depths must be numbers in"),
         ({"hops": 0}, "hops must be"),
         ({"hops": 2.5}, "hops must be"),

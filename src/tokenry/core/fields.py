@@ -46,14 +46,21 @@ def some_of(*options: str, default: tuple[str, ...] = (), doc: str) -> Any:
     return _field(default, doc, Limit(lambda v: set(v) <= set(options), "among " + ", ".join(options)))
 
 
-def counts(low: int, high: int, product: int, *, default: tuple[int, ...], doc: str) -> Any:
-    """One or more whole numbers in [low, high] with a bounded product; in the one-line form they are joined by `+`."""
+def counts(low: int, high: int, *, product: int | None = None, default: tuple[int, ...], doc: str) -> Any:
+    """One or more whole numbers in [low, high], perhaps with a bounded product; `+` joins them in the one-line form."""
 
     def allows(values: tuple[int, ...]) -> bool:
-        return bool(values) and all(low <= v <= high for v in values) and math.prod(values) <= product
+        fits = bool(values) and all(low <= v <= high for v in values)
+        return fits and (product is None or math.prod(values) <= product)
 
-    words = f"one or more whole numbers in [{low}, {high}] whose product is at most {product}"
-    return _field(default, doc, Limit(allows, words))
+    words = f"one or more whole numbers in [{low}, {high}]"
+    return _field(default, doc, Limit(allows, words + (f" whose product is at most {product}" if product else "")))
+
+
+def numbers(low: float, high: float, *, default: tuple[float, ...], doc: str) -> Any:
+    """One or more numbers in [low, high]; `+` joins them in the one-line form."""
+    rule = Limit(lambda values: bool(values) and all(low <= v <= high for v in values), f"numbers in [{low}, {high}]")
+    return _field(default, doc, rule)
 
 
 def size(default: Budget, *, doc: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import choice, natural, positive, setting
+from tokenry.core.fields import choice, counts, natural, numbers, positive, setting
 from tokenry.measure import threads as weave
 from tokenry.measure.base import Benchmark, Numbers, Sample
 from tokenry.measure.haystack import MARK, Keys, Pair, Value, decoys, put, write
@@ -19,6 +19,9 @@ from tokenry.measure.quoted import quoted, said
 
 if TYPE_CHECKING:
     from tokenry.measure.results import Results
+
+MOST = 10_000
+"""Needles, hops or threads of one task."""
 
 GRIDS = {
     "single": ("characters", "depths"),
@@ -99,13 +102,15 @@ class NeedleThreading(Benchmark):
         "single", "multiple", "conditional", "threading", "multi_threading", "branched", default="threading",
         doc="what is asked, as above",
     )  # fmt: skip
-    characters: tuple[int, ...] = setting((2000, 4000, 8000), doc="lengths of the dictionary")
+    characters: tuple[int, ...] = counts(1, 1 << 26, default=(2000, 4000, 8000), doc="lengths of the dictionary")
     keys: str = choice("uuid", "short", default="uuid", doc="uuid, or short for words of one token")
-    depths: tuple[float, ...] = setting((0.0, 0.25, 0.5, 0.75, 1.0), doc="places of a single needle, from 0 to 1")
-    needles: tuple[int, ...] = setting((1, 2, 5, 10), doc="pairs asked for, where there are several")
+    depths: tuple[float, ...] = numbers(
+        0, 1, default=(0.0, 0.25, 0.5, 0.75, 1.0), doc="places of a single needle, from 0 to 1"
+    )
+    needles: tuple[int, ...] = counts(1, MOST, default=(1, 2, 5, 10), doc="pairs asked for, where there are several")
     placing: str = choice("random", "clustered", default="random", doc="of several needles: random or clustered")
-    hops: tuple[int, ...] = setting((2, 3, 5, 10), doc="pairs of a thread")
-    threads: tuple[int, ...] = setting((2, 5), doc="threads at once")
+    hops: tuple[int, ...] = counts(1, MOST, default=(2, 3, 5, 10), doc="pairs of a thread")
+    threads: tuple[int, ...] = counts(1, MOST, default=(2, 5), doc="threads at once")
     direction: str = choice(
         "forward", "backward", "random", default="random", doc="of threads: forward, backward or random"
     )
@@ -115,8 +120,6 @@ class NeedleThreading(Benchmark):
     candidates: int = natural(9, doc="wrong items beside a right one, where a model chooses")
 
     def __post_init__(self) -> None:
-        for name, kind, low, high in _LISTS:
-            object.__setattr__(self, name, _numbers(getattr(self, name), kind, name, low, high))
         super().__post_init__()
         if self.path and self.task != "threading":
             raise InvalidValue(
@@ -229,21 +232,3 @@ class NeedleThreading(Benchmark):
 
 
 _FACT = {"depths": "depth"}
-_LISTS = (
-    ("characters", int, 1, 1 << 26), ("depths", float, 0, 1), ("needles", int, 1, 10_000), ("hops", int, 1, 10_000),
-    ("threads", int, 1, 10_000),
-)  # fmt: skip
-
-
-def _numbers(given: Any, kind: type, name: str, low: float, high: float) -> tuple[Any, ...]:
-    """Several numbers from a tuple, one number, or text in which they are joined by `+`."""
-    parts = given.split("+") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
-    try:
-        found = tuple(kind(part) for part in parts)
-        fits = all(low <= value <= high and value == float(part) for value, part in zip(found, parts, strict=True))
-    except (TypeError, ValueError, OverflowError):
-        found, fits = (), False
-    if not found or not fits:
-        words = "whole numbers" if kind is int else "numbers"
-        raise InvalidValue(f"NeedleThreading: {name} must be {words} in [{low}, {high}], joined by +; got {given!r}.")
-    return found

@@ -65,7 +65,7 @@ class FSQ(Quantizer):
     )
 
     levels: tuple[int, ...] = counts(
-        2, 1 << 16, 1 << 62, default=(8, 5, 5, 5), doc="levels of each number; their product is the codebook"
+        2, 1 << 16, product=1 << 62, default=(8, 5, 5, 5), doc="levels of each number; their product is the codebook"
     )
     grid: Grid = part(
         TanhGrid(), doc="where levels are: tanh_grid, symmetric_grid, clamped_grid, logistic_grid or normal_grid"
