@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,10 +62,9 @@ def _splintr(opened: Opened, special: bool) -> Encode:
         found = splintr.from_json_bytes(json.dumps(content.description).encode())
     else:
         assert isinstance(content, Ranked)
-        found, first = (
-            splintr.Tokenizer.from_bytes(_lines(content), content.pattern, _marks(opened, content)),
-            content.first,
-        )
+        # Its engine does not backtrack and refuses possessive quantifiers; that the ids stay is checked on texts.
+        greedy = re.sub(r"(?<!\\)([?*+}])\+", r"\1", content.pattern)
+        found, first = splintr.Tokenizer.from_bytes(_lines(content), greedy, _marks(opened, content)), content.first
     encode = found.encode_with_special if special else found.encode_ordinary
     return lambda text: np.array(encode(text), np.int64) + first
 
