@@ -30,6 +30,8 @@ class Tokenizer(Method):
     """
 
     room: ClassVar[str] = "segment"
+    fewest: ClassVar[int] = 1
+    """Ids that every trained vocabulary of the kind has."""
 
     @abstractmethod
     def encode(self, raw: str | bytes) -> TokenSequence:
@@ -87,7 +89,20 @@ class Tokenizer(Method):
             InvalidValue: too few ids, an empty corpus, or a folder that exists.
             UnreadableInput: a file that is missing or no text.
         """
-        raise InvalidValue(f"{cls.name()}: cannot be trained; use bpe, unigram or wordpiece.")
+        enough(cls.name(), vocab_size, cls.fewest)
+        folder = new_folder(cls.name(), out)
+        save(folder, cls.learn(corpus, vocab_size, seed, progress))
+        return cls.from_folder(folder)
+
+    @classmethod
+    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
+        """What `train` writes; a method that cannot be trained refuses."""
+        raise InvalidValue(f"{cls.name()}: must be a tokenizer that can be trained; use bpe, unigram or wordpiece.")
+
+    @classmethod
+    @abstractmethod
+    def from_folder(cls, folder: Path) -> Self:
+        """Open what `train` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +110,6 @@ class FromFile(Tokenizer):
     """A tokenizer that opens a vocabulary that exists, and gives the ids that its own library gives."""
 
     kind: ClassVar[Kind]
-    fewest: ClassVar[int] = 1
-    """Ids that every trained vocabulary of the kind has."""
 
     source: str
     special: bool = setting(True, doc="whether marks such as <|endoftext|> in a text become ids of their own")
@@ -137,24 +150,8 @@ class FromFile(Tokenizer):
         return opened
 
     @classmethod
-    def train(
-        cls,
-        corpus: Iterable[str | Path],
-        *,
-        vocab_size: int,
-        out: str | Path,
-        seed: int = 0,
-        progress: Progress = silent,
-    ) -> Self:
-        enough(cls.name(), vocab_size, cls.fewest)
-        folder = new_folder(cls.name(), out)
-        save(folder, cls.learn(corpus, vocab_size, seed, progress))
+    def from_folder(cls, folder: Path) -> Self:
         return cls(source=str(folder))
-
-    @classmethod
-    @abstractmethod
-    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
-        """What `train` writes."""
 
     def _pattern(self) -> str | None:
         return None
