@@ -102,6 +102,9 @@ def converted(gguf: Path) -> Path:
 
 def convert(source: Path, target: Path) -> Path:
     """Turn a file or folder of a package, or a GGUF file, into a safetensors folder that plain transformers loads."""
+    if source.is_file() and source.suffix != ".onnx":
+        # Before the lock, whose file would stay behind in the cache.
+        _check_gguf(source)
     with _lock(target):
         if not _current(target, WAY):
             with _made(target, WAY) as draft:
@@ -164,7 +167,6 @@ def _convert_gguf(source: Path, draft: Path) -> None:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    _check_gguf(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         model = AutoModelForCausalLM.from_pretrained(
@@ -202,7 +204,9 @@ def _check_gguf(source: Path) -> None:
     """A GGUF file starts with its magic and ends where its last tensor does."""
     from gguf import GGUFReader
 
-    if source.read_bytes()[:4] != b"GGUF":
+    with source.open("rb") as stream:
+        magic = stream.read(4)
+    if magic != b"GGUF":
         raise StorageError(f"{source}: must be a GGUF file; its first bytes say otherwise.")
     try:
         reader = GGUFReader(source)
