@@ -18,11 +18,10 @@ ROUNDS = 3
 """How often a table that all levels share is fitted to what all levels see."""
 
 
-def check_count(who: str, of: Quantizer, count: int) -> None:
+def check_count(who: str, count: int) -> None:
     """Refuse more codebooks than anybody uses, before any of them is made."""
-    found = count * len(of.codebook_sizes)
-    if found > MOST_CODEBOOKS:
-        raise InvalidValue(f"{who}: must have at most {MOST_CODEBOOKS} codebooks; got {found}; use fewer.")
+    if count > MOST_CODEBOOKS:
+        raise InvalidValue(f"{who}: must have at most {MOST_CODEBOOKS} codebooks; got {count}; use fewer.")
 
 
 def copies(of: Quantizer, count: int, width: int, *, shared: bool) -> nn.ModuleList:

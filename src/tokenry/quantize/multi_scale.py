@@ -92,7 +92,7 @@ class MultiScale(RowQuantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self.name(), self.of, len(self.strides))
+        check_count(self.name(), len(self.strides) * len(self.of.codebook_sizes))
         if self.strides[-1] != 1 or any(after > before for before, after in pairwise(self.strides)):
             raise InvalidValue(
                 f"{self.name()}: strides must not grow, and end with 1; got {self.strides}; order them and add 1."

@@ -72,7 +72,7 @@ class PQ(Quantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self.name(), self.of, self.blocks)
+        check_count(self.name(), self.blocks * len(self.of.codebook_sizes))
 
     def make(self, *, width: int) -> None:
         super().make(width=width)

@@ -92,7 +92,7 @@ class RVQ(Quantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self.name(), self.of, self.levels)
+        check_count(self.name(), self.levels * len(self.of.codebook_sizes))
         if self.beam > 1 and len(self.of.codebook_sizes) > 1:
             raise InvalidValue(
                 f"{self.name()}: beam must be 1 over {self.of.name()}, which has {len(self.of.codebook_sizes)} "
