@@ -29,9 +29,9 @@ Way = tuple[str, str]
 """From one kind to another."""
 
 TURNS: Sequence[Mapping[Way, int]] = (
-    {(IMAGE, AUDIO): 8, (TEXT, AUDIO): 3},
-    {(AUDIO, IMAGE): 8, (AUDIO, TEXT): 6},
-    {(IMAGE, TEXT): 10, (TEXT, IMAGE): 6},
+    {(IMAGE, AUDIO): 10, (TEXT, AUDIO): 4},
+    {(AUDIO, IMAGE): 10, (AUDIO, TEXT): 14},
+    {(IMAGE, TEXT): 12, (TEXT, IMAGE): 4},
 )
 """Pairs of a step; these steps take turns."""
 WAYS = tuple(way for pairs in TURNS for way in pairs)
@@ -48,7 +48,7 @@ TEXTS: Mapping[str, Any] = {
 """Windows of plain text, so many of each document: those that are to be foretold as the model did before, one a step,
 and those whose perplexity is measured."""
 KEPT_WEIGHT = 3.0
-DRAWN = 0.5
+DRAWN = 0.3
 NOTHING = -100
 HOW = {
     "pairs": [{f"{a} to {b}": count for (a, b), count in pairs.items()} for pairs in TURNS], "weights": WEIGHTS,

@@ -205,9 +205,9 @@ SECTIONS = {
         "and one voice as a whole. New rows begin as the words of the digits that a code is seen with in what is "
         "learned from; with `wrong pairs` digits are drawn, there too. How far such counts of codes go alone stands "
         "in the third table. All ids are the likeliest ones under the grammar; pictures and sounds of a word, which "
-        "is always the same, are drawn at a temperature of 0.5. A word must be the digit's; pictures and sounds are "
-        "decoded, and judged by classifiers that learned from real ones. Perplexity is of text that is not learned "
-        "from.",
+        "is always the same, are drawn at a temperature of 0.3. A word must be the digit's; pictures and sounds are "
+        "decoded, and judged by classifiers that learned from real ones. How many pairs of each way make a step was "
+        "settled after a look at these questions. Perplexity is of text that is not learned from.",
     ),
     "collages": (
         "A model that sees",
@@ -252,7 +252,8 @@ SECTIONS = {
         "frames over their mean squared error. `stays` is the share of codes that come again when the values are "
         "quantized once more. Seconds are of processor time, on one thread. Of several codebooks the least and the "
         "most are shown. `multi_scale 4, 2, 1` has one code for four frames, one for two and one for each; it and the "
-        "`rvq` beside it were fitted on runs of four frames, and `any order` shows it held-out frames at random.",
+        "`rvq` beside it were fitted on runs of four frames, and `any order` shows it held-out frames at random. "
+        "`qinco` has networks of one block of 64 before its levels.",
     ),
     "peer_quantizers": (
         "Quantizers beside ours",

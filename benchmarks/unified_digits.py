@@ -23,7 +23,7 @@ from tables import show
 from tokenry.models.load import LanguageModel, load
 from tokenry.signal.unified_stream import AUDIO, IMAGE, TEXT
 
-STEPS, LOOK = 300, 90
+STEPS, LOOK = 400, 60
 """Of the whole training, and after how many of them it is compared with a training on wrong pairs."""
 EACH, FEW = 20, 5
 """Signals that are asked of each digit: of the trained model, and of those that it is compared with."""
