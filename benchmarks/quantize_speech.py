@@ -31,6 +31,7 @@ RUN = 4
 """Frames that follow each other, where neighbours matter."""
 
 PQ, OPQ, RVQ, BEAM = "pq, 8 codebooks", "pq, 8 codebooks, opq", "rvq, 8 codebooks", "rvq, 8 codebooks, beam of 8"
+NETWORKS = "qinco, 8 codebooks"
 ARMS = {
     "vq": "vq:codes=256",
     "rvq, 2 codebooks": "rvq:of=vq[codes=256],levels=2",
@@ -40,6 +41,7 @@ ARMS = {
     "pq, 4 codebooks": "pq:of=vq[codes=256],blocks=4",
     PQ: "pq:of=vq[codes=256],blocks=8",
     OPQ: "pq:of=vq[codes=256],blocks=8,rotation=opq",
+    NETWORKS: "qinco:levels=8,hidden=64,depth=1,rate=0.003,batch=256",
 }
 CHANCE = "rvq, 8 codebooks, random codes"
 SCALES, LEVELS, ANY_ORDER = "multi_scale 4, 2, 1", "rvq, 2 codebooks of 128", "multi_scale 4, 2, 1, any order"
@@ -137,6 +139,7 @@ def claims(record: Record) -> list[dict[str, Any]]:
             claim(f"{arm}: SQNR in dB; faiss on the same frames: {known}", found[arm], at_least=round(known - NEAR, 2))
             for arm, known in KNOWN.items()
         ),
+        claim(f"{NETWORKS}: dB better than {RVQ}", found[NETWORKS] - found[RVQ], at_least=0.5),
         claim(f"{SCALES}: dB better than {LEVELS}, at as many bits", found[SCALES] - found[LEVELS], at_least=0.2),
         claim(f"{ANY_ORDER}: dB below {SCALES}", found[SCALES] - found[ANY_ORDER], at_least=3.0),
     ]
