@@ -56,8 +56,8 @@ class QINCo(Quantizer):
         summary="what is left over is quantized with codebooks that a small network makes from what was chosen before",
         trial={"codes": 16, "levels": 3, "hidden": 16, "depth": 1},
         claims=(
-            "on speech that was not in the fit 8 codebooks of 256 with small networks are 0.4 dB better than `rvq` at as "
-            "many bits, and worse than `rvq` with a beam of 8 (benchmarks/quantize_speech.py)",
+            "on speech that was not in the fit 8 codebooks of 256 with small networks are 0.4 dB better than `rvq` at "
+            "as many bits, and worse than `rvq` with a beam of 8 (benchmarks/quantize_speech.py)",
         ),
         deviations=(
             "networks begin as nothing, as in the second version of the method, not with random weights",
