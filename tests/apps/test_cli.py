@@ -10,8 +10,6 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tokenry.models import store
-
 RECEIPT = {
     "steps", "prompt_tokens", "new_tokens", "read_per_step", "seconds", "tokens_per_second", "flops", "kv_bytes",
     "bytes_read", "peak_bytes",
@@ -169,7 +167,6 @@ def place(tmp_path, document, small):
 @pytest.mark.parametrize(("arguments", "sentence"), WRONG, ids=lambda v: v if isinstance(v, str) else "")
 def test_what_is_wrong_is_one_sentence(tokenry, place, arguments, sentence):
     before = {f.name: f.read_bytes() for f in place["tmp"].iterdir() if f.is_file()}
-    cached = {f.name for f in store.folder().iterdir()}
     arguments = [a.format(**place) for a in arguments]
     done = tokenry(*arguments)
     assert done.status == 2
@@ -181,7 +178,6 @@ def test_what_is_wrong_is_one_sentence(tokenry, place, arguments, sentence):
         assert as_json.out == ""
         assert sentence in json.loads(as_json.err.splitlines()[-1])["error"]["message"]
     assert before == {f.name: f.read_bytes() for f in place["tmp"].iterdir() if f.is_file()}
-    assert cached == {f.name for f in store.folder().iterdir()}
 
 
 def test_an_unsupported_model_is_refused(tokenry, document, tmp_path, smollm2):

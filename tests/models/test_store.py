@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tokenry.core.errors import StorageError
 from tokenry.models import store
 from tokenry.models.catalog import ALIASES
 
@@ -119,3 +120,16 @@ def test_a_folder_that_was_made_in_another_way_is_made_again(tmp_path, monkeypat
     assert (made / "config.json").read_text() == "{}"
     (source / "config.json").write_text('{"new": true}')
     assert (store.convert(source, target) / "config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"nothing of the kind", "its first bytes say otherwise"), (b"GGUF\x03\0\0\0" + b"\xff" * 16, "must be a whole")],
+)
+def test_a_file_that_is_no_gguf_model_leaves_nothing_behind(content, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKENRY_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "model.gguf"
+    file.write_bytes(content)
+    with pytest.raises(StorageError, match=words):
+        store.converted(file)
+    assert not (tmp_path / "cache").exists()

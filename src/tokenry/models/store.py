@@ -93,18 +93,23 @@ def remove(name: str) -> bool:
 
 
 def converted(gguf: Path) -> Path:
-    """The converted folder of a GGUF file of the user's, made once for each version of the file."""
+    """The converted folder of a GGUF file of the user's, made once for each version of the file.
+
+    Raises:
+        StorageError: no whole GGUF file, or one that transformers cannot read.
+    """
     stat = gguf.stat()
     key = hashlib.sha256(f"{gguf.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:16]
     target = folder() / f"{gguf.stem}-{key}"
-    return target if _current(target, WAY) else convert(gguf, target)
+    if _current(target, WAY):
+        return target
+    # Before there is anything in the cache.
+    _check_gguf(gguf)
+    return convert(gguf, target)
 
 
 def convert(source: Path, target: Path) -> Path:
     """Turn a file or folder of a package, or a GGUF file, into a safetensors folder that plain transformers loads."""
-    if source.is_file() and source.suffix != ".onnx":
-        # Before the lock, whose file would stay behind in the cache.
-        _check_gguf(source)
     with _lock(target):
         if not _current(target, WAY):
             with _made(target, WAY) as draft:
