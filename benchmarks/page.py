@@ -206,8 +206,9 @@ SECTIONS = {
         "learned from; with `wrong pairs` digits are drawn, there too. How far such counts of codes go alone stands "
         "in the third table. All ids are the likeliest ones under the grammar; pictures and sounds of a word, which "
         "is always the same, are drawn at a temperature of 0.3. A word must be the digit's; pictures and sounds are "
-        "decoded, and judged by classifiers that learned from real ones. How many pairs of each way make a step was "
-        "settled after a look at these questions. Perplexity is of text that is not learned from.",
+        "decoded, and judged by classifiers that learned from real ones. The temperature, and how many pairs of each "
+        "way make a step, were settled after a look at these questions. Perplexity is of text that is not learned "
+        "from.",
     ),
     "collages": (
         "A model that sees",

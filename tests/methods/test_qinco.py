@@ -10,6 +10,9 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import parse
 from tokenry.quantize import implicit_codebook
+from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.kmeans import KMeans
+from tokenry.quantize.nearest import nearest_code
 from tokenry.quantize.qinco import QINCo
 from tokenry.quantize.rvq import RVQ
 from tokenry.quantize.vq import VQ
@@ -45,12 +48,32 @@ def test_before_networks_have_learned_it_is_rvq():
     found, wanted = method.quantize(draw(200, 8, seed=1)), plain.quantize(draw(200, 8, seed=1))
     assert torch.equal(found.codes, wanted.codes)
     torch.testing.assert_close(found.values, wanted.values)
-    # In training a table begins with what the ones before it leave over.
     built, other = (m.build(width=8) for m in (small(), RVQ(of=VQ(codes=16, update="by_loss"), levels=3)))
     for level, same in zip(built.stack, other.stack, strict=True):
         level.book.begin(same.book.table.data.normal_(generator=torch.Generator().manual_seed(3)))
         same.book.started.fill_(True)
     assert torch.equal(built.quantize(rows).codes, other.eval().quantize(rows).codes)
+
+
+def test_in_a_network_a_table_begins_with_what_the_ones_before_leave_over():
+    method, rows = small().build(width=8), draw(100, 8)
+    generator, start = method.draws(), KMeans()
+    tables, sums = [], torch.zeros_like(rows)
+    for _ in range(3):
+        book = Codebook("it", 16, 8, learnt=True)
+        start.begin(book, rows - sums, generator)
+        tables.append(book.table)
+        sums = sums + book.table[nearest_code(rows - sums, book.table)]
+    method.quantize(rows)
+    for level, table in zip(method.stack, tables, strict=True):
+        assert torch.equal(level.book.table, table)
+
+
+def test_a_fit_begins_anew():
+    method, rows = small().build(width=8), draw(300, 8, seed=1)
+    wanted = method.fit(rows, iterations=3).quantize(rows).values
+    method.fit(7 * draw(300, 8, seed=2), iterations=3)
+    assert torch.equal(method.fit(rows, iterations=3).quantize(rows).values, wanted)
 
 
 def test_codes_and_vectors_are_those_of_the_equation(learned):
