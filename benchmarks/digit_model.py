@@ -48,12 +48,16 @@ TEXTS: Mapping[str, Any] = {
 """Windows of plain text, so many of each document: those that are to be foretold as the model did before, one a step,
 and those whose perplexity is measured."""
 KEPT_WEIGHT = 3.0
-DRAWN = 0.3
+DROPPED = 0.1
+"""How often a picture or a sound is learned without what was given for it."""
+DRAWN, GUIDED = 0.3, 2.0
+"""Temperature, and how far what is said of pictures and sounds moves away from what is said where nothing is given."""
 NOTHING = -100
 HOW = {
     "pairs": [{f"{a} to {b}": count for (a, b), count in pairs.items()} for pairs in TURNS], "weights": WEIGHTS,
     "rank": RANK, "rates": [LORA_RATE, ROW_RATE], "rise": RISE, "clip": CLIP, "betas": BETAS,
     "rows": [OFTEN, PLACE, NOISE, UNSEEN], "texts": TEXTS, "kept": KEPT_WEIGHT,
+    "dropped": DROPPED,
 }  # fmt: skip
 """Everything that decides a training besides its steps, its pairs and its seed."""
 
@@ -168,14 +172,18 @@ def _step(
 def _batch(
     data: Data, pairs: Mapping[Way, int], generator: torch.Generator, wrong: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Streams of two segments with padding before them, and labels where the second one's content stands."""
+    """Streams of two segments with padding before them, and labels where the second one's content stands.
+
+    Of some pictures and sounds the first segment is left out.
+    """
     rows, targets = [], []
     for (source, target), count in pairs.items():
         for _ in range(count):
             digit = int(torch.randint(len(WORDS), (), generator=generator))
             other = int(torch.randint(len(WORDS), (), generator=generator)) if wrong else digit
             pair = [data.known[source].draw(digit, generator), data.known[target].draw(other, generator)]
-            rows.append(data.stream.stream.pack(pair))
+            alone = target != TEXT and float(torch.rand((), generator=generator)) < DROPPED
+            rows.append(data.stream.stream.pack(pair[alone:]))
             targets.append(len(pair[1].ids) + 1)
     longest = max(map(len, rows))
     ids, mask = torch.zeros(len(rows), longest, dtype=torch.long), torch.zeros(len(rows), longest, dtype=torch.long)
@@ -215,7 +223,9 @@ def ask(of: Pupil, way: Way, sources: Digits, each: int, seed: int) -> dict[str,
     """How often what comes out shows the digit that went in, over so many signals of each digit.
 
     All ids are the likeliest ones, but for pictures and sounds of a word, which is the same each time: these are drawn
-    at a temperature of `DRAWN`. A word is right when it is the digit's and nothing follows.
+    at a temperature of `DRAWN`. Pictures and sounds are guided: what counts of an id is l + `GUIDED` (m - l), where m
+    is the logarithm of how likely it is, and l of how likely it is where nothing is given. A word is right when it is
+    the digit's and nothing follows.
     """
     source, target = way
     stream, size = of.data.stream.stream, SIZES.get(target, ())
@@ -223,25 +233,34 @@ def ask(of: Pupil, way: Way, sources: Digits, each: int, seed: int) -> dict[str,
     begin = torch.tensor([stream.begin(target), *stream.header(target, size)])
     prompts = torch.stack([torch.cat((stream.pack([s]), begin)) for _, s in given])
     longest = 1 + max(len(s.ids) for segments in of.data.known[target].of for s in segments)
-    drawn = {"do_sample": True, "temperature": DRAWN, "top_k": 0} if source == TEXT else {"do_sample": False}
+    how = {"do_sample": True, "temperature": DRAWN, "top_k": 0} if source == TEXT else {"do_sample": False}
+    if target != TEXT:
+        nothing = begin.expand(len(prompts), -1)
+        how |= {
+            "guidance_scale": GUIDED, "negative_prompt_ids": nothing,
+            "negative_prompt_attention_mask": torch.ones_like(nothing),
+        }  # fmt: skip
     torch.manual_seed(seed)
     out = of.model.generate(
         input_ids=prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=longest,
-        **drawn, logits_processor=[of.data.stream.grammar((target,), sizes=SIZES, stop=(stream.end(target),))],
+        **how, logits_processor=[of.data.stream.grammar((target,), sizes=SIZES, stop=(stream.end(target),))],
         eos_token_id=stream.end(target), pad_token_id=stream.end(target),
     )  # fmt: skip
     digits = [digit for digit, _ in given]
     said = [_content(row, prompts.shape[1], stream.end(target)) for row in out]
+    real = {}
     if target == TEXT:
         found = [WORDS.index(word) if (word := _word(of.data, row)) in WORDS else None for row in said]
     else:
         start = prompts.shape[1] - len(begin)
         whole = [row[start : prompts.shape[1] + longest] for row in out]
-        found = of.data.judge(target, [of.data.stream.decode(row_of(ids))[0] for ids in whole])
+        shown = [of.data.stream.decode(row_of(ids))[0] for ids in whole]
+        found = of.data.judge(target, shown)
+        real["right_by_real"] = _equal(digits, of.data.judge(f"real {target}", shown))
     known = {tuple(stream.vocabulary.lift(target, s.ids).tolist()) for ss in of.data.known[target].of for s in ss}
     return {
         "from": source, "to": target, "asked": len(given),
-        "right": sum(a == b for a, b in zip(digits, found, strict=True)),
+        "right": _equal(digits, found), **real,
         "distinct": len(set(said)), "copies": sum(row in known for row in said),
     }  # fmt: skip
 
@@ -259,6 +278,10 @@ def counted(data: Data, kind: str) -> float:
         for segment in segments
     ]
     return sum(right) / len(right)
+
+
+def _equal(wanted: Sequence[int], found: Sequence[int | None]) -> int:
+    return sum(a == b for a, b in zip(wanted, found, strict=True))
 
 
 def _some(segments: list[Segment], each: int) -> list[Segment]:

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from spoken_digits import ASKED, NEW_VOICE, RATE, SAMPLES, recordings
+from spoken_digits import ASKED, NEW_VOICE, RATE, SAMPLES, Recording, recordings
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -34,8 +34,13 @@ CONTROLS = 32
 SIZES = {IMAGE: (8, 8), AUDIO: (SAMPLES, RATE)}
 EVERY = 5
 """Of every so many pictures one is held out."""
+Picture = tuple[Image, int, bool]
+"""Its digit, and whether it is learned from."""
+Named = tuple[Signal, int]
 HEARD = mel(RATE, 256, 160, 32)
 """What the judge of sounds looks at: other windows than those of the codes."""
+MOVED = 320
+"""Samples by which sounds are also heard earlier and later by their judge."""
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Data:
     asked: dict[str, Digits]
     new_voice: Digits
     judges: dict[str, Pipeline]
+    """By kind; those called `real` have never seen what codes show."""
     trust: dict[str, float]
     """Share of held-out signals that the judges know, as they are and as their codes show them."""
 
@@ -73,17 +79,16 @@ class Data:
             AUDIO: sound.look_up(codes),
         }
 
-    def judge(self, kind: str, signals: Sequence[Signal]) -> list[int]:
-        """The digit that each picture or sound shows, by the judge of its kind."""
-        return [int(n) for n in self.judges[kind].predict(np.stack([_seen(signal) for signal in signals]))]
+    def judge(self, name: str, signals: Sequence[Signal]) -> list[int]:
+        """The digit that each picture or sound shows, by one of the judges."""
+        return [int(n) for n in self.judges[name].predict(np.stack([_seen(signal) for signal in signals]))]
 
 
 def data() -> Data:
     """Learn the tokenizers and the judges from what is known."""
     pictures, spoken = _pictures(), recordings()
-    sounds = [r for r in spoken if r.voice != NEW_VOICE]
     stream = UnifiedStream(image=PICTURES, audio=SOUNDS, controls=CONTROLS)
-    stream.fit([[image for image, _, known in pictures if known], [r.sound for r in sounds if r.known]])
+    stream.fit([[image for image, _, known in pictures if known], [r.sound for r in spoken if r.known]])
     known = {kind: Digits(kind) for kind in (IMAGE, AUDIO, TEXT)}
     asked = {kind: Digits(kind) for kind in (IMAGE, AUDIO, TEXT)}
     new_voice = Digits(AUDIO)
@@ -96,18 +101,8 @@ def data() -> Data:
     for digit, word in enumerate(WORDS):
         for words in (known, asked):
             words[TEXT].of[digit] += stream.segments([word])
-    seen = {
-        IMAGE: [(image, digit, is_known) for image, digit, is_known in pictures],
-        AUDIO: [(r.sound, r.digit, r.known) for r in sounds],
-    }
-    judges, trust = {}, {}
-    for kind, signals in seen.items():
-        judges[kind], trust[f"{kind}, as it is"] = _judge(signals)
-        true, shown = [], []
-        for digit, segments in enumerate(asked[kind].of):
-            true += [digit] * len(segments)
-            shown += [_seen(signal) for s in segments for signal in stream.decode(row_of(stream.stream.pack([s])))]
-        trust[f"{kind}, as its codes show it"] = judges[kind].score(np.stack(shown), true)
+    judges = _judges(stream, known, pictures, spoken)
+    trust = _trust(judges, stream, {**asked, NEW_VOICE: new_voice}, pictures, spoken)
     return Data(stream, known, asked, new_voice, judges, trust)
 
 
@@ -118,7 +113,7 @@ def row_of(ids: Tensor) -> TokenSequence:
     )
 
 
-def _pictures() -> list[tuple[Image, int, bool]]:
+def _pictures() -> list[Picture]:
     found = load_digits()
     grey = (torch.tensor(found.images) * 255 / 16).round().to(torch.uint8).unsqueeze(-1).expand(-1, -1, -1, 3)
     return [
@@ -133,12 +128,73 @@ def _alone(size: int, level: int, levels: int) -> Tensor:
     return codes
 
 
-def _judge(signals: Sequence[tuple[Signal, int, bool]]) -> tuple[Pipeline, float]:
-    """What tells real signals apart, and how well it does on those that are held out."""
-    rows, digits = np.stack([_seen(s) for s, _, _ in signals]), np.array([d for _, d, _ in signals])
-    known = np.array([k for _, _, k in signals])
-    judge = make_pipeline(StandardScaler(), SVC(C=10)).fit(rows[known], digits[known])
-    return judge, judge.score(rows[~known], digits[~known])
+def _judges(
+    stream: UnifiedStream, known: dict[str, Digits], pictures: list[Picture], spoken: list[Recording]
+) -> dict[str, Pipeline]:
+    """Two of each kind."""
+    real: dict[str, list[Named]] = {
+        IMAGE: [(image, digit) for image, digit, is_known in pictures if is_known],
+        AUDIO: [(r.sound, r.digit) for r in spoken if r.known],
+    }
+    judges = {f"real {kind}": _judge(signals) for kind, signals in real.items()}
+    return judges | {
+        kind: _judge([copy for named in signals + _shown(stream, known[kind]) for copy in _copies(*named)])
+        for kind, signals in real.items()
+    }
+
+
+def _trust(
+    judges: dict[str, Pipeline], stream: UnifiedStream, asked: dict[str, Digits], pictures: list[Picture],
+    spoken: list[Recording],
+) -> dict[str, float]:  # fmt: skip
+    """How well each judge knows what none has learned from."""
+    heard = [r for r in spoken if r.number < ASKED]
+    tried: dict[str, dict[str, list[Named]]] = {
+        IMAGE: {
+            "as they are": [(image, digit) for image, digit, is_known in pictures if not is_known],
+            "as codes show them": _shown(stream, asked[IMAGE]),
+        },
+        AUDIO: {
+            "as they are": [(r.sound, r.digit) for r in heard if r.voice != NEW_VOICE],
+            "as codes show them": _shown(stream, asked[AUDIO]),
+            "a new voice": [(r.sound, r.digit) for r in heard if r.voice == NEW_VOICE],
+            "a new voice, as codes show it": _shown(stream, asked[NEW_VOICE]),
+        },
+    }
+    return {
+        f"{name}: {how}": _score(judges[name], signals)
+        for kind, by in tried.items()
+        for name in (kind, f"real {kind}")
+        for how, signals in by.items()
+    }
+
+
+def _shown(stream: UnifiedStream, digits: Digits) -> list[Named]:
+    """Signals as their codes show them."""
+    return [
+        (signal, digit)
+        for digit, segments in enumerate(digits.of)
+        for s in segments
+        for signal in stream.decode(row_of(stream.stream.pack([s])))
+    ]
+
+
+def _judge(signals: Sequence[Named]) -> Pipeline:
+    """What tells signals apart."""
+    rows = np.stack([_seen(signal) for signal, _ in signals])
+    return make_pipeline(StandardScaler(), SVC(C=10)).fit(rows, [digit for _, digit in signals])
+
+
+def _score(judge: Pipeline, signals: Sequence[Named]) -> float:
+    """Share of signals that a judge knows."""
+    return float(judge.score(np.stack([_seen(signal) for signal, _ in signals]), [digit for _, digit in signals]))
+
+
+def _copies(signal: Signal, digit: int) -> list[Named]:
+    """A sound also earlier and later."""
+    if isinstance(signal, Sound):
+        return [(Sound(signal.samples.roll(by), signal.rate), digit) for by in (-MOVED, 0, MOVED)]
+    return [(signal, digit)]
 
 
 def _seen(signal: Signal) -> np.ndarray:

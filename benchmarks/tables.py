@@ -643,7 +643,10 @@ def _unified_digits(document: Document) -> list[Table]:
         for (voices, a, b), cells in ways.items()
     ]
     said = [
-        (f"{names[r['from']]} to {names[r['to']]}", str(r["asked"]), str(r["distinct"]), str(r["copies"]))
+        (
+            f"{names[r['from']]} to {names[r['to']]}",
+            *(str(r[k]) for k in ("asked", "right_by_real", "distinct", "copies")),
+        )
         for r in rows
         if r.get("voices") == "known" and (r["arm"], r["steps"]) == last and r["to"] != "text"
     ]
@@ -662,7 +665,11 @@ def _unified_digits(document: Document) -> list[Table]:
     heads = ("from and to", *(f"{arm}, {steps} steps" for arm, steps in arms))
     return [
         Table("Digits that come out as they went in", heads, right),
-        Table("What was drawn and spoken", ("from and to", "asked", "distinct", "the same as a known one"), said),
+        Table(
+            "What was drawn and spoken",
+            ("from and to", "asked", "right for a real judge", "distinct", "the same as a known one"),
+            said,
+        ),
         Table("Held-out signals that the judges know, or counts of codes", ("signals", "right"), judges),
         Table("Perplexity of plain text", ("model", "new ids masked", "all ids"), texts),
     ]

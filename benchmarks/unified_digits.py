@@ -2,7 +2,7 @@
 
 SmolLM2 gets rows for 512 codes of pictures and 4 x 256 codes of sounds. LoRA matrices and these rows learn from pairs
 of the same digit. Asked are pictures and recordings that nothing has learned from; what the model draws and says is
-decoded, and judges that know real pictures and recordings tell which digit it is.
+decoded, and judges that learned from pictures and recordings tell which digit it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from digit_model import DRAWN, HOW, WAYS, Pupil, ask, counted, foretold, learn, perplexity, pupil, windows
+from digit_model import DRAWN, GUIDED, HOW, WAYS, Pupil, ask, counted, foretold, learn, perplexity, pupil, windows
 from digit_streams import CONTROLS, EVERY, PICTURES, SOUNDS, Data, data
 from record import Record, claim
 from spoken_digits import ASKED, COMMIT, NEW_VOICE, SOURCE
@@ -42,7 +42,7 @@ def main() -> None:
     settings = {
         "model": "smollm2", "pictures": PICTURES, "sounds": SOUNDS, "controls": CONTROLS,
         "recordings": f"{SOURCE} at {COMMIT[:7]}", "steps": STEPS, "look": LOOK, "how": HOW,
-        "each": [EACH, FEW], "drawn": DRAWN, "held_out": [EVERY, ASKED, NEW_VOICE], "seed": SEED,
+        "each": [EACH, FEW], "drawn": DRAWN, "guided": GUIDED, "held_out": [EVERY, ASKED, NEW_VOICE], "seed": SEED,
     }  # fmt: skip
     record = Record(
         "unified_digits", "python benchmarks/unified_digits.py", dtype="bfloat16", settings=settings, save=not quick
