@@ -101,6 +101,8 @@ trainer, losses, weights = trained(Path(sys.argv[1]) / "run", SsToken(**KEPT), r
 assert trainer.accelerator.num_processes == 2
 if trainer.is_world_process_zero():
     save_file({"weights": weights}, Path(sys.argv[1]) / "weights.safetensors")
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 
