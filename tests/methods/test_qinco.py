@@ -69,6 +69,13 @@ def test_in_a_network_a_table_begins_with_what_the_ones_before_leave_over():
         assert torch.equal(level.book.table, table)
 
 
+def test_in_a_fit_too():
+    rows = draw(500, 8)
+    method, plain = small(rate=0.0), RVQ(of=VQ(codes=16), levels=3)
+    errors = [float(mse_loss(m.fit(rows, iterations=10).quantize(rows).values, rows)) for m in (method, plain)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.05)
+
+
 def test_a_fit_begins_anew():
     method, rows = small().build(width=8), draw(300, 8, seed=1)
     wanted = method.fit(rows, iterations=3).quantize(rows).values
@@ -102,11 +109,16 @@ def test_codes_and_vectors_are_those_of_the_equation(learned):
 
 
 def test_small_blocks_of_candidates_give_the_same_codes(learned, monkeypatch):
-    rows = draw(60, 8, seed=1)
+    rows, sizes, moved = draw(60, 8, seed=1), [], implicit_codebook.ImplicitCodebook._moved
     whole = learned.quantize(rows).codes
-    for numbers in (1, 16 * 16 * 7):
+    monkeypatch.setattr(
+        implicit_codebook.ImplicitCodebook, "_moved", lambda it, x: sizes.append(x.shape) or moved(it, x)
+    )
+    for numbers, most in ((1, 1), (16 * 16 * 7, 7)):
         monkeypatch.setattr(implicit_codebook, "NUMBERS", numbers)
+        sizes.clear()
         assert torch.equal(learned.quantize(rows).codes, whole)
+        assert max(shape[0] for shape in sizes if len(shape) == 3) == most
 
 
 def test_networks_know_what_surrounds_a_mean():
