@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,7 +81,7 @@ class Data:
 
     def judge(self, name: str, signals: Sequence[Signal]) -> list[int]:
         """The digit that each picture or sound shows, by one of the judges."""
-        return [int(n) for n in self.judges[name].predict(np.stack([_seen(signal) for signal in signals]))]
+        return [int(n) for n in self.judges[name].predict(_seen(signals))]
 
 
 def data() -> Data:
@@ -102,7 +102,7 @@ def data() -> Data:
         for words in (known, asked):
             words[TEXT].of[digit] += stream.segments([word])
     judges = _judges(stream, known, pictures, spoken)
-    trust = _trust(judges, stream, {**asked, NEW_VOICE: new_voice}, pictures, spoken)
+    trust = _trust(judges, stream, asked, new_voice, pictures, spoken)
     return Data(stream, known, asked, new_voice, judges, trust)
 
 
@@ -144,8 +144,8 @@ def _judges(
 
 
 def _trust(
-    judges: dict[str, Pipeline], stream: UnifiedStream, asked: dict[str, Digits], pictures: list[Picture],
-    spoken: list[Recording],
+    judges: dict[str, Pipeline], stream: UnifiedStream, asked: dict[str, Digits], new_voice: Digits,
+    pictures: list[Picture], spoken: list[Recording],
 ) -> dict[str, float]:  # fmt: skip
     """How well each judge knows what none has learned from."""
     heard = [r for r in spoken if r.number < ASKED]
@@ -158,7 +158,7 @@ def _trust(
             "as they are": [(r.sound, r.digit) for r in heard if r.voice != NEW_VOICE],
             "as codes show them": _shown(stream, asked[AUDIO]),
             "a new voice": [(r.sound, r.digit) for r in heard if r.voice == NEW_VOICE],
-            "a new voice, as codes show it": _shown(stream, asked[NEW_VOICE]),
+            "a new voice, as codes show it": _shown(stream, new_voice),
         },
     }
     return {
@@ -181,13 +181,14 @@ def _shown(stream: UnifiedStream, digits: Digits) -> list[Named]:
 
 def _judge(signals: Sequence[Named]) -> Pipeline:
     """What tells signals apart."""
-    rows = np.stack([_seen(signal) for signal, _ in signals])
-    return make_pipeline(StandardScaler(), SVC(C=10)).fit(rows, [digit for _, digit in signals])
+    shown, digits = zip(*signals, strict=True)
+    return make_pipeline(StandardScaler(), SVC(C=10)).fit(_seen(shown), digits)
 
 
 def _score(judge: Pipeline, signals: Sequence[Named]) -> float:
     """Share of signals that a judge knows."""
-    return float(judge.score(np.stack([_seen(signal) for signal, _ in signals]), [digit for _, digit in signals]))
+    shown, digits = zip(*signals, strict=True)
+    return float(judge.score(_seen(shown), digits))
 
 
 def _copies(signal: Signal, digit: int) -> list[Named]:
@@ -197,8 +198,12 @@ def _copies(signal: Signal, digit: int) -> list[Named]:
     return [(signal, digit)]
 
 
-def _seen(signal: Signal) -> np.ndarray:
-    """What a judge looks at."""
+def _seen(signals: Iterable[Signal]) -> np.ndarray:
+    """What a judge looks at, a row for each signal."""
+    return np.stack([_numbers(signal) for signal in signals])
+
+
+def _numbers(signal: Signal) -> np.ndarray:
     if isinstance(signal, Image):
         return (signal.pixels[..., 0].float() / 255).flatten().numpy()
     assert isinstance(signal, Sound)

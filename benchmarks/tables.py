@@ -667,7 +667,7 @@ def _unified_digits(document: Document) -> list[Table]:
         Table("Digits that come out as they went in", heads, right),
         Table(
             "What was drawn and spoken",
-            ("from and to", "asked", "right for a real judge", "distinct", "the same as a known one"),
+            ("from and to", "asked", "right for the `real` judge", "distinct", "the same as a known one"),
             said,
         ),
         Table("Held-out signals that the judges know, or counts of codes", ("signals", "right"), judges),

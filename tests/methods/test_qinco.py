@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn.functional import mse_loss
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Unbuilt
@@ -74,6 +77,14 @@ def test_in_a_fit_too():
     method, plain = small(rate=0.0), RVQ(of=VQ(codes=16), levels=3)
     errors = [float(mse_loss(m.fit(rows, iterations=10).quantize(rows).values, rows)) for m in (method, plain)]
     assert errors[0] == pytest.approx(errors[1], rel=0.05)
+
+
+def test_the_rate_of_a_fit_falls_as_a_cosine():
+    rates = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    small(rate=0.5, batch=100).fit(draw(300, 8), iterations=4)
+    hook.remove()
+    assert rates == pytest.approx([0.25 * (1 + math.cos(math.pi * step / 12)) for step in range(12)])
 
 
 def test_a_fit_begins_anew():
