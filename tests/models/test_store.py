@@ -133,3 +133,5 @@ def test_a_file_that_is_no_gguf_model_leaves_nothing_behind(content, words, tmp_
     with pytest.raises(StorageError, match=words):
         store.converted(file)
     assert not (tmp_path / "cache").exists()
+    with pytest.raises(StorageError, match=words):
+        store.convert(file, tmp_path / "made")

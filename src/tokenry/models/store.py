@@ -103,7 +103,7 @@ def converted(gguf: Path) -> Path:
     target = folder() / f"{gguf.stem}-{key}"
     if _current(target, WAY):
         return target
-    # Before there is anything in the cache.
+    # Also here, before there is anything in the cache.
     _check_gguf(gguf)
     return convert(gguf, target)
 
@@ -172,6 +172,7 @@ def _convert_gguf(source: Path, draft: Path) -> None:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    _check_gguf(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         model = AutoModelForCausalLM.from_pretrained(
