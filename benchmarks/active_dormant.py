@@ -23,17 +23,17 @@ from tables import show
 
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
-from tokenry.models.begin import begin_mark
-from tokenry.models.load import LanguageModel, load
-from tokenry.models.prompt import Document, plain
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.text.begin import begin_mark
+from tokenry.models.text.prompt import Document, plain
 from tokenry.probe.active_dormant import ActiveDormant
-from tokenry.probe.bigram_backcopy import BigramBackcopy
-from tokenry.probe.bigram_toy import BigramToy
-from tokenry.probe.bigram_training import TEST_SEED, Schooling, measured, train
-from tokenry.probe.losses import losses, silenced, weighed
-from tokenry.probe.report import Report
-from tokenry.probe.rows import begun, cut, first_columns
-from tokenry.probe.weights import circuit
+from tokenry.probe.bigram.backcopy import BigramBackcopy
+from tokenry.probe.bigram.toy import BigramToy
+from tokenry.probe.bigram.training import TEST_SEED, Schooling, measured, train
+from tokenry.probe.reports.report import Report
+from tokenry.probe.sight.losses import losses, silenced, weighed
+from tokenry.probe.sight.rows import begun, cut, first_columns
+from tokenry.probe.sight.weights import circuit
 
 TEXT = "moby_dick"
 UNTRAINED, TRAINED, RELU = "untrained", "softmax, Adam", "ReLU, Adam"

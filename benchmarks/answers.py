@@ -19,16 +19,16 @@ from tables import show
 
 from tokenry import Pipeline, data
 from tokenry.compress.base import Compressor
-from tokenry.compress.ranking import Ranking
-from tokenry.compress.text import text_of
+from tokenry.compress.fit.text import text_of
+from tokenry.compress.scores.ranking import Ranking
 from tokenry.core.budget import Budget
 from tokenry.core.errors import ContextOverflow
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import Question
-from tokenry.models.answer import Sampling, answer
-from tokenry.models.load import LanguageModel, load
-from tokenry.models.prompt import Document, prompt
-from tokenry.pipeline import check_fit
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.generate.answer import Sampling, answer
+from tokenry.models.text.prompt import Document, prompt
+from tokenry.pipeline.pipeline import check_fit
 
 DENSE, MAX_NEW = "dense", 32
 BUDGETS = (0.5, 0.25, 0.1)

@@ -25,11 +25,11 @@ from torch import Tensor
 from tokenry.core.registry import parse
 from tokenry.core.sequence import TokenSequence
 from tokenry.data.sound import Sound, read_sound
-from tokenry.models.signal_encoders import load_speech
+from tokenry.models.signals.encoders import load_speech
 from tokenry.signal.audio_frames import AudioFrames
-from tokenry.signal.griffin_lim import griffin_lim
-from tokenry.signal.mel import Mel, mel
-from tokenry.signal.spectral_loss import spectral_loss
+from tokenry.signal.coding.spectral_loss import spectral_loss
+from tokenry.signal.sounds.griffin_lim import griffin_lim
+from tokenry.signal.sounds.mel import Mel, mel
 
 EVERY, SEED = 10, 0
 """Of every so many clips one is held out."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from tokenry.models.load import LanguageModel, load
-from tokenry.soft.examples import Example
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.soft.training.examples import Example
 
 PAIRS = """
     France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, Greece Athens, Poland Warsaw,

@@ -23,7 +23,7 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.data.collages import PLACES, QUARTER, Collage, collage, question
 from tokenry.data.image import read_image
 from tokenry.data.photographs import photographs
-from tokenry.models.vision_language import VisionLanguageModel, load_vision_language
+from tokenry.models.signals.vision_language import VisionLanguageModel, load_vision_language
 from tokenry.recipes.collages import HELD_OUT
 
 COLLAGES, ROWS = 60, 8

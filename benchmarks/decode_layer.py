@@ -16,9 +16,9 @@ from transformers.masking_utils import causal_mask_function
 
 from tokenry import parse
 from tokenry.attend.base import Run
-from tokenry.models.kv import KVBuffer
-from tokenry.models.mask import MaskFacts, Rule, note_facts
-from tokenry.models.site import Site
+from tokenry.models.attention.mask import MaskFacts, Rule, note_facts
+from tokenry.models.attention.site import Site
+from tokenry.models.cache.kv import KVBuffer
 
 HEADS, GROUPS, WIDTH = 9, 3, 64
 """Query heads, KV heads and head width of SmolLM2-135M."""

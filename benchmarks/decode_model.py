@@ -17,8 +17,8 @@ from forced import Attach, dense, feed, ids, read, using
 from record import Record, Row, claim
 
 from tokenry.attend.base import held_bytes
-from tokenry.models.cost import peak_bytes
-from tokenry.models.load import LanguageModel, load
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.generate.cost import peak_bytes
 
 MODEL = "smollm2"
 BASE, DENSE = "transformers", "tokenry dense"

@@ -17,12 +17,12 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from tokenry.core.errors import InvalidValue
 from tokenry.data import read
-from tokenry.learn.checkpoint import Checkpoint
-from tokenry.learn.lora import adapted
-from tokenry.models.load import LanguageModel
-from tokenry.signal.new_rows import NewRows
-from tokenry.signal.stream import Segment
-from tokenry.signal.stream_loss import stream_loss
+from tokenry.learn.training.checkpoint import Checkpoint
+from tokenry.learn.training.lora import adapted
+from tokenry.models.files.load import LanguageModel
+from tokenry.signal.streams.new_rows import NewRows
+from tokenry.signal.streams.stream import Segment
+from tokenry.signal.streams.stream_loss import stream_loss
 from tokenry.signal.unified_stream import AUDIO, IMAGE, TEXT
 
 Way = tuple[str, str]

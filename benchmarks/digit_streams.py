@@ -19,8 +19,8 @@ from torch.nn.functional import pad
 from tokenry.core.sequence import TokenSequence
 from tokenry.data.image import Image
 from tokenry.data.sound import Sound
-from tokenry.signal.mel import mel
-from tokenry.signal.stream import Segment
+from tokenry.signal.sounds.mel import mel
+from tokenry.signal.streams.stream import Segment
 from tokenry.signal.unified_stream import AUDIO, IMAGE, TEXT, Signal, UnifiedStream
 
 WORDS = tuple(f" {word}" for word in "zero one two three four five six seven eight nine".split())

@@ -14,12 +14,12 @@ from rich.progress import track
 
 from tokenry.core.errors import UnsupportedModel
 from tokenry.core.saving import write_text
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.experiment import Experiment
-from tokenry.models.proof import proven_blocks
-from tokenry.models.rotary import Rotary
-from tokenry.models.site import Site
-from tokenry.models.tiny import DECODERS, OTHERS, tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.proof import proven_blocks
+from tokenry.models.attention.rotary import Rotary
+from tokenry.models.attention.site import Site
+from tokenry.models.files.tiny import DECODERS, OTHERS, tiny
 
 FILE, PAGE = RESULTS / "families.json", RESULTS.parents[1] / "docs" / "models.md"
 REFUSED = {"bloom": {"vocab_size": 128, "hidden_size": 64, "n_layer": 2, "n_head": 4}}

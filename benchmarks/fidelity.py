@@ -21,10 +21,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tokenry.attend.token_select import LastChoice
-from tokenry.measure import intervals
-from tokenry.models.answer import divergence
-from tokenry.models.kv import KVBuffer
-from tokenry.models.load import LanguageModel, load
+from tokenry.measure.statistics import intervals
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.generate.answer import divergence
 
 DOCUMENTS = ("moby_dick", "sotu_1930", "sotu_1975", "in_the_year_2889")
 PLACES = {"beginning": 0.0, "middle": 0.5, "end": 1.0}

@@ -15,9 +15,9 @@ from record import Record, Row, claim, take_turns
 from tables import show
 
 from tokenry import Document, Pipeline, data
-from tokenry.models.answer import Sampling
-from tokenry.models.load import LanguageModel, load
-from tokenry.receipt import Receipt
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.generate.answer import Sampling
+from tokenry.pipeline.receipt import Receipt
 
 BUDGET, NEEDED = 0.25, 2.5
 METHODS = ("dense_relevance", "lexical_relevance", "self_information", "compress/random")

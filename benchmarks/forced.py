@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
 from tokenry import data, parse
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.load import LanguageModel
-from tokenry.models.site import Site
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.site import Site
+from tokenry.models.files.load import LanguageModel
 
 Attach = Callable[[int], AbstractContextManager[Any]]
 """Opens a block in which the model reads, given how many tokens its prompt has."""

@@ -11,9 +11,9 @@ from functools import cached_property
 
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.data import documents, read
-from tokenry.models.load import load_tokenizer
-from tokenry.models.vocabulary import vocabulary_of
-from tokenry.segment.splits import splits_of
+from tokenry.models.files.load import load_tokenizer
+from tokenry.models.text.vocabulary import vocabulary_of
+from tokenry.segment.respelling.splits import splits_of
 
 ASKS = ("starts", "ends", "contains")
 MARKS = (" ->", ":", "\n", *(f" {ask}" for ask in ASKS))

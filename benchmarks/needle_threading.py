@@ -16,10 +16,10 @@ from rich.progress import track
 from tables import show
 
 from tokenry import Pipeline
-from tokenry.measure import intervals
-from tokenry.measure.answering import Chosen
 from tokenry.measure.needle_threading import NeedleThreading
-from tokenry.models.load import load
+from tokenry.measure.statistics import intervals
+from tokenry.measure.tasks.answering import Chosen
+from tokenry.models.files.load import load
 
 BENCHMARK = NeedleThreading(keys="short", characters="600+1200+2400", hops=3, path=True, repeats=8)
 DENSE, CHOSEN, STATIC, WINDOW, RANDOM = "dense", "token_select", "snapkv", "window", "random"

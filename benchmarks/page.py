@@ -111,8 +111,8 @@ SECTIONS = {
         "Sample documents and sources of Python's standard library, encoded one by one, each library in a process of "
         "its own with one thread; megabytes are per second of processor time, which other users of the machine do not "
         "change much. Right are the ids of tokenizers for SmolLM2 and those of tiktoken for cl100k_base. Hostile texts "
-        "are those of `tokenry.segment.hostile`. `first` is the first pass over the texts, `then` the better one of "
-        "two more, which caches of a library speed up. tokenry loads a fast library when a quarter of a million "
+        "are those of `tokenry.segment.engines.hostile`. `first` is the first pass over the texts, `then` the better "
+        "one of two more, which caches of a library speed up. tokenry loads a fast library when a quarter of a million "
         "characters have come, checks its ids, and goes on with the library a vocabulary was made for where none is "
         "right; `first` includes that. Runs are 100,000 times `a`, `^`, a space or a Chinese sign; growth is how much "
         "longer such a run takes than one of a quarter of its length. Some libraries have the vocabulary built in.",

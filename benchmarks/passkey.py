@@ -22,7 +22,7 @@ from tables import show
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from tokenry.models.load import LanguageModel, load
+from tokenry.models.files.load import LanguageModel, load
 
 LENGTHS = (4096, 16384)
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -17,7 +17,7 @@ from tables import show
 from torch import Tensor
 
 from tokenry.core.registry import parse
-from tokenry.quantize.monitor import CodebookMonitor
+from tokenry.quantize.usage.monitor import CodebookMonitor
 
 STEPS, SEED, CODE = 600, 0, 16
 SEEDS = 3

@@ -19,8 +19,8 @@ from tables import show
 from torch import Tensor
 
 from tokenry.core.registry import parse
-from tokenry.quantize.distortion import Distortion
-from tokenry.quantize.monitor import CodebookMonitor
+from tokenry.quantize.usage.distortion import Distortion
+from tokenry.quantize.usage.monitor import CodebookMonitor
 
 WINDOW, HOP = 256, 128
 BANDS, LOWEST, HIGHEST, FLOOR = 64, 60.0, 4000.0, 1e-6

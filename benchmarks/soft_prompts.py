@@ -14,13 +14,13 @@ from rich.progress import track
 from tables import show
 from torch.nn.functional import cross_entropy
 
-from tokenry.models.load import LanguageModel
-from tokenry.soft.answer_loss import answer_logits
+from tokenry.models.files.load import LanguageModel
 from tokenry.soft.base import SoftTokens
-from tokenry.soft.examples import lessons
 from tokenry.soft.prefix_tuning import PrefixTuning
 from tokenry.soft.prompt_tuning import PromptTuning
-from tokenry.soft.tuning import Course, tune
+from tokenry.soft.training.answer_loss import answer_logits
+from tokenry.soft.training.examples import lessons
+from tokenry.soft.training.tuning import Course, tune
 
 TOKENS, STEPS, BATCH, SEEDS = 8, 20, 8, (0, 1)
 LOOKS = (0, 5, 10, 20)

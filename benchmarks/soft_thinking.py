@@ -23,11 +23,11 @@ from torch import Tensor
 
 from tokenry import parse
 from tokenry.decode.base import Decoder, View
-from tokenry.decode.candidates import Candidates, Cut
+from tokenry.decode.sampling.candidates import Candidates, Cut
 from tokenry.decode.soft_thinking import SoftThinking
-from tokenry.measure import intervals
-from tokenry.models.load import LanguageModel, load
-from tokenry.models.session import Session
+from tokenry.measure.statistics import intervals
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.generate.session import Session
 
 PROBLEMS, BATCH, SEED = 36, 18, 0
 THINKING, MAX_NEW = 64, 96

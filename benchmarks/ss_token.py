@@ -26,13 +26,13 @@ import tokenry.data as samples
 from tokenry.core.registry import parse
 from tokenry.learn.base import Loss
 from tokenry.learn.beforehand import Beforehand
-from tokenry.learn.examples import Example, batches
-from tokenry.learn.fit import Schedule, fit
-from tokenry.learn.labels import IGNORED
-from tokenry.learn.loss_table import LossTable
+from tokenry.learn.selection.labels import IGNORED
+from tokenry.learn.selection.loss_table import LossTable
 from tokenry.learn.ss_token import SsToken
-from tokenry.measure import intervals
-from tokenry.models.load import LanguageModel, load
+from tokenry.learn.training.examples import Example, batches
+from tokenry.learn.training.fit import Schedule, fit
+from tokenry.measure.statistics import intervals
+from tokenry.models.files.load import LanguageModel, load
 
 DOCUMENTS = ("moby_dick", "sotu_1930", "sotu_1975", "in_the_year_2889")
 PROMPT, RESPONSE = 24, 32

@@ -24,10 +24,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.data import documents, read
-from tokenry.models.load import load_tokenizer
-from tokenry.models.vocabulary import vocabulary_of
-from tokenry.segment.respelling import IGNORED, Respelling
-from tokenry.segment.splits import splits_of
+from tokenry.models.files.load import load_tokenizer
+from tokenry.models.text.vocabulary import vocabulary_of
+from tokenry.segment.respelling.respelling import IGNORED, Respelling
+from tokenry.segment.respelling.splits import splits_of
 from tokenry.segment.stochastok import StochasTok
 
 GAME = Game(words=300, shortest=3, longest=6, held_out=0.25)

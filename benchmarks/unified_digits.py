@@ -20,7 +20,7 @@ from record import Record, claim
 from spoken_digits import ASKED, COMMIT, NEW_VOICE, SOURCE
 from tables import show
 
-from tokenry.models.load import LanguageModel, load
+from tokenry.models.files.load import LanguageModel, load
 from tokenry.signal.unified_stream import AUDIO, IMAGE, TEXT
 
 STEPS, LOOK = 400, 60

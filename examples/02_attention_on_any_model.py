@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from tokenry import SnapKV, TokenSelect, Window
-from tokenry.models.tiny import tiny
+from tokenry.models.files.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "gpt_neox", "phi3")
 PROMPT = 200

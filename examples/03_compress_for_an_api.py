@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenry import Document, LexicalRelevance, Pipeline
 from tokenry.data import read
-from tokenry.models.load import load_tokenizer
+from tokenry.models.files.load import load_tokenizer
 
 ASK = "How many aircraft a year was the United States producing by 1943?"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from tokenry import Document, LexicalRelevance, TokenBatch, load
-from tokenry.compress.text import text_of
-from tokenry.models.prompt import prompt
+from tokenry.compress.fit.text import text_of
+from tokenry.models.text.prompt import prompt
 
 TEXT = (
     "The lamp is fed with oil. It is lit every evening at six. The keeper lives in the tower with two cats. "

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from tokenry import Budget, TokenSelect
 from tokenry.attend.base import Selector
-from tokenry.attend.choose import choose
+from tokenry.attend.rows.choose import choose
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import size
-from tokenry.models.site import Site
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.site import Site
+from tokenry.models.files.tiny import tiny
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,20 +13,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Methods take text and numbers for their fields, which a check of types would refuse; their rooms are checked.
 SHAPED = (
     *(f"core.{name}" for name in ("fate", "origin")),
-    *(f"models.{name}" for name in ("kv", "mask", "ragged", "reads", "site", "answer", "session", "step")),
-    *(f"models.{name}" for name in ("lookup", "prefix", "embeddings", "marks", "vision_language")),
-    *("data.collages", "recipes.collage_lessons"),
-    *(f"embed.{name}" for name in ("base", "donor", "mixture", "neighbours", "surfaces", "transplant", "bits")),
-    *(f"soft.{name}" for name in ("answer_loss", "beginnings", "examples", "mixed", "rows")),
-    "decode.candidates",
-    *(f"segment.{name}" for name in ("encoding", "respeller", "respelling", "spans", "splits")),
-    *(f"learn.{name}" for name in ("base", "labels", "selective")),
-    *(f"probe.{name}" for name in ("losses", "rows", "sight")),
-    *(f"quantize.{name}" for name in ("codebook", "means", "nearest")),
-    *(f"signal.{name}" for name in ("rows", "stream", "vocabulary", "grammar", "layout", "patch_grid", "packing")),
-    *(f"signal.{name}" for name in ("tiles", "picture_content", "pixels", "sin_cos", "no_position", "pixel_unshuffle")),
-    *(f"attend.{name}" for name in ("base", "choose")),
-    *(f"compress.{name}" for name in ("base", "fit", "recover", "text", "units")),
+    *(f"models.attention.{name}" for name in ("mask", "site")),
+    *(f"models.cache.{name}" for name in ("kv", "ragged", "reads", "prefix")),
+    *(f"models.text.{name}" for name in ("embeddings", "lookup", "marks")),
+    *(f"models.generate.{name}" for name in ("answer", "session", "step")),
+    *("models.signals.vision_language", "data.collages", "recipes.collage_lessons"),
+    *("embed.base", *(f"embed.transfer.{name}" for name in ("bits", "donor", "mixture", "neighbours", "surfaces"))),
+    *("embed.transfer.transplant", "soft.training.answer_loss", "soft.training.examples"),
+    *(f"soft.prompts.{name}" for name in ("beginnings", "mixed", "rows")),
+    *("decode.sampling", "segment.engines.encoding", "segment.engines.spans"),
+    *(f"segment.respelling.{name}" for name in ("respeller", "respelling", "splits")),
+    *("learn.base", "learn.selection.labels", "learn.selection.selective"),
+    *(f"probe.sight.{name}" for name in ("losses", "rows", "sight")),
+    *("quantize.codebooks.codebook", "quantize.search.means", "quantize.search.nearest"),
+    *(f"signal.streams.{name}" for name in ("rows", "stream", "vocabulary", "grammar", "layout", "packing")),
+    *(f"signal.pictures.{name}" for name in ("patch_grid", "tiles", "pixel_unshuffle")),
+    *("attend.base", "attend.rows.choose"),
+    *("compress.base", "compress.fit.fit", "compress.fit.recover", "compress.fit.text", "compress.units.document"),
 )
 install_import_hook([f"tokenry.{name}" for name in SHAPED], "beartype.beartype")
 torch.set_num_threads(1)
@@ -36,7 +39,7 @@ torch.set_num_threads(1)
 def smollm2():
     """The default model in 32-bit floats, or a skip with the command that fetches it."""
     from tokenry.core.errors import UnknownModel
-    from tokenry.models.load import load
+    from tokenry.models.files.load import load
 
     try:
         return load("smollm2", dtype="float32", device="cpu")
@@ -48,7 +51,7 @@ def smollm2():
 def minilm():
     """The small encoder in 32-bit floats, or a skip with the command that fetches it."""
     from tokenry.core.errors import UnknownModel
-    from tokenry.models.load import load_encoder
+    from tokenry.models.files.load import load_encoder
 
     try:
         return load_encoder("minilm", dtype="float32")

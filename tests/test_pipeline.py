@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tokenry import Document, Pipeline, TokenSelect, load
-from tokenry.compare import control_of
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.data import read
-from tokenry.models.answer import Sampling, answer, follow
-from tokenry.models.load import LanguageModel
-from tokenry.models.prompt import prompt
-from tokenry.models.tiny import tiny
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.models.generate.answer import Sampling, answer, follow
+from tokenry.models.text.prompt import prompt
+from tokenry.pipeline.compare import control_of
 
 TEXT = read("sotu_1975")[:2500]
 SPECS = ["lexical_relevance:budget=0.25", "token_select:budget=64"]

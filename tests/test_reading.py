@@ -8,10 +8,10 @@ import torch
 from tokenry import Pipeline
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError
 from tokenry.data import read
-from tokenry.models.answer import Sampling
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
-from tokenry.reading import Reading
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.models.generate.answer import Sampling
+from tokenry.pipeline.reading import Reading
 
 TEXT = read("sotu_1975")[:3000]
 QUESTIONS = ("What shall we do about energy?", "Who is unemployed?")

@@ -13,10 +13,10 @@ from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.registry import ROOMS, entries, parse
 from tokenry.core.sequence import Modality
 from tokenry.data import read
-from tokenry.models.answer import Sampling
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
-from tokenry.reading import Reading
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.models.generate.answer import Sampling
+from tokenry.pipeline.reading import Reading
 
 TEXT = read("sotu_1975")[:2500]
 ASK = "To what rate will the corporate tax be reduced?"
@@ -206,7 +206,7 @@ def test_five_rooms_on_a_real_model():
 
 
 def _sampling(count):
-    from tokenry.models.answer import Sampling
+    from tokenry.models.generate.answer import Sampling
 
     return Sampling(max_new_tokens=count)
 

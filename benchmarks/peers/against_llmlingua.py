@@ -24,10 +24,10 @@ from rich.progress import track
 from tables import show
 
 from tokenry import Pipeline, data
-from tokenry.models.answer import Sampling, answer
-from tokenry.models.load import LanguageModel, load
-from tokenry.models.prompt import Document, prompt
-from tokenry.pipeline import check_fit
+from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.generate.answer import Sampling, answer
+from tokenry.models.text.prompt import Document, prompt
+from tokenry.pipeline.pipeline import check_fit
 
 HOME = PeerFolder("llmlingua", (
     "llmlingua==0.2.2", "tiktoken==0.14.0", "nltk", "regex", "transformers==4.46.3", "tokenizers==0.20.3",

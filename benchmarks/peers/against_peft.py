@@ -28,16 +28,16 @@ from safetensors.torch import load_file
 from tables import show
 from torch import Tensor
 
-from tokenry.models.load import LanguageModel
-from tokenry.models.prompt import Document, prompt
-from tokenry.models.rest import at_rest
-from tokenry.soft.answer_loss import loss
+from tokenry.models.attention.rest import at_rest
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.prompt import Document, prompt
 from tokenry.soft.base import SoftTokens
-from tokenry.soft.examples import Lesson, lessons
-from tokenry.soft.mixed import together
-from tokenry.soft.peft_format import write_peft
 from tokenry.soft.prefix_tuning import PrefixTuning
 from tokenry.soft.prompt_tuning import PromptTuning
+from tokenry.soft.prompts.mixed import together
+from tokenry.soft.prompts.peft_format import write_peft
+from tokenry.soft.training.answer_loss import loss
+from tokenry.soft.training.examples import Lesson, lessons
 
 TOKENS, STEPS, BATCH, NEW, ROUNDS, GOAL = 8, 12, 8, 16, 3, 3.0
 KINDS = ("prompt", "prefix")

@@ -25,8 +25,8 @@ from rich.progress import track
 from tables import show
 
 from tokenry import data
-from tokenry.models.vocabulary_files import find_vocabulary
-from tokenry.segment.hostile import TEXTS
+from tokenry.models.files.vocabularies.find import find_vocabulary
+from tokenry.segment.engines.hostile import TEXTS
 
 HOME = PeerFolder("tokenizers", (
     "kitoken==0.11.1", "tokie==0.1.4", "iree-tokenizer==0.3.0", "gigatoken==0.10.0", "awkward", "awkward-cpp",

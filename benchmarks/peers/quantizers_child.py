@@ -34,7 +34,7 @@ def plain(table: Tensor) -> Find:
 
 
 def nearest(table: Tensor) -> Find:
-    from tokenry.quantize.nearest import nearest_code
+    from tokenry.quantize.search.nearest import nearest_code
 
     return lambda rows: nearest_code(rows, table)
 
@@ -125,7 +125,7 @@ def lookup(arm: str, codes: int, width: int, vectors: int, file: str) -> dict[st
 
 def learn(arm: str, steps: int) -> dict[str, float]:
     """An autoencoder with this quantizer in its middle."""
-    from tokenry.quantize.tally import Tally
+    from tokenry.quantize.usage.tally import Tally
 
     training = photographs(PHOTOGRAPHS, 16)
     torch.manual_seed(SEED)

@@ -115,8 +115,8 @@ def bpe_openai(file: str) -> Encode:
 
 
 def tokenry(file: str, *, places: bool = False, fast: bool = True) -> Encode:
-    from tokenry.segment import encoding
-    from tokenry.segment.opening import open_tokenizer
+    from tokenry.segment.engines import encoding
+    from tokenry.segment.engines.opening import open_tokenizer
 
     if not fast:
         encoding.candidates = lambda *_: iter(())

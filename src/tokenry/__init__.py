@@ -12,14 +12,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "tokenry.core.budget",
-    "Document": "tokenry.models.prompt",
-    "Pipeline": "tokenry.pipeline",
+    "Document": "tokenry.models.text.prompt",
+    "Pipeline": "tokenry.pipeline.pipeline",
     "TokenBatch": "tokenry.core.tokens",
-    "Trace": "tokenry.trace",
-    "Reading": "tokenry.reading",
-    "load": "tokenry.models.load",
-    "load_vision_language": "tokenry.models.vision_language",
-    "open_tokenizer": "tokenry.segment.opening",
+    "Trace": "tokenry.pipeline.trace",
+    "Reading": "tokenry.pipeline.reading",
+    "load": "tokenry.models.files.load",
+    "load_vision_language": "tokenry.models.signals.vision_language",
+    "open_tokenizer": "tokenry.segment.engines.opening",
     "parse": "tokenry.core.registry",
 }
 

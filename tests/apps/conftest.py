@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tokenry.apps.cli.main import main
-from tokenry.models.tiny import tiny
+from tokenry.models.files.tiny import tiny
 
 
 @dataclass(frozen=True)

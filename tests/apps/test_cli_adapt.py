@@ -10,11 +10,11 @@ from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.methods.embed_models import NEW_TEXT, OLD_TEXT, described, model, trained
-from tokenry.embed import surfaces
-from tokenry.embed.bits import bits_per_byte, spells
-from tokenry.models import embeddings
-from tokenry.models.embeddings import save
-from tokenry.models.load import LanguageModel
+from tokenry.embed.transfer import surfaces
+from tokenry.embed.transfer.bits import bits_per_byte, spells
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.text import embeddings
+from tokenry.models.text.embeddings import save
 
 
 @pytest.fixture

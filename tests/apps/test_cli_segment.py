@@ -13,7 +13,7 @@ import pytest
 
 from tokenry.core.sequence import TokenSequence
 from tokenry.data import read
-from tokenry.segment.opening import open_tokenizer
+from tokenry.segment.engines.opening import open_tokenizer
 
 NASTY = "<script>alert('1')</script> & \"x\" 🤷🏽‍♀️ \u202edlrow\u202c\0\x1b[31m red\r\nend\ttab"
 
@@ -117,7 +117,7 @@ def test_html(tokenry, nasty, tmp_path):
 
 
 def test_a_long_page_is_cut(tokenry, tmp_path, monkeypatch):
-    from tokenry.apps import tokens_page
+    from tokenry.apps.report import tokens_page
 
     monkeypatch.setattr(tokens_page, "LARGEST_PAGE", 5)
     (tmp_path / "long.txt").write_text("many words " * 50)

@@ -117,7 +117,7 @@ def test_damaged_input_is_refused(tokenry, photo, tmp_path, monkeypatch):
 def test_a_page_draws_the_whole_picture_however_many_places_it_has(
     tokenry, photo, tmp_path, monkeypatch, largest, side, drawn
 ):
-    monkeypatch.setattr("tokenry.apps.signal_page.LARGEST_PAGE", largest)
+    monkeypatch.setattr("tokenry.apps.report.signal_page.LARGEST_PAGE", largest)
     assert tokenry("encode", photo, "--html", tmp_path / "page.html").status == 0
     page = (tmp_path / "page.html").read_text()
     boxes = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', page)
@@ -134,7 +134,7 @@ def test_a_page_draws_the_whole_picture_however_many_places_it_has(
 
 
 def test_a_page_draws_the_whole_sound(tokenry, speech, tmp_path, monkeypatch):
-    monkeypatch.setattr("tokenry.apps.signal_page.LARGEST_PAGE", 100)
+    monkeypatch.setattr("tokenry.apps.report.signal_page.LARGEST_PAGE", 100)
     assert tokenry("encode", speech, "--html", tmp_path / "page.html").status == 0
     page = (tmp_path / "page.html").read_text()
     boxes = re.findall(r'<rect x="([\d.]+)" y="0.00" width="([\d.]+)"', page)
@@ -213,7 +213,7 @@ def test_a_name_that_is_no_text_stands_on_the_page(tokenry, photo, tmp_path):
 
 def test_a_page_says_where_tokens_are_and_escapes_names():
     from tokenry import Patches
-    from tokenry.apps.signal_page import signal_page
+    from tokenry.apps.report.signal_page import signal_page
     from tokenry.data.image import Image
 
     picture = Image(torch.zeros(4, 9, 3, dtype=torch.uint8), '<b>"&')

@@ -60,7 +60,7 @@ def test_a_prefix_is_saved_folded_and_tuned_on(tokenry, small, pairs, tmp_path):
 
 
 def test_an_interrupted_command_goes_on(tokenry, small, pairs, tmp_path, monkeypatch):
-    from tokenry.soft.tuning import _Training
+    from tokenry.soft.training.tuning import _Training
 
     options = ("--model", small, "--data", pairs, "--steps", 6, "--every", 2, "--dtype", "float32", "--json")
     whole = json.loads(tokenry("tune", "prompt_tuning:tokens=4", *options, "--out", tmp_path / "whole").out)

@@ -10,8 +10,8 @@ import pytest
 from tokenry.apps.report.pareto import front
 from tokenry.core.errors import InvalidValue
 from tokenry.data import read
-from tokenry.models.prompt import Document
-from tokenry.plan import Sample, plan, samples
+from tokenry.models.text.prompt import Document
+from tokenry.pipeline.plan import Sample, plan, samples
 
 
 def test_a_plan_is_the_cheapest_setting_within_the_loss(tokenry, small, document):

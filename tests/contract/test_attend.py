@@ -9,8 +9,8 @@ from tests.contract.cases import cases, exempt
 from tests.padded import padded
 from tokenry.attend.base import Evictor
 from tokenry.core.errors import Incompatible
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.files.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 STEPS = 10

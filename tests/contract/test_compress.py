@@ -9,12 +9,12 @@ import torch
 
 from tests.contract.cases import cases, exempt
 from tests.methods.compress_rows import batch, characters, free, row
-from tokenry.compress.text import text_of
+from tokenry.compress.fit.text import text_of
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 ASK = "Who paid for the lighthouse lamp?"
 LONG = (

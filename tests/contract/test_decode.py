@@ -13,7 +13,7 @@ from tests.padded import padded
 from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible
-from tokenry.models.tiny import tiny
+from tokenry.models.files.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 STEPS = 10

@@ -16,13 +16,13 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.fields import positive
 from tokenry.core.learned import Learned
-from tokenry.embed import surfaces
 from tokenry.embed.base import EmbeddingTable
-from tokenry.embed.donor import Donor, Rows
-from tokenry.embed.mixture import mean
-from tokenry.embed.transplant import IDLE, MADE, Transplant
-from tokenry.models.embeddings import matrices_of, save
-from tokenry.models.vocabulary import vocabulary_of
+from tokenry.embed.transfer import surfaces
+from tokenry.embed.transfer.donor import Donor, Rows
+from tokenry.embed.transfer.mixture import mean
+from tokenry.embed.transfer.transplant import IDLE, MADE, Transplant
+from tokenry.models.text.embeddings import matrices_of, save
+from tokenry.models.text.vocabulary import vocabulary_of
 
 METHODS = cases("embed")
 FAMILIES = ("llama", "gemma2", "gpt2", "phi")

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from tests.contract.cases import cases, exempt
 from tokenry.core.errors import InvalidValue
 from tokenry.learn.base import Objective
-from tokenry.models.tiny import tiny
+from tokenry.models.files.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 METHODS = cases("learn")

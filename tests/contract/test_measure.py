@@ -13,10 +13,10 @@ import torch
 from tests.contract.cases import cases, exempt
 from tokenry import Pipeline, PromptTuning
 from tokenry.core.errors import InvalidValue
-from tokenry.measure.answering import Chosen, Generated, Told
 from tokenry.measure.base import Benchmark, Metric
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.measure.tasks.answering import Chosen, Generated, Told
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 ALL = cases("measure")
 METRICS = [c for c in ALL if issubclass(c.method, Metric)]

@@ -12,10 +12,10 @@ from tests.contract.cases import cases, exempt
 from tests.methods.compress_rows import characters
 from tokenry.core.errors import InvalidValue
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
-from tokenry.models.site import Site
-from tokenry.models.tiny import tiny
-from tokenry.probe.report import Report
+from tokenry.models.attention.site import Site
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.probe.reports.report import Report
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 METHODS = cases("probe")

@@ -16,15 +16,15 @@ from tokenry.core.sequence import TokenSequence
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
 from tokenry.segment.base import Tokenizer
-from tokenry.segment.encoding import LostBytes
-from tokenry.segment.hostile import TEXTS
-from tokenry.segment.opening import open_tokenizer
+from tokenry.segment.engines.encoding import LostBytes
+from tokenry.segment.engines.hostile import TEXTS
+from tokenry.segment.engines.opening import open_tokenizer
 
 BROKEN = (b"\xff", b"a\xffb", b"caf\xc3", b"\xed\xa0\x80", b"\xf0\x9f\x98 x\x80\x80\n\xc0\xaf", bytes(range(256)))
 TOKENIZERS = [c for c in cases("segment") if issubclass(c.method, Tokenizer)]
 CORPUS = ("in_the_year_2889", "sotu_1975")
 
-pytestmark = pytest.mark.filterwarnings("ignore::tokenry.segment.encoding.LostBytes")
+pytestmark = pytest.mark.filterwarnings("ignore::tokenry.segment.engines.encoding.LostBytes")
 
 
 @pytest.fixture(params=TOKENIZERS, ids=[c.name for c in TOKENIZERS])

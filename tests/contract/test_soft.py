@@ -15,14 +15,14 @@ from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import parse
 from tokenry.core.sequence import Modality
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
-from tokenry.models.prefix import slides
-from tokenry.models.tiny import tiny
-from tokenry.soft.answer_loss import loss
+from tokenry.models.cache.prefix import slides
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 from tokenry.soft.base import SoftTokens
-from tokenry.soft.examples import lessons
-from tokenry.soft.mixed import together
-from tokenry.soft.tuning import tune
+from tokenry.soft.prompts.mixed import together
+from tokenry.soft.training.answer_loss import loss
+from tokenry.soft.training.examples import lessons
+from tokenry.soft.training.tuning import tune
 
 METHODS = cases("soft")
 FAMILIES = ("llama", "qwen3", "mistral")

@@ -70,8 +70,8 @@ def one_load(monkeypatch, kept):
     """Pages that load the default model share one object of it."""
     import torch
 
-    from tokenry import pipeline
-    from tokenry.models import load as home
+    from tokenry.models.files import load as home
+    from tokenry.pipeline.pipeline import pipeline
 
     load, threads = home.load, torch.get_num_threads()
 
@@ -103,7 +103,7 @@ def test_languages(page):
 @pytest.fixture
 def hardly_trained(tmp_path, monkeypatch):
     """Makes the model of collages in one step, where it is not there."""
-    from tokenry.models import store
+    from tokenry.models.files import store
     from tokenry.recipes import collages
 
     def make():

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 
 from tokenry.data import read
-from tokenry.models.answer import divergence
+from tokenry.models.generate.answer import divergence
 
 DOCUMENTS = ("moby_dick", "sotu_1930", "sotu_1975", "in_the_year_2889")
 PROMPT, STEPS = 800, 64

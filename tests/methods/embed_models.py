@@ -8,8 +8,8 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 OLD_TEXT = "The keeper climbed the old lighthouse. The lamp was broken and the harbour dark; nobody knew why. " * 3
 NEW_TEXT = "A broken lighthouse lamp helps nobody: the keeper knows. Lights climb, lamps darken, harbours wait. " * 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenry.segment import encoding
+from tokenry.segment.engines import encoding
 
 
 def package(name: str) -> Path:

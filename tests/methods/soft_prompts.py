@@ -9,9 +9,9 @@ import torch
 
 from tests.methods.compress_rows import characters
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
-from tokenry.soft.examples import Example
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.soft.training.examples import Example
 
 EXAMPLES = [Example("abc", "x"), Example("a longer one", "yz"), Example("de", "xyz"), Example("f", "zz")]
 

@@ -11,19 +11,19 @@ from torch.nn.functional import cross_entropy
 from tokenry.core.errors import ContextOverflow, InvalidValue, StorageError, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
-from tokenry.models import site
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.begin import begin_mark
-from tokenry.models.tiny import tiny
-from tokenry.probe import losses as losses_of
+from tokenry.models.attention import site
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.files.tiny import tiny
+from tokenry.models.text.begin import begin_mark
 from tokenry.probe.active_dormant import ActiveDormant
-from tokenry.probe.bigram_backcopy import BigramBackcopy
-from tokenry.probe.bigram_toy import BigramToy
-from tokenry.probe.bigram_training import Schooling, train
-from tokenry.probe.losses import losses, silenced, weighed
-from tokenry.probe.rows import begun, cut, first_columns
-from tokenry.probe.sight import sight
-from tokenry.probe.weights import circuit, relu_by_row
+from tokenry.probe.bigram.backcopy import BigramBackcopy
+from tokenry.probe.bigram.toy import BigramToy
+from tokenry.probe.bigram.training import Schooling, train
+from tokenry.probe.sight.losses import losses, silenced, weighed
+from tokenry.probe.sight.rows import begun, cut, first_columns
+from tokenry.probe.sight.sight import losses as losses_of
+from tokenry.probe.sight.sight import sight
+from tokenry.probe.sight.weights import circuit, relu_by_row
 
 WHOLE_MAPS = ("llama", "qwen3", "gemma3_text", "mistral", "gpt2", "gemma2", "gpt_oss")
 """Grouped heads, sliding windows, learned positions, a cap on logits, learned sinks."""

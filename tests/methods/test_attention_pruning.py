@@ -9,15 +9,15 @@ import torch
 
 from tests.methods.compress_rows import batch, row
 from tests.methods.passages import Pieces, compared, held_out, lower_end
-from tokenry.compress import scorer as scoring
 from tokenry.compress.attention_pruning import AttentionPruning
-from tokenry.compress.received import layers, received
-from tokenry.compress.scorer import BETWEEN, plain_ids, side_by_side, sliding
+from tokenry.compress.scores import scorer as scoring
+from tokenry.compress.scores.received import layers, received
+from tokenry.compress.scores.scorer import BETWEEN, plain_ids, side_by_side, sliding
 from tokenry.core.errors import InvalidValue
-from tokenry.models import site as sites
-from tokenry.models.load import LanguageModel
-from tokenry.models.site import Site
-from tokenry.models.tiny import tiny
+from tokenry.models.attention import site as sites
+from tokenry.models.attention.site import Site
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 TEXT = "Honey keeps for years in a closed jar. The car would not start because its battery was flat. Rain fell."
 ASK = "Why did the car not start?"

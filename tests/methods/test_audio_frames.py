@@ -17,13 +17,13 @@ from tokenry.core.learned import Unbuilt
 from tokenry.core.sequence import TokenSequence
 from tokenry.data import clip
 from tokenry.data.sound import Sound, read_sound, write_sound
-from tokenry.signal.frame_stream import BLOCK
-from tokenry.signal.griffin_lim import griffin_lim
-from tokenry.signal.mel import Mel, mel_bank
 from tokenry.signal.mu_law import MuLaw
 from tokenry.signal.pcm import Pcm
-from tokenry.signal.resampling import Resampler
-from tokenry.signal.sample_grid import SampleGrid, grid_of
+from tokenry.signal.sounds.frame_stream import BLOCK
+from tokenry.signal.sounds.griffin_lim import griffin_lim
+from tokenry.signal.sounds.mel import Mel, mel_bank
+from tokenry.signal.sounds.resampling import Resampler
+from tokenry.signal.sounds.sample_grid import SampleGrid, grid_of
 
 SMALL = "mel_codes[bands=24,quantizer=rvq[of=vq[codes=16],levels=3],iterations=4]"
 CODEC = "codec[channels=2,latent=8,steps=1,batch=2,frames=4,speed=0.0001,quantizer=rvq[of=vq[codes=16],levels=3]]"

@@ -11,20 +11,20 @@ import pytest
 from tests.methods.segment_peers import ids, package
 from tokenry.core.errors import InvalidValue, UnknownModel
 from tokenry.data import read
-from tokenry.models import read_ranks
-from tokenry.segment import encoding, fast
+from tokenry.models.files.vocabularies import ranks as read_ranks
 from tokenry.segment.base import FromFile
 from tokenry.segment.bpe import Bpe
-from tokenry.segment.encoding import LostBytes
-from tokenry.segment.hostile import TEXTS, sample
-from tokenry.segment.opening import open_tokenizer
+from tokenry.segment.engines import encoding, fast
+from tokenry.segment.engines.encoding import LostBytes
+from tokenry.segment.engines.hostile import TEXTS, sample
+from tokenry.segment.engines.opening import open_tokenizer
 
 RUNS = {"letters": "a", "signs": "^", "spaces": " ", "signs of Chinese": "中"}
 
 
 @pytest.fixture(scope="module")
 def smollm2_file():
-    from tokenry.models.vocabulary_files import find_vocabulary
+    from tokenry.models.files.vocabularies.find import find_vocabulary
 
     try:
         return find_vocabulary("smollm2")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenry.attend.choose import choose
+from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 
 budgets = st.builds(

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Unbuilt
-from tokenry.quantize.distortion import Distortion
-from tokenry.quantize.monitor import CodebookMonitor
-from tokenry.quantize.tally import Tally
+from tokenry.quantize.usage.distortion import Distortion
+from tokenry.quantize.usage.monitor import CodebookMonitor
+from tokenry.quantize.usage.tally import Tally
 from tokenry.quantize.vq import VQ
 
 WIDTH = 4

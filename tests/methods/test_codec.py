@@ -15,9 +15,9 @@ from tokenry.data.sound import Sound
 from tokenry.quantize.vq import VQ
 from tokenry.signal import codec as codec_module
 from tokenry.signal.codec import Codec
-from tokenry.signal.codec_training import Lessons, crops, loss_of, rate_at
-from tokenry.signal.convolutions import KERNEL, Decoder, Encoder, Residual, past_of, reach_of, widths
-from tokenry.signal.spectral_loss import FLOOR, WINDOWS, spectral_loss
+from tokenry.signal.coding.convolutions import KERNEL, Decoder, Encoder, Residual, past_of, reach_of, widths
+from tokenry.signal.coding.spectral_loss import FLOOR, WINDOWS, spectral_loss
+from tokenry.signal.coding.training import Lessons, crops, loss_of, rate_at
 
 SMALL = {"channels": 2, "latent": 8, "steps": 6, "batch": 2, "frames": 4, "speed": 1e-4}
 STRIDES = ((2, 4, 5, 8), (3,), (2, 3), (1, 4, 2))

@@ -6,9 +6,9 @@ import pytest
 
 from tests.methods.compress_rows import batch
 from tests.methods.test_compress_units import document
-from tokenry.compress.keepsakes import KINDS, keepsakes
+from tokenry.compress.fit.text import text_of
 from tokenry.compress.random import RandomUnits
-from tokenry.compress.text import text_of
+from tokenry.compress.units.keepsakes import KINDS, keepsakes
 from tokenry.core.errors import InvalidValue
 from tokenry.data import read
 

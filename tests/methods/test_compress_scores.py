@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from tests.methods.compress_rows import batch, row
-from tokenry.compress import information as reading
 from tokenry.compress.dense_relevance import DenseRelevance
-from tokenry.compress.information import information
+from tokenry.compress.fit.text import text_of
 from tokenry.compress.lexical_relevance import LexicalRelevance
 from tokenry.compress.random import RandomUnits
-from tokenry.compress.scorer import spread
+from tokenry.compress.scores import information as reading
+from tokenry.compress.scores.information import information
+from tokenry.compress.scores.scorer import spread
 from tokenry.compress.self_information import SelfInformation
-from tokenry.compress.text import text_of
-from tokenry.compress.units import documents
+from tokenry.compress.units.document import documents
 from tokenry.core.errors import InvalidValue
 from tokenry.data import questions, read
-from tokenry.models.load import LanguageModel, load_encoder
-from tokenry.models.tiny import tiny
+from tokenry.models.files.load import LanguageModel, load_encoder
+from tokenry.models.files.tiny import tiny
 
 TEXT = (
     "Honey keeps for years in a closed jar. The car would not start because its battery was flat. "
@@ -181,7 +181,7 @@ def test_spreading_conserves_information():
 
 @pytest.mark.slow
 def test_another_tokenizer_measures_nearly_the_same(smollm2):
-    from tokenry.models.prompt import Document, plain
+    from tokenry.models.text.prompt import Document, plain
 
     text = read("sotu_1975")[:1500]
     tokens = plain(smollm2.tokenizer, [Document(text)])

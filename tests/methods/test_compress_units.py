@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.methods.compress_rows import NASTY, batch, row
-from tokenry.compress.sentences import sentence_starts, words
-from tokenry.compress.units import LONGEST, Document, documents
+from tokenry.compress.units.document import LONGEST, Document, documents
+from tokenry.compress.units.sentences import sentence_starts, words
 from tokenry.data import documents as samples
 from tokenry.data import read
 

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from tests.methods.compress_rows import batch, characters, free, row
 from tokenry.compress import contrastive_relevance as module
 from tokenry.compress.contrastive_relevance import RESTRICT, ContrastiveRelevance
-from tokenry.compress.fit import fit
-from tokenry.compress.likelihood import log_likelihood
+from tokenry.compress.fit.fit import fit
+from tokenry.compress.fit.recover import recover
+from tokenry.compress.fit.sources import reordered, shares
+from tokenry.compress.fit.text import text_of
 from tokenry.compress.random import RandomUnits
-from tokenry.compress.recover import recover
-from tokenry.compress.scorer import spread
-from tokenry.compress.sources import reordered, shares
-from tokenry.compress.text import text_of
+from tokenry.compress.scores.likelihood import log_likelihood
+from tokenry.compress.scores.scorer import spread
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
 from tokenry.data import is_correct, questions, read
-from tokenry.models.load import LanguageModel
-from tokenry.models.prompt import Document, plain
-from tokenry.models.tiny import tiny
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.models.text.prompt import Document, plain
 
 ASK = "Who lit it?"
 ONE = "Mr. Keeper climbed up in 1903. The lamp was broken, and nobody knew why!"

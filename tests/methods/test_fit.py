@@ -18,15 +18,15 @@ from tests.methods.compress_rows import characters
 from tokenry.core.errors import InvalidValue, StorageError
 from tokenry.core.learned import Learned
 from tokenry.learn.base import Loss, Objective
-from tokenry.learn.examples import Example, batches
-from tokenry.learn.fit import Schedule, fit
-from tokenry.learn.labels import Labelled
-from tokenry.learn.loss_table import LossTable
 from tokenry.learn.moving_average import MovingAverage
 from tokenry.learn.random import RandomLabels
+from tokenry.learn.selection.labels import Labelled
+from tokenry.learn.selection.loss_table import LossTable
 from tokenry.learn.ss_token import SsToken
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.learn.training.examples import Example, batches
+from tokenry.learn.training.fit import Schedule, fit
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 PAIRS = (
     ("a lamp ", "shines at night"), ("a bee ", "makes honey"), ("rain ", "falls on the town"), ("ships ", "come"),

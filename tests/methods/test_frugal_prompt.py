@@ -18,17 +18,17 @@ from tests.methods.compress_rows import batch
 from tests.models.test_encoder_layer import encoder, ids
 from tokenry.compress import decompx, frugal_prompt, globenc
 from tokenry.compress.decompx import DecompX, decomposed
+from tokenry.compress.fit.text import text_of
 from tokenry.compress.frugal_prompt import FrugalPrompt
 from tokenry.compress.globenc import GlobEnc, contributions
-from tokenry.compress.lexrank import JUMP, lexrank
 from tokenry.compress.random import RandomUnits
-from tokenry.compress.text import text_of
-from tokenry.compress.vectors import text_vectors
+from tokenry.compress.scores.lexrank import JUMP, lexrank
+from tokenry.compress.scores.vectors import text_vectors
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.data import documents, read
-from tokenry.models import anatomy
-from tokenry.models.load import Encoder
-from tokenry.models.tiny import tiny
+from tokenry.models.attention import anatomy
+from tokenry.models.files.load import Encoder
+from tokenry.models.files.tiny import tiny
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 TEXT = (

@@ -7,12 +7,12 @@ import torch
 
 from tests.methods.attend_kl import DOCUMENTS, Passage
 from tokenry.attend.h2o import H2O
-from tokenry.attend.received import received
+from tokenry.attend.rows.received import received
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue
-from tokenry.models import site as sites
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.tiny import tiny
+from tokenry.models.attention import site as sites
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.files.tiny import tiny
 
 PROMPT, STEPS = 30, 12
 IDS = torch.randint(3, 128, (2, PROMPT + STEPS), generator=torch.Generator().manual_seed(5))

@@ -7,10 +7,10 @@ import torch
 
 from tokenry.attend.key_norm import KeyNorm
 from tokenry.core.budget import Budget
-from tokenry.models.kv import KVBuffer
-from tokenry.models.mask import note_facts
-from tokenry.models.site import Site
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.mask import note_facts
+from tokenry.models.attention.site import Site
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.files.tiny import tiny
 
 IDS = torch.randint(3, 128, (1, 40), generator=torch.Generator().manual_seed(3))
 

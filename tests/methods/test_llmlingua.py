@@ -11,14 +11,14 @@ import torch
 
 from tests.methods.compress_rows import batch, free, row
 from tests.methods.passages import compared, held_out, lower_end
-from tokenry.compress import prefix_reader
-from tokenry.compress.information import information
+from tokenry.compress.fit.text import text_of
 from tokenry.compress.llmlingua import LLMLingua
-from tokenry.compress.prefix_reader import PrefixReader
-from tokenry.compress.text import text_of
+from tokenry.compress.scores import prefix_reader
+from tokenry.compress.scores.information import information
+from tokenry.compress.scores.prefix_reader import PrefixReader
 from tokenry.core.errors import InvalidValue
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 TEXT = (
     "Mr. Keeper climbed the lighthouse in 1903. The lamp was broken, and nobody knew why! Rain fell on the harbour.\n\n"
@@ -243,9 +243,9 @@ def test_a_scorer_with_the_same_pieces_gives_the_same_choice(monkeypatch):
         return {"input_ids": ids, "offset_mapping": spans}
 
     other = LanguageModel(scorer.model, cast(Any, with_these_ids), "other", 512)
-    monkeypatch.setattr("tokenry.compress.scorer._load", lambda name: other)
-    monkeypatch.setattr("tokenry.compress.prefix_reader.beginning", lambda model: torch.tensor([1]))
-    monkeypatch.setattr("tokenry.compress.information.beginning", lambda model: torch.tensor([1]))
+    monkeypatch.setattr("tokenry.compress.scores.scorer._load", lambda name: other)
+    monkeypatch.setattr("tokenry.compress.scores.prefix_reader.beginning", lambda model: torch.tensor([1]))
+    monkeypatch.setattr("tokenry.compress.scores.information.beginning", lambda model: torch.tensor([1]))
     through = LLMLingua(segment=16, scorer="other").rank(tokens, model=scorer)
     torch.testing.assert_close(through.scores[0], own.scores[0], atol=1e-5, rtol=1e-4)
 
@@ -253,7 +253,7 @@ def test_a_scorer_with_the_same_pieces_gives_the_same_choice(monkeypatch):
 @pytest.mark.parametrize("pattern", [r"\s?\w+|.", r"."])
 def test_a_scorer_with_longer_or_shorter_pieces(model, monkeypatch, pattern):
     other = language("qwen3", tokenizer=Pieces(pattern))
-    monkeypatch.setattr("tokenry.compress.scorer._load", lambda name: other)
+    monkeypatch.setattr("tokenry.compress.scores.scorer._load", lambda name: other)
     for units in ("token", "word"):
         method = LLMLingua(units=units, scorer="other", segment=16, budget=0.3)
         tokens = batch(row(TEXT, TEXT[50:150]), TEXT)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.methods.compress_rows import batch, free
-from tokenry.compress.keep_drop import KeepDrop
-from tokenry.compress.keep_drop_training import better_half, by_compression, train
+from tokenry.compress.fit.text import text_of
+from tokenry.compress.keep_drop.head import KeepDrop
+from tokenry.compress.keep_drop.training import better_half, by_compression, train
 from tokenry.compress.llmlingua2 import SHIPPED, LLMLingua2
-from tokenry.compress.sentences import words
-from tokenry.compress.text import text_of
+from tokenry.compress.units.sentences import words
 from tokenry.core.errors import InvalidValue, StorageError
-from tokenry.models.load import load_encoder
+from tokenry.models.files.load import load_encoder
 
 TEXT = (
     "Mr. Keeper climbed the lighthouse in 1903. The lamp was unbelievably broken, and nobody knew why! Rain fell.\n\n"
@@ -153,9 +153,9 @@ def test_labels():
 @pytest.mark.slow
 def test_labels_by_information_are_those_of_the_teacher(smollm2):
     """Without labels, the half of the words that surprises the scorer most stays."""
-    from tokenry.compress.keep_drop_training import by_information
+    from tokenry.compress.keep_drop.training import by_information
     from tokenry.compress.self_information import SelfInformation
-    from tokenry.models.prompt import Document, plain
+    from tokenry.models.text.prompt import Document, plain
 
     kept = by_information(TEXT, smollm2)
     ranking = SelfInformation(units="word").rank(plain(smollm2.tokenizer, [Document(TEXT)]), model=smollm2)
@@ -194,8 +194,8 @@ def test_on_texts_it_has_not_seen_it_agrees_with_its_teacher_and_is_many_times_f
     from tokenry.compress.random import RandomUnits
     from tokenry.compress.self_information import SelfInformation
     from tokenry.data import read
-    from tokenry.models.load import load
-    from tokenry.models.prompt import Document, plain
+    from tokenry.models.files.load import load
+    from tokenry.models.text.prompt import Document, plain
 
     language, pupil = load("smollm2"), LLMLingua2(budget=0.5)
     pupil.rank(batch(TEXT))

@@ -11,10 +11,10 @@ from tokenry.core.registry import load, parse
 from tokenry.quantize.blocks import Blocks
 from tokenry.quantize.by_loss import ByLoss
 from tokenry.quantize.cosine import Cosine
-from tokenry.quantize.monitor import CodebookMonitor
 from tokenry.quantize.multi_scale import MultiScale
 from tokenry.quantize.projected import Projected
 from tokenry.quantize.rvq import RVQ
+from tokenry.quantize.usage.monitor import CodebookMonitor
 from tokenry.quantize.vq import VQ
 from tokenry.quantize.windows import cut, first_of, means
 

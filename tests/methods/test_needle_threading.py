@@ -11,15 +11,15 @@ import torch
 
 from tokenry import Pipeline, PrefixTuning, PromptTuning
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue, StorageError
-from tokenry.measure import threads
-from tokenry.measure.answering import Chosen, Told
-from tokenry.measure.candidates import choose
-from tokenry.measure.haystack import MARK, WORDS
 from tokenry.measure.needle_threading import GRIDS, NeedleThreading
-from tokenry.measure.quoted import said
-from tokenry.measure.results import Results, contour
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.measure.results.results import Results, contour
+from tokenry.measure.tasks import threads
+from tokenry.measure.tasks.answering import Chosen, Told
+from tokenry.measure.tasks.candidates import choose
+from tokenry.measure.tasks.haystack import MARK, WORDS
+from tokenry.measure.tasks.quoted import said
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 LENGTHS = {"uuid": (2400, 5000), "short": (900, 6000)}
 TASKS = [(task, keys) for task in GRIDS for keys in LENGTHS]

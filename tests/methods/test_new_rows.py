@@ -7,10 +7,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tokenry.core.errors import InvalidValue
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
-from tokenry.signal.new_rows import NewRows
-from tokenry.signal.rows import extended
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.signal.streams.new_rows import NewRows
+from tokenry.signal.streams.rows import extended
 
 
 def grown(family, smollm2):

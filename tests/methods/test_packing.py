@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tokenry.core.errors import InvalidValue
 from tokenry.core.sequence import TokenSequence
 from tokenry.data.image import Image
-from tokenry.models.tiny import tiny
-from tokenry.signal.packing import first_fit_decreasing, pack
+from tokenry.models.files.tiny import tiny
 from tokenry.signal.patches import Patches
 from tokenry.signal.projection import Projection
+from tokenry.signal.streams.packing import first_fit_decreasing, pack
 
 SHAPES = [(8, 20), (4, 4), (13, 9), (4, 40), (20, 8), (7, 7)]
 LENGTH = 16

@@ -16,10 +16,10 @@ from tokenry.core.registry import parse
 from tokenry.data import picture
 from tokenry.data.image import Image
 from tokenry.signal.conv_stem import ConvStem
-from tokenry.signal.packing import pack
 from tokenry.signal.patches import Patches
 from tokenry.signal.projection import Projection
 from tokenry.signal.rotary import Rotary
+from tokenry.signal.streams.packing import pack
 
 
 def image(height, width, seed=0):

@@ -16,13 +16,13 @@ from tokenry.core.sequence import TokenSequence
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import picture, pictures
 from tokenry.data.image import Image
-from tokenry.models import signal_encoders
-from tokenry.models.tiny import tiny
+from tokenry.models.files.tiny import tiny
+from tokenry.models.signals import encoders as signal_encoders
 from tokenry.quantize.vq import VQ
 from tokenry.signal.codes import Codes
 from tokenry.signal.learned_position import LearnedPosition
-from tokenry.signal.patch_grid import cut
 from tokenry.signal.patches import Patches
+from tokenry.signal.pictures.patch_grid import cut
 from tokenry.signal.projection import Projection
 from tokenry.signal.sin_cos import SinCos
 

@@ -12,9 +12,9 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.sequence import TokenSequence
 from tokenry.data.image import Image
 from tokenry.signal.patches import Patches
-from tokenry.signal.pixel_unshuffle import pixel_shuffle, pixel_unshuffle
+from tokenry.signal.pictures.pixel_unshuffle import pixel_shuffle, pixel_unshuffle
+from tokenry.signal.pictures.tiles import thumbnail, tiles
 from tokenry.signal.projection import Projection
-from tokenry.signal.tiles import thumbnail, tiles
 
 
 def image(height, width):

@@ -10,11 +10,11 @@ from torch.nn.functional import mse_loss
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import parse
-from tokenry.quantize.means import drawn
 from tokenry.quantize.opq import OPQ, dealt, one_round
 from tokenry.quantize.pq import PQ
 from tokenry.quantize.random_rotation import RandomRotation
 from tokenry.quantize.rvq import RVQ
+from tokenry.quantize.search.means import drawn
 from tokenry.quantize.vq import VQ
 
 

@@ -14,16 +14,16 @@ from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.answer import Sampling, answer
-from tokenry.models.load import LanguageModel
-from tokenry.models.prefix import Geometry, Prefix, geometry, prefix_cache
-from tokenry.models.tiny import DECODERS, tiny
-from tokenry.soft.answer_loss import evaluate, loss
-from tokenry.soft.examples import Example, lessons
-from tokenry.soft.peft_format import read_peft, write_peft
+from tokenry.models.cache.prefix import Geometry, Prefix, geometry, prefix_cache
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import DECODERS, tiny
+from tokenry.models.generate.answer import Sampling, answer
 from tokenry.soft.prefix_tuning import PrefixTuning
 from tokenry.soft.prompt_tuning import PromptTuning
-from tokenry.soft.tuning import tune
+from tokenry.soft.prompts.peft_format import read_peft, write_peft
+from tokenry.soft.training.answer_loss import evaluate, loss
+from tokenry.soft.training.examples import Example, lessons
+from tokenry.soft.training.tuning import tune
 
 
 @pytest.mark.parametrize("hidden", [0, 8])

@@ -17,17 +17,17 @@ from safetensors.torch import load_file, save_file
 from tests.methods.soft_prompts import EXAMPLES, ids, language, read, row, spoken
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError, UnreadableInput
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
-from tokenry.models.lookup import lookup
-from tokenry.models.tiny import DECODERS, tiny
-from tokenry.soft.answer_loss import loss
-from tokenry.soft.beginnings import beginning
-from tokenry.soft.examples import Example, lessons, read_examples
-from tokenry.soft.peft_format import read_peft, write_peft
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import DECODERS, tiny
+from tokenry.models.text.lookup import lookup
 from tokenry.soft.prefix_tuning import PrefixTuning
 from tokenry.soft.prompt_tuning import PromptTuning
-from tokenry.soft.rows import stack
-from tokenry.soft.tuning import tune
+from tokenry.soft.prompts.beginnings import beginning
+from tokenry.soft.prompts.peft_format import read_peft, write_peft
+from tokenry.soft.prompts.rows import stack
+from tokenry.soft.training.answer_loss import loss
+from tokenry.soft.training.examples import Example, lessons, read_examples
+from tokenry.soft.training.tuning import tune
 
 HARD = "say so"
 
@@ -278,7 +278,7 @@ def test_the_best_on_held_out_examples_is_kept():
 
 
 def test_every_example_is_seen_before_one_comes_again():
-    from tokenry.soft.tuning import _order
+    from tokenry.soft.training.tuning import _order
 
     seen = [i for rows in _order(5, 3, 0, 0, 5) for i in rows]
     assert all(sorted(seen[i : i + 5]) == list(range(5)) for i in (0, 5, 10))

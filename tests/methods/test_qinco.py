@@ -12,12 +12,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import parse
-from tokenry.quantize import implicit_codebook
-from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.codebooks import implicit_codebook
+from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.kmeans import KMeans
-from tokenry.quantize.nearest import nearest_code
 from tokenry.quantize.qinco import QINCo
 from tokenry.quantize.rvq import RVQ
+from tokenry.quantize.search.nearest import nearest_code
 from tokenry.quantize.vq import VQ
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from tests.methods.attend_kl import DOCUMENTS, Passage
-from tokenry.attend.pages import PageExtremes, columns_by_rank
 from tokenry.attend.quest import Quest
+from tokenry.attend.rows.pages import PageExtremes, columns_by_rank
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue
-from tokenry.models.kv import KVBuffer
-from tokenry.models.mask import note_facts
-from tokenry.models.reads import Reads
-from tokenry.models.site import Site
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.mask import note_facts
+from tokenry.models.attention.site import Site
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.reads import Reads
+from tokenry.models.files.tiny import tiny
 
 B, H, G, D = 2, 6, 3, 8
 

@@ -11,12 +11,12 @@ from torch.nn.functional import mse_loss, normalize, pad
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import load, parse
-from tokenry.quantize.beam import ROWS, beam_search
 from tokenry.quantize.by_loss import ByLoss
 from tokenry.quantize.fsq import FSQ
 from tokenry.quantize.projected import Projected
 from tokenry.quantize.rotation_trick import RotationTrick
 from tokenry.quantize.rvq import RVQ
+from tokenry.quantize.search.beam import ROWS, beam_search
 from tokenry.quantize.vq import VQ
 
 

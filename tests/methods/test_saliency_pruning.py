@@ -10,15 +10,15 @@ from tests.methods.compress_rows import batch, row
 from tests.methods.passages import Pieces, compared, held_out, lower_end
 from tests.methods.test_attention_pruning import condition
 from tokenry.compress import saliency_pruning
-from tokenry.compress import scorer as scoring
-from tokenry.compress.information import information
-from tokenry.compress.integrated_gradients import attributions, radau
 from tokenry.compress.saliency_pruning import SaliencyPruning, _Loss
-from tokenry.compress.scorer import BETWEEN, plain_ids
+from tokenry.compress.scores import scorer as scoring
+from tokenry.compress.scores.information import information
+from tokenry.compress.scores.integrated_gradients import attributions, radau
+from tokenry.compress.scores.scorer import BETWEEN, plain_ids
 from tokenry.core.errors import InvalidValue
-from tokenry.models.load import LanguageModel
-from tokenry.models.rest import at_rest
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.rest import at_rest
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 TEXT = "Honey keeps for years in a closed jar. The car would not start because its battery was flat. Rain fell."
 ASK = "Why did the car not start?"

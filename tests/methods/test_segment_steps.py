@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from tests.contract.test_segment import check_spans
-from tokenry.segment.hostile import TEXTS
-from tokenry.segment.opening import open_tokenizer
+from tokenry.segment.engines.hostile import TEXTS
+from tokenry.segment.engines.opening import open_tokenizer
 
 LETTERS = [chr(c) for c in range(33, 127)]
 WORDS = ["▁th", "▁the", "er", "in", "▁a", "▁▁", "an"]

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import max_pool1d
 
 from tokenry.attend.snapkv import SnapKV
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.files.tiny import tiny
 
 
 def test_the_score_is_the_equation():

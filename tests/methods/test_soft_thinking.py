@@ -12,10 +12,10 @@ from tests.methods.compress_rows import characters
 from tests.padded import padded
 from tokenry.attend.snapkv import SnapKV
 from tokenry.core.errors import InvalidValue
-from tokenry.decode.candidates import Candidates, Cut, largest
+from tokenry.decode.sampling.candidates import Candidates, Cut, largest
 from tokenry.decode.soft_thinking import SoftThinking
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 STEPS = 14
 WHOLE = {"max_new_tokens": STEPS, "output_logits": True, "return_dict_in_generate": True}

@@ -13,15 +13,15 @@ from tokenry.core.errors import Incompatible, InvalidValue, StorageError
 from tokenry.learn.another_model import AnotherModel
 from tokenry.learn.as_is import AsIs
 from tokenry.learn.beforehand import Beforehand
-from tokenry.learn.labels import Labelled
-from tokenry.learn.loss_table import LossTable
 from tokenry.learn.min_max import MinMax
 from tokenry.learn.moving_average import MovingAverage
 from tokenry.learn.rank import Rank
+from tokenry.learn.selection.labels import Labelled
+from tokenry.learn.selection.loss_table import LossTable
 from tokenry.learn.ss_token import SsToken
-from tokenry.models import site as sites
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
+from tokenry.models.attention import site as sites
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 
 @pytest.fixture(params=FAMILIES)

@@ -24,12 +24,13 @@ from tests.methods.respelled import PIECES, WORDS, encoded, vocabulary
 from tokenry.core.errors import Incompatible
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.data import read
-from tokenry.models.load import load_tokenizer
-from tokenry.models.prompt import Document, prompt
-from tokenry.models.vocabulary import vocabulary_of
-from tokenry.segment import splits, stochastok
-from tokenry.segment.respelling_collator import RespellingCollator
-from tokenry.segment.splits import LONGEST, splits_of
+from tokenry.models.files.load import load_tokenizer
+from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.vocabulary import vocabulary_of
+from tokenry.segment import stochastok
+from tokenry.segment.respelling.collator import RespellingCollator
+from tokenry.segment.respelling.respelling import splits
+from tokenry.segment.respelling.splits import LONGEST, splits_of
 from tokenry.segment.stochastok import StochasTok
 
 SMALL = Vocabulary((b" ", b"a", b"b", b"c", b"ab", b"bc", b"abc"))

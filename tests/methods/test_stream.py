@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenry.core.errors import InvalidValue
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
-from tokenry.signal.grammar import StreamGrammar
-from tokenry.signal.rows import extended
-from tokenry.signal.stream import LARGEST, Segment, Stream
-from tokenry.signal.vocabulary import UnifiedVocabulary
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.signal.streams.grammar import StreamGrammar
+from tokenry.signal.streams.rows import extended
+from tokenry.signal.streams.stream import LARGEST, Segment, Stream
+from tokenry.signal.streams.vocabulary import UnifiedVocabulary
 
 SIZES = (("text", 50), ("control", 30), ("image", 8), ("audio", 12), ("video", 8))
 NUMBERS = {"image": 2, "audio": 1, "video": 3}

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tokenry.core.errors import InvalidValue
-from tokenry.signal.stream import Segment, Stream
-from tokenry.signal.stream_loss import stream_loss
+from tokenry.signal.streams.stream import Segment, Stream
+from tokenry.signal.streams.stream_loss import stream_loss
 
 STREAM = Stream((("text", 20), ("control", 30), ("image", 8), ("audio", 12)), {"image": 2, "audio": 1})
 ROW = STREAM.pack([Segment("image", torch.tensor([1, 7, 3]), (1, 3)), Segment("text", torch.tensor([4]))])

@@ -12,14 +12,14 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from tests.methods.embed_models import NEW_TEXT, OLD_TEXT, described, model, trained
 from tokenry.core.errors import InvalidValue
-from tokenry.embed import neighbours, surfaces
-from tokenry.embed.donor import Donor, silent
 from tokenry.embed.mean_of_pieces import MeanOfPieces
-from tokenry.embed.neighbours import nearest
-from tokenry.embed.surfaces import fingerprint, read
 from tokenry.embed.token_adapt import TokenAdapt
-from tokenry.embed.transplant import Transplant
-from tokenry.models.load import load_encoder
+from tokenry.embed.transfer import neighbours, surfaces
+from tokenry.embed.transfer.donor import Donor, silent
+from tokenry.embed.transfer.neighbours import nearest
+from tokenry.embed.transfer.surfaces import fingerprint, read
+from tokenry.embed.transfer.transplant import Transplant
+from tokenry.models.files.load import load_encoder
 
 pytestmark = pytest.mark.usefixtures("minilm")
 PIECES = [b" lightkeeper", b"darkened", b" Nobody", b" knows"]

@@ -11,11 +11,11 @@ from tests.padded import padded
 from tokenry.attend.token_select import LastChoice, TokenSelect
 from tokenry.core.budget import Budget
 from tokenry.core.errors import UnsupportedModel
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.kv import KVBuffer
-from tokenry.models.mask import note_facts
-from tokenry.models.site import Site
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.mask import note_facts
+from tokenry.models.attention.site import Site
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.files.tiny import tiny
 
 B, H, G, D, K = 1, 6, 3, 8, 60
 SMALL = Budget(tokens=16, sink=2, recent=6, per="layer")
@@ -146,7 +146,7 @@ def test_it_is_much_closer_to_dense_than_a_window(smollm2):
     """At equal rows on one text: KL at most 0.10 and far below the window's; benchmarks/fidelity.py has twelve."""
     from tokenry.attend.window import Window
     from tokenry.data import read
-    from tokenry.models.answer import divergence
+    from tokenry.models.generate.answer import divergence
 
     ids = smollm2.tokenizer(read("moby_dick"), return_tensors="pt", verbose=False)["input_ids"][:, :864]
 

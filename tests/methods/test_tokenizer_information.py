@@ -11,10 +11,10 @@ import pytest
 from tokenry import data
 from tokenry.core.errors import InvalidValue
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.measure.compression import packed
-from tokenry.measure.controls import random_merges
-from tokenry.measure.entropy import Windows, correction, entropy, renyi
-from tokenry.measure.stream import Bytes, Stream, codec_of, stream_of
+from tokenry.measure.statistics.compression import packed
+from tokenry.measure.statistics.controls import random_merges
+from tokenry.measure.statistics.entropy import Windows, correction, entropy, renyi
+from tokenry.measure.statistics.stream import Bytes, Stream, codec_of, stream_of
 from tokenry.measure.tokenizer_information import TokenizerInformation
 
 

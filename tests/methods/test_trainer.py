@@ -14,11 +14,11 @@ from transformers import Trainer, TrainingArguments
 
 from tests.methods.test_fit import Tempered, examples, language
 from tokenry.core.errors import Incompatible, StorageError
-from tokenry.learn.examples import Example, collate
 from tokenry.learn.moving_average import MovingAverage
 from tokenry.learn.random import RandomLabels
 from tokenry.learn.ss_token import SsToken
-from tokenry.learn.trainer import ObjectiveTrainer
+from tokenry.learn.training.examples import Example, collate
+from tokenry.learn.training.trainer import ObjectiveTrainer
 
 KEPT = {"rho": 0.5}
 

@@ -12,9 +12,9 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.data.image import Image
 from tokenry.data.sound import Sound
 from tokenry.data.video import Video
-from tokenry.models.load import LanguageModel
-from tokenry.models.tiny import tiny
-from tokenry.signal.layout import axes_of, mixed_mask, prefix_mask
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
+from tokenry.signal.streams.layout import axes_of, mixed_mask, prefix_mask
 
 
 def picture(height, width, seed=0):

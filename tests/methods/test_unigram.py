@@ -8,9 +8,9 @@ import pytest
 
 from tests.methods.segment_peers import ids
 from tokenry.data import documents, read
-from tokenry.models.vocabulary_files import SHIPPED
-from tokenry.segment.hostile import TEXTS, sample
-from tokenry.segment.opening import open_tokenizer
+from tokenry.models.files.vocabularies.find import SHIPPED
+from tokenry.segment.engines.hostile import TEXTS, sample
+from tokenry.segment.engines.opening import open_tokenizer
 from tokenry.segment.unigram import Unigram
 
 

@@ -11,16 +11,16 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Learned
 from tokenry.core.registry import parse
 from tokenry.quantize.by_loss import ByLoss
-from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.cosine import Cosine
 from tokenry.quantize.ema import Ema
 from tokenry.quantize.kmeans import KMeans
-from tokenry.quantize.means import drawn, lloyd
-from tokenry.quantize.nearest import COLUMNS, ROWS, nearest_code
 from tokenry.quantize.never import Never
 from tokenry.quantize.restart import Restart
 from tokenry.quantize.rotation_trick import RotationTrick
 from tokenry.quantize.sampled import Sampled
+from tokenry.quantize.search.means import drawn, lloyd
+from tokenry.quantize.search.nearest import COLUMNS, ROWS, nearest_code
 from tokenry.quantize.stochastic import Stochastic
 from tokenry.quantize.uniform import Uniform
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.methods.segment_peers import ids
 from tokenry.core.errors import InvalidValue, UnknownModel
-from tokenry.models.vocabulary_files import find_vocabulary
-from tokenry.segment.hostile import sample
+from tokenry.models.files.vocabularies.find import find_vocabulary
+from tokenry.segment.engines.hostile import sample
 from tokenry.segment.wordpiece import WordPiece
 
 

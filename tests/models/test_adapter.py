@@ -9,10 +9,10 @@ from transformers.cache_utils import DynamicCache
 
 from tests.padded import padded
 from tokenry.core.errors import Incompatible, UnsupportedModel
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.kv import KVBuffer
-from tokenry.models.site import Site
-from tokenry.models.tiny import DECODERS, tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.site import Site
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.files.tiny import DECODERS, tiny
 
 
 @pytest.fixture(scope="module", params=sorted(DECODERS))

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.padded import padded
-from tokenry.attend.reducer import Reducer
+from tokenry.attend.between.reducer import Reducer
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.between import Change, View, front_packed
-from tokenry.models.experiment import Experiment
-from tokenry.models.proof import proven_blocks
-from tokenry.models.tiny import DECODERS, tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.between import Change, View, front_packed
+from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.proof import proven_blocks
+from tokenry.models.files.tiny import DECODERS, tiny
 
 STEPS = 8
 

@@ -19,10 +19,10 @@ from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
 from tokenry.decode.base import Decoder, State, Step
-from tokenry.models.answer import Sampling, answer, follow
-from tokenry.models.load import LanguageModel
-from tokenry.models.session import Session
-from tokenry.models.tiny import DECODERS, tiny
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import DECODERS, tiny
+from tokenry.models.generate.answer import Sampling, answer, follow
+from tokenry.models.generate.session import Session
 
 STEPS = 12
 WHOLE = {"max_new_tokens": STEPS, "output_logits": True, "output_scores": True, "return_dict_in_generate": True}

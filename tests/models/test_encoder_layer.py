@@ -11,9 +11,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from tokenry.core.errors import UnsupportedModel
-from tokenry.models.anatomy import anatomy, read
-from tokenry.models.encoder_layer import linear
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.anatomy import anatomy, read
+from tokenry.models.attention.encoder_layer import linear
+from tokenry.models.files.tiny import tiny
 
 SIZES = {
     "vocab_size": 120, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -8,10 +8,10 @@ from torch._dynamo.utils import counters
 
 from tokenry import SnapKV, TokenSelect, Window
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.fixed import fixed_cache
-from tokenry.models.frozen import FrozenCache
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.fixed import fixed_cache
+from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.files.tiny import tiny
 
 METHODS = [
     TokenSelect(budget="12:sink=2:recent=4", chunk=0),

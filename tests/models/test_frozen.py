@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from tokenry import SnapKV, TokenSelect, Window
 from tokenry.core.errors import Incompatible, StorageError
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.frozen import FrozenCache
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.files.tiny import tiny
 
 METHODS = [
     TokenSelect(budget="16:sink=2:recent=4", chunk=0, reuse=-1.0),
@@ -105,9 +105,9 @@ def test_half_a_file_is_refused(tmp_path):
 GO_ON = """
 import sys, torch
 from tokenry import SnapKV
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.frozen import FrozenCache
-from tokenry.models.tiny import tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.files.tiny import tiny
 model = tiny("llama")
 frozen, _ = FrozenCache.load(sys.argv[1])
 with torch.no_grad(), ModelAdapter.of(model).attached():

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenry.models.kv import KVBuffer
-from tokenry.models.state import LayerState
+from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.kv import KVBuffer
 
 B, G, D = 2, 3, 4
 

@@ -9,9 +9,9 @@ from transformers import AutoTokenizer
 from tests.methods.embed_models import CHAT, NEW_TEXT, OLD_TEXT, described, model, trained
 from tokenry.core.errors import UnsupportedModel
 from tokenry.embed.mean_of_pieces import MeanOfPieces
-from tokenry.models.embeddings import matrices_of, save, with_matrices
-from tokenry.models.marks import dress
-from tokenry.models.vocabulary import vocabulary_of
+from tokenry.models.text.embeddings import matrices_of, save, with_matrices
+from tokenry.models.text.marks import dress
+from tokenry.models.text.vocabulary import vocabulary_of
 
 TALK = [{"role": "user", "content": "The lamp?"}]
 

@@ -11,11 +11,11 @@ import torch
 from tokenry.attend.token_select import TokenSelect
 from tokenry.attend.window import Window
 from tokenry.core.errors import UnsupportedModel
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.experiment import Experiment
-from tokenry.models.kv import KVBuffer
-from tokenry.models.site import Site
-from tokenry.models.tiny import OTHERS, tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.site import Site
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.files.tiny import OTHERS, tiny
 
 KINDS = {
     "bert": {"encoder": 3},

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tokenry.core.errors import UnsupportedModel
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.rotary import Rotary
-from tokenry.models.tiny import DECODERS, tiny
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.rotary import Rotary
+from tokenry.models.files.tiny import DECODERS, tiny
 
 OTHERWISE = ("deepseek_v3", "gpt2", "opt")
 

@@ -28,11 +28,11 @@ from tests.models.exported import (
 )
 from tokenry import data
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel, UnsupportedModel
-from tokenry.models import store
-from tokenry.models.catalog import ALIASES
-from tokenry.models.load import load
-from tokenry.models.read_onnx_vit import PREPROCESSOR
-from tokenry.models.signal_encoders import load_speech, load_vision
+from tokenry.models.files import store
+from tokenry.models.files.catalog import ALIASES
+from tokenry.models.files.load import load
+from tokenry.models.files.onnx_vit import PREPROCESSOR
+from tokenry.models.signals.encoders import load_speech, load_vision
 
 
 def noise(*shape):

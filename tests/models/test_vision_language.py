@@ -21,9 +21,9 @@ from tests.methods.embed_models import trained
 from tokenry.core.errors import InvalidValue, UnknownModel, UnsupportedModel
 from tokenry.core.sequence import Modality
 from tokenry.data.image import Image
-from tokenry.models.llava import joined, write
-from tokenry.models.signal_encoders import VisionEncoder
-from tokenry.models.vision_language import Framing, load_vision_language
+from tokenry.models.signals.encoders import VisionEncoder
+from tokenry.models.signals.llava import joined, write
+from tokenry.models.signals.vision_language import Framing, load_vision_language
 
 SIDE, PATCH = 4, 8
 ASKS = ["What is at the top left?", "And below?"]

@@ -5,8 +5,8 @@ import json
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tokenry.models.load import load_tokenizer
-from tokenry.models.vocabulary import pieces_of, vocabulary_of
+from tokenry.models.files.load import load_tokenizer
+from tokenry.models.text.vocabulary import pieces_of, vocabulary_of
 
 HOSTILE = "naïve 🤷🏽‍♀️ \u200b\tx  y\r\n日本 a\u0301 ﬁ £"
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.methods.segment_peers import package
 from tokenry.core.errors import InvalidValue, StorageError, TokenryError, UnknownModel, UnsupportedModel
-from tokenry.models import store
-from tokenry.models.opened import LARGEST_FILE, LARGEST_ID
-from tokenry.models.vocabulary_files import SHIPPED, open_vocabulary
-from tokenry.segment.opening import open_tokenizer
+from tokenry.models.files import store
+from tokenry.models.files.vocabularies.find import SHIPPED, open_vocabulary
+from tokenry.models.files.vocabularies.opened import LARGEST_FILE, LARGEST_ID
+from tokenry.segment.engines.opening import open_tokenizer
 
 BYTES = {bytes([b]): b for b in range(256)}
 GOOD = json.loads((SHIPPED["sample-unigram"] / "tokenizer.json").read_text(encoding="utf-8"))

@@ -12,11 +12,11 @@ from tokenry.core.errors import StorageError, UnknownModel
 from tokenry.data.collages import PLACES, QUARTER
 from tokenry.data.image import Image, read_image
 from tokenry.data.photographs import photographs
-from tokenry.models import store
-from tokenry.models.llava import MARK, joined
-from tokenry.models.load import load
-from tokenry.models.signal_encoders import load_vision
-from tokenry.models.vision_language import load_vision_language
+from tokenry.models.files import store
+from tokenry.models.files.load import load
+from tokenry.models.signals.encoders import load_vision
+from tokenry.models.signals.llava import MARK, joined
+from tokenry.models.signals.vision_language import load_vision_language
 from tokenry.recipes import collages
 from tokenry.recipes.collage_lessons import LAYER, Lessons, Projector
 from tokenry.recipes.training_file import TrainingFile

@@ -14,18 +14,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
-from tokenry.attend.choose import choose
+from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.method import Method
-from tokenry.models.adapter import Handler, ModelAdapter
-from tokenry.models.fixed import fixed_cache
-from tokenry.models.frozen import FrozenCache
-from tokenry.models.kv import KVBuffer
-from tokenry.models.place import Kind
-from tokenry.models.reads import Reads
-from tokenry.models.site import Site
-from tokenry.models.state import LayerState
+from tokenry.models.attention.adapter import Handler, ModelAdapter
+from tokenry.models.attention.place import Kind
+from tokenry.models.attention.site import Site
+from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.fixed import fixed_cache
+from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.reads import Reads
 
 
 class Run:

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.attend.base import Evictor
-from tokenry.attend.received import Received
+from tokenry.attend.rows.received import Received
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fields import size
-from tokenry.models.site import Site
+from tokenry.models.attention.site import Site
 
 
 @dataclass(frozen=True, kw_only=True)

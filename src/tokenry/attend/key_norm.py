@@ -13,7 +13,7 @@ from tokenry.attend.base import Evictor
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.fields import natural, size
-from tokenry.models.site import Site
+from tokenry.models.attention.site import Site
 
 _STEPS = 4096
 """Norms that agree to about this part of an octave count as equal: models that normalise keys make them all so."""

@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.attend.base import Selector
-from tokenry.attend.pages import PageExtremes, columns_by_rank
+from tokenry.attend.rows.pages import PageExtremes, columns_by_rank
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fields import natural, positive, size
-from tokenry.models.site import Site
+from tokenry.models.attention.site import Site
 
 _NEVER, _SINK, _RECENT = float("-inf"), torch.finfo(torch.float32).max, float("inf")
 

@@ -13,7 +13,7 @@ from tokenry.attend.base import Evictor
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.fields import natural, size
-from tokenry.models.site import Site
+from tokenry.models.attention.site import Site
 
 _MODULUS = (1 << 31) - 1
 

@@ -14,8 +14,8 @@ from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fields import positive, size
-from tokenry.models.site import Site
-from tokenry.models.state import LayerState
+from tokenry.models.attention.site import Site
+from tokenry.models.attention.state import LayerState
 
 
 @dataclass

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, max_pool1d, pad
 
 from tokenry.attend.base import Selector
-from tokenry.attend.choose import choose, open_rows
+from tokenry.attend.rows.choose import choose, open_rows
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, setting, size
-from tokenry.models.adapter import ModelAdapter
-from tokenry.models.rotary import Rotary
-from tokenry.models.site import Site
-from tokenry.models.state import LayerState
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.rotary import Rotary
+from tokenry.models.attention.site import Site
+from tokenry.models.attention.state import LayerState
 
 
 @dataclass

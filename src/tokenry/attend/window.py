@@ -12,7 +12,7 @@ from tokenry.attend.base import Evictor
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.fields import size
-from tokenry.models.site import Site
+from tokenry.models.attention.site import Site
 
 
 @dataclass(frozen=True, kw_only=True)

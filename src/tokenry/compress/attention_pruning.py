@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.information import beginning
-from tokenry.compress.received import layers, received
-from tokenry.compress.scorer import (
+from tokenry.compress.scores.information import beginning
+from tokenry.compress.scores.received import layers, received
+from tokenry.compress.scores.scorer import (
     BETWEEN,
     by_token,
     check_below_window,
@@ -22,12 +22,12 @@ from tokenry.compress.scorer import (
     side_by_side,
     sliding,
 )
-from tokenry.compress.units import Document
+from tokenry.compress.units.document import Document
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, choice, positive, setting
-from tokenry.models.load import LanguageModel
-from tokenry.models.rest import at_rest
+from tokenry.models.attention.rest import at_rest
+from tokenry.models.files.load import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.core.method import Part
-from tokenry.models.anatomy import Reading, read
-from tokenry.models.load import Encoder
+from tokenry.models.attention.anatomy import Reading, read
+from tokenry.models.files.load import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)

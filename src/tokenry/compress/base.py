@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokenry.compress.fit import fit
-from tokenry.compress.keepsakes import KINDS, keepsakes
-from tokenry.compress.ranking import Ranking
-from tokenry.compress.units import Document, documents
+from tokenry.compress.fit.fit import fit
+from tokenry.compress.scores.ranking import Ranking
+from tokenry.compress.units.document import Document, documents
+from tokenry.compress.units.keepsakes import KINDS, keepsakes
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import size, some_of
@@ -22,7 +22,7 @@ from tokenry.core.method import Method
 from tokenry.core.tokens import TokenBatch
 
 if TYPE_CHECKING:
-    from tokenry.models.load import LanguageModel
+    from tokenry.models.files.load import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,26 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.fit import fit
-from tokenry.compress.information import beginning
-from tokenry.compress.likelihood import log_likelihood
-from tokenry.compress.ranking import Ranking
-from tokenry.compress.scorer import BETWEEN, by_token, check_below_window, plain_ids, reach, room, scorer_for, sliding
-from tokenry.compress.sources import SourceRanking, apart, reordered, shares
-from tokenry.compress.units import Document
+from tokenry.compress.fit.fit import fit
+from tokenry.compress.fit.sources import SourceRanking, apart, reordered, shares
+from tokenry.compress.scores.information import beginning
+from tokenry.compress.scores.likelihood import log_likelihood
+from tokenry.compress.scores.ranking import Ranking
+from tokenry.compress.scores.scorer import (
+    BETWEEN,
+    by_token,
+    check_below_window,
+    plain_ids,
+    reach,
+    room,
+    scorer_for,
+    sliding,
+)
+from tokenry.compress.units.document import Document
 from tokenry.core.card import Card
 from tokenry.core.fields import between, choice, positive, setting
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
+from tokenry.models.files.load import LanguageModel
 
 RESTRICT = "We can get the answer to this question in the given documents."
 """Said after the question, so that a document is asked whether it answers it (x^restrict of Eq. 2)."""

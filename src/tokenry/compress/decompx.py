@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from tokenry.compress.attribution import Attribution
 from tokenry.core.card import Card
-from tokenry.models.anatomy import Reading
-from tokenry.models.encoder_layer import Head, Steps, linear, scale
+from tokenry.models.attention.anatomy import Reading
+from tokenry.models.attention.encoder_layer import Head, Steps, linear, scale
 
 ELEMENTS = 1 << 24
 """Numbers inside the MLP that exist at once."""

@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.units import Document
-from tokenry.compress.vectors import hidden_states, pooled, text_vectors
+from tokenry.compress.scores.vectors import hidden_states, pooled, text_vectors
+from tokenry.compress.units.document import Document
 from tokenry.core.card import Card
 from tokenry.core.fields import between, choice, setting
-from tokenry.models.load import Encoder, LanguageModel, load_encoder
+from tokenry.models.files.load import Encoder, LanguageModel, load_encoder
 
 
 @dataclass(frozen=True, kw_only=True)

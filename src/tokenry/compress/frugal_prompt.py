@@ -14,11 +14,11 @@ from torch import Tensor
 from tokenry.compress.attribution import Attribution
 from tokenry.compress.base import Compressor
 from tokenry.compress.decompx import DecompX
-from tokenry.compress.lexrank import lexrank
-from tokenry.compress.units import Document
+from tokenry.compress.scores.lexrank import lexrank
+from tokenry.compress.units.document import Document
 from tokenry.core.card import Card
 from tokenry.core.fields import choice, part, setting
-from tokenry.models.load import Encoder, LanguageModel, load_encoder
+from tokenry.models.files.load import Encoder, LanguageModel, load_encoder
 
 WINDOW = 128
 """Encoder tokens read together: a longer sentence is cut, since attributions cost the square of the length."""

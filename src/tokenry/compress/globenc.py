@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from tokenry.compress.attribution import Attribution
 from tokenry.core.card import Card
-from tokenry.models.anatomy import Reading
-from tokenry.models.encoder_layer import Steps, scale
+from tokenry.models.attention.anatomy import Reading
+from tokenry.models.attention.encoder_layer import Steps, scale
 
 ELEMENTS = 1 << 22
 """Numbers of pair vectors that exist at once."""

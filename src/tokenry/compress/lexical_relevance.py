@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.units import Document
+from tokenry.compress.units.document import Document
 from tokenry.core.card import Card
 from tokenry.core.fields import between, choice
 
 if TYPE_CHECKING:
-    from tokenry.models.load import LanguageModel
+    from tokenry.models.files.load import LanguageModel
 
 _TERM = r"(?u)\b\w+\b"
 

@@ -12,16 +12,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.information import information
-from tokenry.compress.keepsakes import keepsakes
-from tokenry.compress.prefix_reader import PrefixReader
-from tokenry.compress.ranking import Ranking
-from tokenry.compress.scorer import check_below_window, reach, scorer_for, spread
-from tokenry.compress.units import Document, Units
+from tokenry.compress.scores.information import information
+from tokenry.compress.scores.prefix_reader import PrefixReader
+from tokenry.compress.scores.ranking import Ranking
+from tokenry.compress.scores.scorer import check_below_window, reach, scorer_for, spread
+from tokenry.compress.units.document import Document, Units
+from tokenry.compress.units.keepsakes import keepsakes
 from tokenry.core.card import Card
 from tokenry.core.fields import between, choice, positive, setting
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
+from tokenry.models.files.load import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.information import beginning
-from tokenry.compress.integrated_gradients import attributions
-from tokenry.compress.scorer import (
+from tokenry.compress.scores.information import beginning
+from tokenry.compress.scores.integrated_gradients import attributions
+from tokenry.compress.scores.scorer import (
     BETWEEN,
     by_token,
     check_below_window,
@@ -23,12 +23,12 @@ from tokenry.compress.scorer import (
     side_by_side,
     sliding,
 )
-from tokenry.compress.units import Document
+from tokenry.compress.units.document import Document
 from tokenry.core.card import Card
 from tokenry.core.fields import choice, positive, setting
-from tokenry.models.adapter import unwrap
-from tokenry.models.load import LanguageModel
-from tokenry.models.rest import at_rest
+from tokenry.models.attention.adapter import unwrap
+from tokenry.models.attention.rest import at_rest
+from tokenry.models.files.load import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)

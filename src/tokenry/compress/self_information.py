@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.information import information
-from tokenry.compress.scorer import by_token, check_below_window, reach, scorer_for
-from tokenry.compress.units import Document
+from tokenry.compress.scores.information import information
+from tokenry.compress.scores.scorer import by_token, check_below_window, reach, scorer_for
+from tokenry.compress.units.document import Document
 from tokenry.core.card import Card
 from tokenry.core.fields import choice, positive, setting
-from tokenry.models.load import LanguageModel
+from tokenry.models.files.load import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tokenry.core.method import Method
-from tokenry.models import decoding
-from tokenry.models.load import LanguageModel
-from tokenry.models.session import Session
-from tokenry.models.step import Step, View
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.generate import decoding
+from tokenry.models.generate.session import Session
+from tokenry.models.generate.step import Step, View
 
 __all__ = ["Decoder", "Session", "State", "Step", "View"]
 

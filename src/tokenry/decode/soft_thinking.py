@@ -12,7 +12,7 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, natural, positive, setting
 from tokenry.decode.base import Decoder, Session, State, Step, View
-from tokenry.decode.candidates import Candidates, Cut
+from tokenry.decode.sampling.candidates import Candidates, Cut
 
 
 @dataclass

@@ -10,9 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tokenry.core.method import Method
-from tokenry.embed.donor import Donor, Rows, Tell, silent
-from tokenry.embed.transplant import MULTIPLE, Transplant
-from tokenry.models.load import LanguageModel
+from tokenry.embed.transfer.donor import Donor, Rows, Tell, silent
+from tokenry.embed.transfer.transplant import MULTIPLE, Transplant
+from tokenry.models.files.load import LanguageModel
 
 
 class EmbeddingTable(Method):

@@ -10,8 +10,8 @@ import torch
 from tokenry.core.card import Card
 from tokenry.core.fields import natural
 from tokenry.embed.base import EmbeddingTable
-from tokenry.embed.donor import Donor, Rows
-from tokenry.embed.mixture import mean
+from tokenry.embed.transfer.donor import Donor, Rows
+from tokenry.embed.transfer.mixture import mean
 
 
 @dataclass(frozen=True, kw_only=True)

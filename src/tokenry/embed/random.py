@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tokenry.core.card import Card
 from tokenry.core.fields import natural
 from tokenry.embed.base import EmbeddingTable
-from tokenry.embed.donor import Donor, Rows
+from tokenry.embed.transfer.donor import Donor, Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, positive, setting
 from tokenry.embed.base import EmbeddingTable
-from tokenry.embed.donor import Donor, Rows
-from tokenry.embed.mixture import Mixture, flat, segment_softmax
-from tokenry.embed.neighbours import nearest
-from tokenry.embed.surfaces import Surfaces, read
-from tokenry.models.load import load_encoder
+from tokenry.embed.transfer.donor import Donor, Rows
+from tokenry.embed.transfer.mixture import Mixture, flat, segment_softmax
+from tokenry.embed.transfer.neighbours import nearest
+from tokenry.embed.transfer.surfaces import Surfaces, read
+from tokenry.models.files.load import load_encoder
 
 
 @dataclass(frozen=True, kw_only=True)

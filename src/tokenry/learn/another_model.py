@@ -14,9 +14,9 @@ from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible
 from tokenry.core.fields import setting
 from tokenry.learn.history import History, Past
-from tokenry.learn.labels import Labelled
-from tokenry.models.adapter import unwrap
-from tokenry.models.load import LanguageModel, load
+from tokenry.learn.selection.labels import Labelled
+from tokenry.models.attention.adapter import unwrap
+from tokenry.models.files.load import LanguageModel, load
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.core.method import Method
-from tokenry.models.adapter import unwrap
+from tokenry.models.attention.adapter import unwrap
 
 Batch = Mapping[str, Any]
 """What a collator makes: `input_ids`, `attention_mask` and `labels` (B, N), -100 where there is nothing to learn."""

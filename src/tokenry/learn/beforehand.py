@@ -14,8 +14,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import setting
 from tokenry.learn.base import Batch
 from tokenry.learn.history import History, Past
-from tokenry.learn.labels import Labelled
-from tokenry.learn.loss_table import LossTable
+from tokenry.learn.selection.labels import Labelled
+from tokenry.learn.selection.loss_table import LossTable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tokenry.core.method import Part
 from tokenry.learn.base import Batch
-from tokenry.learn.labels import Labelled
+from tokenry.learn.selection.labels import Labelled
 
 
 class Past:

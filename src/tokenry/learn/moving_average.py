@@ -15,8 +15,8 @@ from tokenry.core.card import Card
 from tokenry.core.errors import StorageError
 from tokenry.core.fields import between
 from tokenry.learn.history import History, Past
-from tokenry.learn.labels import Labelled
-from tokenry.models.rest import evaluating
+from tokenry.learn.selection.labels import Labelled
+from tokenry.models.attention.rest import evaluating
 
 
 @dataclass(frozen=True, kw_only=True)

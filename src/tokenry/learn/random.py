@@ -11,8 +11,8 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural
 from tokenry.learn.base import Watch
-from tokenry.learn.labels import Labelled
-from tokenry.learn.selective import Selective
+from tokenry.learn.selection.labels import Labelled
+from tokenry.learn.selection.selective import Selective
 
 
 @dataclass(frozen=True, kw_only=True)

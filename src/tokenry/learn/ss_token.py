@@ -18,11 +18,11 @@ from tokenry.learn.as_is import AsIs
 from tokenry.learn.base import Batch, Watch
 from tokenry.learn.beforehand import Beforehand
 from tokenry.learn.history import History
-from tokenry.learn.labels import Labelled
 from tokenry.learn.min_max import MinMax
-from tokenry.learn.prompt_attention import PromptAttention
 from tokenry.learn.scale import Scale
-from tokenry.learn.selective import Selective
+from tokenry.learn.selection.labels import Labelled
+from tokenry.learn.selection.prompt_attention import PromptAttention
+from tokenry.learn.selection.selective import Selective
 
 
 @dataclass(frozen=True, kw_only=True)

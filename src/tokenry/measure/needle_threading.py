@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, counts, natural, numbers, positive, setting
-from tokenry.measure import threads as weave
 from tokenry.measure.base import Benchmark, Numbers, Sample
-from tokenry.measure.haystack import MARK, Keys, Pair, Value, decoys, put, write
-from tokenry.measure.quoted import quoted, said
+from tokenry.measure.tasks import threads as weave
+from tokenry.measure.tasks.haystack import MARK, Keys, Pair, Value, decoys, put, write
+from tokenry.measure.tasks.quoted import quoted, said
 
 if TYPE_CHECKING:
-    from tokenry.measure.results import Results
+    from tokenry.measure.results.results import Results
 
 MOST = 10_000
 """Needles, hops or threads of one task."""

@@ -12,9 +12,9 @@ import numpy as np
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, positive, setting
 from tokenry.measure.base import Metric, Numbers, Pool, Weights
-from tokenry.measure.compression import CODERS, packed
-from tokenry.measure.entropy import Windows, correction, entropy, renyi
-from tokenry.measure.stream import Codec, Stream, codec_of, stream_of
+from tokenry.measure.statistics.compression import CODERS, packed
+from tokenry.measure.statistics.entropy import Windows, correction, entropy, renyi
+from tokenry.measure.statistics.stream import Codec, Stream, codec_of, stream_of
 
 
 @dataclass(frozen=True, kw_only=True)

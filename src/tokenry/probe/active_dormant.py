@@ -13,14 +13,14 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, setting
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.begin import begin_mark
+from tokenry.models.text.begin import begin_mark
 from tokenry.probe.base import Probe, network_of
-from tokenry.probe.bigram_toy import BigramToy
-from tokenry.probe.losses import losses, silenced
-from tokenry.probe.report import Report, Table
-from tokenry.probe.rows import begun, first_columns
-from tokenry.probe.sight import Sight, sight
-from tokenry.probe.weights import softmax
+from tokenry.probe.bigram.toy import BigramToy
+from tokenry.probe.reports.report import Report, Table
+from tokenry.probe.sight.losses import losses, silenced
+from tokenry.probe.sight.rows import begun, first_columns
+from tokenry.probe.sight.sight import Sight, sight
+from tokenry.probe.sight.weights import softmax
 
 Groups = dict[str, tuple[str, Bool[Tensor, "B N"]]]
 """Queries that belong together: their domain, and which of its tokens they are."""
@@ -58,7 +58,7 @@ class ActiveDormant(Probe):
         what the user brings.
     Relations
         `window` and other methods keep the first tokens because of these heads. The toy is trained by
-        `python -m tokenry.probe.bigram_training`.
+        `python -m tokenry.probe.bigram.training`.
     """
 
     card = Card(

@@ -12,8 +12,8 @@ from torch import nn
 from tokenry.core.errors import InvalidValue
 from tokenry.core.method import Method
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.rest import evaluating
-from tokenry.probe.report import Report
+from tokenry.models.attention.rest import evaluating
+from tokenry.probe.reports.report import Report
 
 
 class Probe(Method):

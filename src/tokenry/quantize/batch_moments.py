@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tokenry.core.card import Card
 from tokenry.core.fields import between
+from tokenry.quantize.codebooks.workers import total
 from tokenry.quantize.grid import Balance
-from tokenry.quantize.workers import total
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.core.card import Card
-from tokenry.quantize.nearest import nearest_code
 from tokenry.quantize.parts import Choice
+from tokenry.quantize.search.nearest import nearest_code
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 
 from tokenry.core.card import Card
 from tokenry.core.fields import between
-from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.parts import Update
 
 

@@ -16,8 +16,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, counts, part
 from tokenry.quantize.as_they_are import AsTheyAre
 from tokenry.quantize.base import Quantizer
+from tokenry.quantize.codebooks.maps import Map, best_map, directions
 from tokenry.quantize.grid import Balance, Grid
-from tokenry.quantize.maps import Map, best_map, directions
 from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.tanh_grid import TanhGrid
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.fields import positive
-from tokenry.quantize.codebook import Codebook
-from tokenry.quantize.means import drawn, gathered, lloyd
-from tokenry.quantize.nearest import nearest_code
+from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.parts import Start
+from tokenry.quantize.search.means import drawn, gathered, lloyd
+from tokenry.quantize.search.nearest import nearest_code
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import counts, part, setting
 from tokenry.quantize.base import Quantizer, RowQuantizer
-from tokenry.quantize.copies import check_count, copies, learn_levels
+from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
+from tokenry.quantize.codebooks.reaching import reaching
 from tokenry.quantize.parts import Gradient
 from tokenry.quantize.quantized import NONE, Quantized
-from tokenry.quantize.reaching import reaching
 from tokenry.quantize.runs import Runs
 from tokenry.quantize.straight_through import StraightThrough
 from tokenry.quantize.vq import VQ

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.core.card import Card
-from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.parts import Revival
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.fields import natural
-from tokenry.quantize.maps import directions
-from tokenry.quantize.means import drawn, gathered
-from tokenry.quantize.nearest import nearest_code
+from tokenry.quantize.codebooks.maps import directions
 from tokenry.quantize.rotation import Rotation
+from tokenry.quantize.search.means import drawn, gathered
+from tokenry.quantize.search.nearest import nearest_code
 
 MOST_CODES = 1024
 """Codes of a block while the rotation is learnt."""

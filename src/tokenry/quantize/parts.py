@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.core.method import Part
-from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.codebooks.codebook import Codebook
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive, setting
 from tokenry.quantize.base import Quantizer
-from tokenry.quantize.codebook import MOST
-from tokenry.quantize.copies import check_count, copies
+from tokenry.quantize.codebooks.codebook import MOST
+from tokenry.quantize.codebooks.copies import check_count, copies
 from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.rotation import Rotation
 from tokenry.quantize.unrotated import Unrotated

@@ -13,8 +13,8 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive
 from tokenry.quantize.base import Quantizer
+from tokenry.quantize.codebooks.maps import Map, directions
 from tokenry.quantize.cosine import Cosine
-from tokenry.quantize.maps import Map, directions
 from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.vq import VQ
 

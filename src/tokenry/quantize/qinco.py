@@ -14,13 +14,13 @@ from torch.nn.functional import mse_loss
 from tokenry.core.card import Card
 from tokenry.core.fields import between, part, positive
 from tokenry.quantize.base import Quantizer
-from tokenry.quantize.copies import check_count
-from tokenry.quantize.implicit_codebook import FirstCodebook, ImplicitCodebook
+from tokenry.quantize.codebooks.copies import check_count
+from tokenry.quantize.codebooks.implicit_codebook import FirstCodebook, ImplicitCodebook
 from tokenry.quantize.kmeans import KMeans
-from tokenry.quantize.means import drawn, gathered, lloyd
-from tokenry.quantize.nearest import nearest_code
 from tokenry.quantize.parts import Gradient, Start
 from tokenry.quantize.quantized import NONE, Quantized
+from tokenry.quantize.search.means import drawn, gathered, lloyd
+from tokenry.quantize.search.nearest import nearest_code
 from tokenry.quantize.straight_through import StraightThrough
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.fields import between
-from tokenry.quantize.codebook import Codebook
-from tokenry.quantize.means import drawn
+from tokenry.quantize.codebooks.codebook import Codebook
+from tokenry.quantize.codebooks.workers import same
 from tokenry.quantize.parts import Revival
-from tokenry.quantize.workers import same
+from tokenry.quantize.search.means import drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, part, positive, setting
 from tokenry.quantize.base import Quantizer
-from tokenry.quantize.beam import alone, beam_search, follow
-from tokenry.quantize.codebook import MOST
-from tokenry.quantize.copies import check_count, copies, learn_levels
+from tokenry.quantize.codebooks.codebook import MOST
+from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
+from tokenry.quantize.codebooks.reaching import reaching
 from tokenry.quantize.parts import Gradient
 from tokenry.quantize.quantized import NONE, Quantized
-from tokenry.quantize.reaching import reaching
 from tokenry.quantize.scaling import Scaling
+from tokenry.quantize.search.beam import alone, beam_search, follow
 from tokenry.quantize.straight_through import StraightThrough
 from tokenry.quantize.unscaled import Unscaled
 from tokenry.quantize.vq import VQ

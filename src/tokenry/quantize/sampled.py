@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.core.card import Card
-from tokenry.quantize.codebook import Codebook
-from tokenry.quantize.means import drawn
+from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.parts import Start
+from tokenry.quantize.search.means import drawn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.fields import between
-from tokenry.quantize.nearest import nearest_code
 from tokenry.quantize.parts import Choice
+from tokenry.quantize.search.nearest import nearest_code
 
 SCORES = 1 << 22
 """Numbers of one block of scores: 16 MB."""

@@ -13,15 +13,15 @@ from tokenry.core.card import Card
 from tokenry.core.fields import part, positive
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.closest import Closest
-from tokenry.quantize.codebook import Codebook
+from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.ema import Ema
 from tokenry.quantize.euclidean import Euclidean
 from tokenry.quantize.kmeans import KMeans
-from tokenry.quantize.means import drawn, gathered, lloyd
-from tokenry.quantize.nearest import nearest_code
 from tokenry.quantize.parts import Choice, Gradient, Metric, Revival, Start, Update
 from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.restart import Restart
+from tokenry.quantize.search.means import drawn, gathered, lloyd
+from tokenry.quantize.search.nearest import nearest_code
 from tokenry.quantize.straight_through import StraightThrough
 
 

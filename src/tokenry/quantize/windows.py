@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.core.method import Part
-from tokenry.quantize.means import gathered
+from tokenry.quantize.search.means import gathered
 
 
 @dataclass(frozen=True, kw_only=True)

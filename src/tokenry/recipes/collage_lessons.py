@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from tokenry.data.collages import PLACES, QUARTER, Collage, collage, question
 from tokenry.data.image import Image
-from tokenry.models.llava import MARK
-from tokenry.models.load import LanguageModel
-from tokenry.models.lookup import lookup
-from tokenry.models.signal_encoders import VisionEncoder
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.signals.encoders import VisionEncoder
+from tokenry.models.signals.llava import MARK
+from tokenry.models.text.lookup import lookup
 
 LAYER = 7
 """Of 12 of DINOv2: there a linear map tells best what a patch shows, and still where it is."""

@@ -20,11 +20,11 @@ from tokenry.core.needs import need
 from tokenry.data.collages import QUARTER
 from tokenry.data.image import read_image
 from tokenry.data.photographs import photographs
-from tokenry.models import store
-from tokenry.models.catalog import ALIASES
-from tokenry.models.llava import ATTENTION, joined, write
-from tokenry.models.load import load
-from tokenry.models.signal_encoders import load_vision
+from tokenry.models.files import store
+from tokenry.models.files.catalog import ALIASES
+from tokenry.models.files.load import load
+from tokenry.models.signals.encoders import load_vision
+from tokenry.models.signals.llava import ATTENTION, joined, write
 from tokenry.recipes.collage_lessons import LAYER, LOOKED_AT, Lessons, Projector
 from tokenry.recipes.training_file import TrainingFile
 

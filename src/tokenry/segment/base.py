@@ -13,12 +13,12 @@ from tokenry.core.fields import setting
 from tokenry.core.method import Method
 from tokenry.core.sequence import TokenSequence
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.models.opened import Kind, Opened
-from tokenry.models.vocabulary_files import open_vocabulary
-from tokenry.segment.encoding import decode, encode, runner
-from tokenry.segment.lossless import Lossless
-from tokenry.segment.progress import Progress, silent
-from tokenry.segment.trained import Learnt, enough, new_folder, save
+from tokenry.models.files.vocabularies.find import open_vocabulary
+from tokenry.models.files.vocabularies.opened import Kind, Opened
+from tokenry.segment.engines.encoding import decode, encode, runner
+from tokenry.segment.engines.lossless import Lossless
+from tokenry.segment.training.progress import Progress, silent
+from tokenry.segment.training.trained import Learnt, enough, new_folder, save
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,11 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import setting
 from tokenry.core.needs import need
-from tokenry.models.opened import Kind
+from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
-from tokenry.segment.corpus import texts
-from tokenry.segment.progress import Progress
-from tokenry.segment.trained import ALPHABET, END, Learnt, byte_level_steps
+from tokenry.segment.training.corpus import texts
+from tokenry.segment.training.progress import Progress
+from tokenry.segment.training.trained import ALPHABET, END, Learnt, byte_level_steps
 
 UNKNOWN = "<unk>"
 

@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from tokenry.core.card import Card
 from tokenry.core.fields import setting
-from tokenry.models.opened import Kind
+from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
-from tokenry.segment.corpus import texts, twice
-from tokenry.segment.progress import Progress
-from tokenry.segment.trained import Learnt, enough
+from tokenry.segment.training.corpus import texts, twice
+from tokenry.segment.training.progress import Progress
+from tokenry.segment.training.trained import Learnt, enough
 
 MARKS = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",

@@ -20,12 +20,12 @@ from tokenry.core.sequence import Modality, TokenSequence
 from tokenry.data.sound import MOST_SAMPLES, Sound
 from tokenry.data.sound_file import HIGHEST_RATE
 from tokenry.signal.base import SegmentTokenizer
-from tokenry.signal.code_order import books_of, placed, told
-from tokenry.signal.frame_stream import FrameStream
 from tokenry.signal.mel_codes import MelCodes
-from tokenry.signal.resampling import Resampler
-from tokenry.signal.sample_grid import SampleGrid, grid_of
 from tokenry.signal.sound_content import SoundContent
+from tokenry.signal.sounds.frame_stream import FrameStream
+from tokenry.signal.sounds.resampling import Resampler
+from tokenry.signal.sounds.sample_grid import SampleGrid, grid_of
+from tokenry.signal.streams.code_order import books_of, placed, told
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

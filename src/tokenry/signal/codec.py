@@ -17,15 +17,15 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, counts, positive
 from tokenry.core.learned import LearnedPart
 from tokenry.quantize.base import Quantizer
-from tokenry.quantize.codebook import MOST
+from tokenry.quantize.codebooks.codebook import MOST
 from tokenry.quantize.ema import Ema
 from tokenry.quantize.restart import Restart
 from tokenry.quantize.rvq import RVQ
 from tokenry.quantize.vq import VQ
-from tokenry.signal.code_order import usable
-from tokenry.signal.codec_training import Lessons, train_codec
-from tokenry.signal.convolutions import Decoder, Encoder, reach_of, widths
+from tokenry.signal.coding.convolutions import Decoder, Encoder, reach_of, widths
+from tokenry.signal.coding.training import Lessons, train_codec
 from tokenry.signal.sound_content import MISSING, SoundContent
+from tokenry.signal.streams.code_order import usable
 
 WIDEST = 512
 """Channels, however many strides double them."""

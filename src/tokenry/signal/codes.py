@@ -14,12 +14,12 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import setting
 from tokenry.core.sequence import TokenSequence
-from tokenry.models.signal_encoders import VisionEncoder, load_vision
+from tokenry.models.signals.encoders import VisionEncoder, load_vision
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.vq import VQ
 from tokenry.signal.patch_codes import PatchCodes
-from tokenry.signal.patch_grid import GREY, cut, paste, whole_patches
 from tokenry.signal.picture_content import Drawn, check_table
+from tokenry.signal.pictures.patch_grid import GREY, cut, paste, whole_patches
 
 SWEEPS = 10
 """Of least squares, one codebook after the other; a single codebook needs one."""

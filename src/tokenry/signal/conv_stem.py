@@ -17,9 +17,9 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import positive
 from tokenry.core.learned import Unbuilt
 from tokenry.core.sequence import TokenSequence
-from tokenry.signal.patch_grid import check_once, cut, paste, patch_grid, places_of, whole_patches
 from tokenry.signal.patch_vectors import PatchVectors
 from tokenry.signal.picture_content import Drawn, check_table, vectors_of
+from tokenry.signal.pictures.patch_grid import check_once, cut, paste, patch_grid, places_of, whole_patches
 from tokenry.signal.position import Position
 from tokenry.signal.projection import HALF
 from tokenry.signal.sin_cos import SinCos

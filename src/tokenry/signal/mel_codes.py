@@ -17,10 +17,10 @@ from tokenry.core.learned import LearnedPart
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.rvq import RVQ
 from tokenry.quantize.vq import VQ
-from tokenry.signal.code_order import usable
-from tokenry.signal.griffin_lim import griffin_lim
-from tokenry.signal.mel import Mel, mel
 from tokenry.signal.sound_content import MISSING, SoundContent
+from tokenry.signal.sounds.griffin_lim import griffin_lim
+from tokenry.signal.sounds.mel import Mel, mel
+from tokenry.signal.streams.code_order import usable
 
 MOST_FRAMES = 30_000
 """Frames that a quantizer learns from; of more, as many are drawn."""

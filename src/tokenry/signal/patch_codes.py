@@ -11,8 +11,8 @@ from torch import Tensor
 from tokenry.core.learned import LearnedPart
 from tokenry.core.sequence import TokenSequence
 from tokenry.quantize.base import Quantizer
-from tokenry.signal.patch_grid import Places, check_once, patch_boxes, places_of
 from tokenry.signal.picture_content import Drawn, PictureContent, check_ids
+from tokenry.signal.pictures.patch_grid import Places, check_once, patch_boxes, places_of
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.core.learned import LearnedPart
-from tokenry.signal.patch_grid import patch_boxes
 from tokenry.signal.picture_content import PictureContent
+from tokenry.signal.pictures.patch_grid import patch_boxes
 from tokenry.signal.position import Position
 
 

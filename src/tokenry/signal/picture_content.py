@@ -14,7 +14,7 @@ from torch import Tensor
 from tokenry.core.errors import InvalidValue
 from tokenry.core.method import Part
 from tokenry.core.sequence import TokenSequence
-from tokenry.signal.patch_grid import MOST, patch_grid
+from tokenry.signal.pictures.patch_grid import MOST, patch_grid
 
 
 @dataclass(frozen=True, slots=True, eq=False)

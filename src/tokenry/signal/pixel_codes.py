@@ -15,8 +15,8 @@ from tokenry.core.sequence import TokenSequence
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.vq import VQ
 from tokenry.signal.patch_codes import PatchCodes
-from tokenry.signal.patch_grid import GREY, cut, paste
 from tokenry.signal.picture_content import Drawn, check_table
+from tokenry.signal.pictures.patch_grid import GREY, cut, paste
 
 MISSING = -1
 """The code of a patch that nothing is known of."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.sequence import TokenSequence
-from tokenry.signal.patch_grid import GREY, patch_grid, places_of
 from tokenry.signal.picture_content import Drawn, PictureContent, check_ids
+from tokenry.signal.pictures.patch_grid import GREY, patch_grid, places_of
 
 COLOURS = 3
 

@@ -20,15 +20,15 @@ from tokenry.core.sequence import Modality, TokenSequence
 from tokenry.data.image import Image
 from tokenry.data.sound import Sound
 from tokenry.data.video import Video
-from tokenry.models.load import LanguageModel, load_tokenizer
-from tokenry.models.prompt import Document, plain
+from tokenry.models.files.load import LanguageModel, load_tokenizer
+from tokenry.models.text.prompt import Document, plain
 from tokenry.signal.audio_frames import AudioFrames
 from tokenry.signal.base import SegmentTokenizer, SignalTokenizer
 from tokenry.signal.codes import Codes
-from tokenry.signal.grammar import StreamGrammar
 from tokenry.signal.patches import Patches
-from tokenry.signal.rows import extended
-from tokenry.signal.stream import CONTROL, Segment, Stream
+from tokenry.signal.streams.grammar import StreamGrammar
+from tokenry.signal.streams.rows import extended
+from tokenry.signal.streams.stream import CONTROL, Segment, Stream
 
 TEXT, IMAGE, AUDIO, VIDEO = "text", "image", "audio", "video"
 NUMBERS = {IMAGE: 2, AUDIO: 2, VIDEO: 4}

@@ -16,14 +16,14 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, positive, setting
 from tokenry.core.learned import LearnedPart
-from tokenry.models.signal_encoders import SpeechEncoder, load_speech
+from tokenry.models.signals.encoders import SpeechEncoder, load_speech
 from tokenry.quantize.base import Quantizer
-from tokenry.quantize.codebook import MOST
+from tokenry.quantize.codebooks.codebook import MOST
 from tokenry.quantize.cosine import Cosine
 from tokenry.quantize.vq import VQ
-from tokenry.signal.griffin_lim import griffin_lim
-from tokenry.signal.mel import Mel, mel
 from tokenry.signal.sound_content import MISSING, SoundContent
+from tokenry.signal.sounds.griffin_lim import griffin_lim
+from tokenry.signal.sounds.mel import Mel, mel
 
 PARTS = 2
 """Log-mel frames for each frame of the encoder: 10 ms each."""

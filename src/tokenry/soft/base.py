@@ -15,9 +15,9 @@ from transformers.cache_utils import Cache
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.learned import Learned, Unbuilt
 from tokenry.core.tokens import TokenBatch
-from tokenry.models import lookup
-from tokenry.models.load import LanguageModel
-from tokenry.soft.beginnings import beginning
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.text import lookup
+from tokenry.soft.prompts.beginnings import beginning
 
 MOST = 1 << 28
 """Numbers of one parameter beyond which its sizes, perhaps read from a file, are refused."""
@@ -26,7 +26,8 @@ MOST = 1 << 28
 class SoftTokens(Learned):
     """Learned tokens for one model that stays as it is.
 
-    `start` makes the parameters for a model, `tokenry.soft.tuning.tune` learns them, `embed` and `cache` use them:
+    `start` makes the parameters for a model, `tokenry.soft.training.tuning.tune` learns them, `embed` and `cache` use
+    them:
 
         batch = method.embed(batch, language)
         answer(language, batch, sampling, nullcontext, cache=method.cache(batch, language))

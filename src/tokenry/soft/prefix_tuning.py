@@ -15,12 +15,12 @@ from tokenry.core.errors import Incompatible
 from tokenry.core.fields import natural, positive
 from tokenry.core.sequence import Modality
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
-from tokenry.models.lookup import lookup
-from tokenry.models.prefix import Prefix, check_gaps, geometry, prefix_cache
+from tokenry.models.cache.prefix import Prefix, check_gaps, geometry, prefix_cache
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.lookup import lookup
 from tokenry.soft.base import SoftTokens, bounded
 from tokenry.soft.prompt_tuning import PromptTuning
-from tokenry.soft.rows import ahead
+from tokenry.soft.prompts.rows import ahead
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -13,8 +13,8 @@ from tokenry.core.card import Card
 from tokenry.core.fields import positive
 from tokenry.core.sequence import Modality
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.load import LanguageModel
-from tokenry.models.lookup import lookup, prove
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.lookup import lookup, prove
 from tokenry.soft.base import SoftTokens, bounded
 
 

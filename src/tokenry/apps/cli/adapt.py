@@ -16,8 +16,8 @@ from tokenry.apps.cli import options as o
 from tokenry.core.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from tokenry.embed.donor import Tell
-    from tokenry.models.load import LanguageModel
+    from tokenry.embed.transfer.donor import Tell
+    from tokenry.models.files.load import LanguageModel
 
 ADAPT_SCHEMA = "tokenry.adapt/0"
 
@@ -52,9 +52,9 @@ def adapt(
     texts = [d.text for d in o.read_documents(text)] if text else None
 
     from tokenry.embed.base import EmbeddingTable
-    from tokenry.embed.transplant import Transplant
-    from tokenry.models.embeddings import save
-    from tokenry.models.load import load, load_tokenizer
+    from tokenry.embed.transfer.transplant import Transplant
+    from tokenry.models.files.load import load, load_tokenizer
+    from tokenry.models.text.embeddings import save
 
     assert isinstance(method, EmbeddingTable)
     started = time.perf_counter()
@@ -88,7 +88,7 @@ def _measure(
 ) -> dict[str, float | int | None]:
     """Mean bits per byte over the passages that both vocabularies spell exactly."""
     from tokenry.data import documents, read
-    from tokenry.embed.bits import bits_per_byte, spells
+    from tokenry.embed.transfer.bits import bits_per_byte, spells
 
     whole = texts if texts is not None else [read(name) for name in documents()]
     # A character is at most four bytes, and a byte at most one token.

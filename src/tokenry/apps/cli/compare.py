@@ -41,10 +41,10 @@ def compare(
     texts = o.read_documents(text)
 
     from tokenry.apps.cli.show import print_arms, warn, working
-    from tokenry.arm import Job
-    from tokenry.compare import COMPARE_SCHEMA, pipelines
-    from tokenry.compare import compare as run_arms
-    from tokenry.models.answer import Sampling
+    from tokenry.models.generate.answer import Sampling
+    from tokenry.pipeline.arm import Job
+    from tokenry.pipeline.compare import COMPARE_SCHEMA, pipelines
+    from tokenry.pipeline.compare import compare as run_arms
 
     job = Job(
         model=model, documents=o.job_documents(texts), ask=ask, device=device, dtype=dtype,

@@ -36,8 +36,8 @@ def compress(
 
     from tokenry.apps.cli.show import warn
     from tokenry.core.saving import write_text
-    from tokenry.models.load import load_tokenizer
-    from tokenry.pipeline import Pipeline
+    from tokenry.models.files.load import load_tokenizer
+    from tokenry.pipeline.pipeline import Pipeline
 
     counting = load_tokenizer(tokenizer)
     text = Pipeline(chosen).compress(texts, counting, ask)

@@ -36,7 +36,7 @@ def decode(
     tokenizer = tokenizer or found.get("tokenizer")
 
     from tokenry.core.saving import whole_file
-    from tokenry.segment.opening import open_tokenizer
+    from tokenry.segment.engines.opening import open_tokenizer
 
     data = open_tokenizer(tokenizer or USUAL).decode(numbers)
     if out is not None:

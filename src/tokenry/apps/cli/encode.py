@@ -51,7 +51,7 @@ def encode(
         return
     data = o.read_bytes(file)
 
-    from tokenry.segment.opening import open_tokenizer
+    from tokenry.segment.engines.opening import open_tokenizer
 
     tokenizer = tokenizer or USUAL
     method = open_tokenizer(tokenizer)
@@ -77,7 +77,7 @@ def _text(
 
     lossless = method.lossless
     if html is not None:
-        from tokenry.apps.tokens_page import tokens_page
+        from tokenry.apps.report.tokens_page import tokens_page
         from tokenry.core.saving import write_text
 
         write_text(html, tokens_page(sequence, tokenizer=name, lossless=str(lossless), bytes_in=size))
@@ -103,7 +103,7 @@ def _colour(sequence: TokenSequence) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from tokenry.apps.shown_tokens import shown_tokens
+    from tokenry.apps.report.shown_tokens import shown_tokens
 
     colours = ("black on bright_blue", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
     line = Text()

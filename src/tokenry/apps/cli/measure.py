@@ -15,7 +15,7 @@ from tokenry.core.errors import Incompatible, InvalidValue
 
 if TYPE_CHECKING:
     from tokenry.measure.base import Benchmark, Measured, Metric
-    from tokenry.measure.results import Results
+    from tokenry.measure.results.results import Results
 
 MEASURE_SCHEMA = "tokenry.measure/0"
 CONTROL = 4096
@@ -49,8 +49,8 @@ def measure(
 ) -> None:
     """Measure tokenizers over texts, or how well a model answers tasks with known answers."""
     from tokenry.core.registry import parse
-    from tokenry.measure import pictures
     from tokenry.measure.base import Benchmark, Metric
+    from tokenry.measure.results.results import pictures
 
     if plot is not None:
         pictures.check(plot)
@@ -89,8 +89,8 @@ def _metric(metric: Metric, corpus: list[str], names: list[str], controls: bool,
         return {str(metric): metric.over(texts, draws=draws)}
 
     from tokenry.apps.cli.show import working
-    from tokenry.measure.controls import random_merges
-    from tokenry.segment.opening import open_tokenizer
+    from tokenry.measure.statistics.controls import random_merges
+    from tokenry.segment.engines.opening import open_tokenizer
 
     given: dict[str, Any] = {n: n if n == "bytes" else open_tokenizer(n) for n in names or [str(metric.tokenizer)]}
     found = {}
@@ -110,9 +110,9 @@ def _benchmark(
     limit: int | None, seed: int, file: Path | None,
 ) -> Results:  # fmt: skip
     from tokenry.apps.cli.show import working
-    from tokenry.measure.answering import Chosen, Generated
-    from tokenry.models.load import load
-    from tokenry.pipeline import Pipeline
+    from tokenry.measure.tasks.answering import Chosen, Generated
+    from tokenry.models.files.load import load
+    from tokenry.pipeline.pipeline import Pipeline
 
     pipeline = Pipeline(use)
     total = sum(1 for _ in benchmark.samples(seed=seed, limit=limit))
@@ -162,8 +162,8 @@ def _show_results(found: dict[str, Any]) -> None:
 
 def _draw(found: dict[str, Any], file: Path, names: tuple[str, ...]) -> None:
     from tokenry.apps.cli.show import warn
-    from tokenry.measure import pictures
     from tokenry.measure.base import Measured
+    from tokenry.measure.results.results import pictures
 
     if all(isinstance(m, Measured) for m in found.values()):
         pictures.numbers(found, file, names)

@@ -10,7 +10,7 @@ import typer
 
 from tokenry.apps.cli import options as o
 from tokenry.core.errors import UnknownModel
-from tokenry.models.catalog import ALIASES
+from tokenry.models.files.catalog import ALIASES
 
 app = typer.Typer(help="Known models: list, fetch, remove.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME")]
@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 @app.command("list")
 def list_models(as_json: o.Json = False) -> None:
     """List known models and whether they are ready."""
-    from tokenry.models import store
+    from tokenry.models.files import store
 
     rows = [
         {"name": a.name, "kind": a.kind, "ready": store.place(a.name) is not None, "hub": a.hub,
@@ -36,7 +36,7 @@ def list_models(as_json: o.Json = False) -> None:
 @app.command()
 def get(name: Name) -> None:
     """Fetch a model and convert it once, or train it; interrupt a training, and the same command goes on with it."""
-    from tokenry.models import store
+    from tokenry.models.files import store
 
     _known(name)
     if ALIASES[name].recipe and store.place(name) is None:
@@ -47,7 +47,7 @@ def get(name: Name) -> None:
 @app.command()
 def remove(name: Name) -> None:
     """Delete the converted files of a model."""
-    from tokenry.models import store
+    from tokenry.models.files import store
 
     _known(name)
     sys.stdout.write("removed\n" if store.remove(name) else "nothing to remove\n")

@@ -40,9 +40,9 @@ def plan(
     texts = o.read_documents(documents)
 
     from tokenry.apps.cli.show import print_plan, working
-    from tokenry.models.load import load
-    from tokenry.plan import SHARES, candidates, samples
-    from tokenry.plan import plan as make_plan
+    from tokenry.models.files.load import load
+    from tokenry.pipeline.plan import SHARES, candidates, samples
+    from tokenry.pipeline.plan import plan as make_plan
 
     found = samples(texts, ask or [], passage)
     # Evenly over the texts, so that a long one does not stand for all.

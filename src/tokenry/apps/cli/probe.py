@@ -14,8 +14,8 @@ from tokenry.core.errors import InvalidValue
 
 if TYPE_CHECKING:
     from tokenry.core.tokens import TokenBatch
-    from tokenry.models.load import LanguageModel
-    from tokenry.models.prompt import Document
+    from tokenry.models.files.load import LanguageModel
+    from tokenry.models.text.prompt import Document
 
 
 def probe(
@@ -36,7 +36,7 @@ def probe(
     """Look at a model while it reads documents, and change nothing."""
     from tokenry.core.registry import parse
     from tokenry.probe.base import Probe
-    from tokenry.probe.report import check_kind
+    from tokenry.probe.reports.report import check_kind
 
     chosen = parse(spec)
     if not isinstance(chosen, Probe):
@@ -50,7 +50,7 @@ def probe(
         raise InvalidValue("contrast: must name other documents; got the same ones.")
 
     from tokenry.apps.cli.show import warn, working
-    from tokenry.models.load import load
+    from tokenry.models.files.load import load
 
     with working(2) as tell:
         tell(f"load {model}")
@@ -72,8 +72,8 @@ def _label(names: list[str]) -> str:
 
 
 def _rows(language: LanguageModel, documents: list[Document], tokens: int, most: int) -> TokenBatch:
-    from tokenry.models.prompt import plain
-    from tokenry.probe.rows import cut
+    from tokenry.models.text.prompt import plain
+    from tokenry.probe.sight.rows import cut
 
     # The mark that begins a text takes one place of the context.
     length = min(tokens, (language.context or tokens + 1) - 1)

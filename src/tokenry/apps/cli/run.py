@@ -46,11 +46,11 @@ def run(
     texts = o.read_documents(documents, protect)
 
     from tokenry.apps.cli.show import print_run, warn
-    from tokenry.arm import Job
-    from tokenry.compare import beside_dense
-    from tokenry.models.answer import Sampling
-    from tokenry.models.load import load
-    from tokenry.pipeline import Pipeline
+    from tokenry.models.files.load import load
+    from tokenry.models.generate.answer import Sampling
+    from tokenry.pipeline.arm import Job
+    from tokenry.pipeline.compare import beside_dense
+    from tokenry.pipeline.pipeline import Pipeline
 
     pipeline = Pipeline(chosen)
     sampling = Sampling(

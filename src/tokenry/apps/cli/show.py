@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tokenry.compare import Arm
-from tokenry.plan import Plan
-from tokenry.receipt import Receipt
-from tokenry.trace import Trace, ratios
+from tokenry.pipeline.compare import Arm
+from tokenry.pipeline.plan import Plan
+from tokenry.pipeline.receipt import Receipt
+from tokenry.pipeline.trace import Trace, ratios
 
 _err = Console(stderr=True, highlight=False)
 _out = Console(highlight=False)

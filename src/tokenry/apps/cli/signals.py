@@ -51,7 +51,7 @@ def encode_signal(file: str, kind: str, name: str | None, html: Path | None, as_
     _check_count(method, name, kind, size)
     tokens = method.encode(signal)
     if html is not None:
-        from tokenry.apps.signal_page import signal_page
+        from tokenry.apps.report.signal_page import signal_page
         from tokenry.core.saving import write_text
 
         write_text(html, signal_page(signal, tokens, tokenizer=name, again=method.decode(tokens)))

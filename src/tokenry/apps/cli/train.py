@@ -17,7 +17,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import entries, load
 
 if TYPE_CHECKING:
-    from tokenry.segment.progress import Progress
+    from tokenry.segment.training.progress import Progress
 
 TRAIN_SCHEMA = "tokenry.train/0"
 

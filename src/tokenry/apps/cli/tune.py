@@ -48,9 +48,9 @@ def tune(
     """Learn soft tokens from examples; an interrupted training goes on when the command is given again."""
     from tokenry.core.registry import parse
     from tokenry.soft.base import SoftTokens
-    from tokenry.soft.examples import read_examples
-    from tokenry.soft.tuning import Course
-    from tokenry.soft.tuning import tune as learn
+    from tokenry.soft.training.examples import read_examples
+    from tokenry.soft.training.tuning import Course
+    from tokenry.soft.training.tuning import tune as learn
 
     chosen = parse(method)
     if not isinstance(chosen, SoftTokens):
@@ -62,7 +62,7 @@ def tune(
         _check_free(folder)
     examples, judges = read_examples(data), read_examples(held_out) if held_out else []
 
-    from tokenry.models.load import load
+    from tokenry.models.files.load import load
 
     language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     if how is not None:
@@ -77,7 +77,7 @@ def tune(
     folded = chosen.fold()
     folded.save(out)
     if peft is not None:
-        from tokenry.soft.peft_format import write_peft
+        from tokenry.soft.prompts.peft_format import write_peft
 
         write_peft(folded, peft, language)
     kept.unlink(missing_ok=True)

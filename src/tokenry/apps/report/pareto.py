@@ -12,7 +12,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.saving import whole_file, write_text
 
 if TYPE_CHECKING:
-    from tokenry.compare import Arm
+    from tokenry.pipeline.compare import Arm
 
 COSTS: dict[str, Callable[[Arm], float]] = {
     "tokens read per step": lambda a: _mean(a.receipt.read_per_step),

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenry.apps.report import figures
 from tokenry.apps.report.figures import count, known, mean, scaled, seconds, share, size
-from tokenry.receipt import PREPARING
+from tokenry.pipeline.receipt import PREPARING
 
 # Two measurements this close are called the same.
 _SAME = 0.05

@@ -1,0 +1,5 @@
+"""`python -m tokenry.apps.pages [--check] docs`."""
+
+from tokenry.apps.pages.write import main
+
+main()

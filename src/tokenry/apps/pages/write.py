@@ -1,0 +1,143 @@
+"""Write the pages of the methods and the README's table from cards, docstrings and fields: `… pages [--check] docs`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from tokenry.core.errors import InvalidValue
+from tokenry.core.registry import Entry, entries, fields_of, parts
+from tokenry.core.saving import write_text
+
+BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
+"""The README's table stands between these lines."""
+
+EXAMPLES = Path(__file__).parent / "examples"
+"""What the pages of a room show, `<room>.md`, or one page, `<name>.md`; `{class}` and `{name}` are filled in."""
+
+
+def pages(docs: Path) -> dict[Path, str]:
+    """Every generated file and what it must hold."""
+    readme = docs.parent / "README.md"
+    made = {docs / "methods" / f"{e.full_name}.md": _page(e) for e in (*entries(), *parts())}
+    made[docs / "methods" / "index.md"] = _index()
+    made[readme] = _with_table(readme.read_text(encoding="utf-8"))
+    return made
+
+
+def stale(docs: Path) -> list[Path]:
+    """Generated files that are missing, out of date, or left from a method that is gone."""
+    made = pages(docs)
+    wrong = [file for file, text in made.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
+    return wrong + [file for file in sorted((docs / "methods").rglob("*.md")) if file not in made]
+
+
+def write(docs: Path) -> None:
+    """Bring the generated files up to date."""
+    made = pages(docs)
+    for file in stale(docs):
+        if file in made:
+            write_text(file, made[file])
+        else:
+            file.unlink()
+
+
+def _page(entry: Entry) -> str:
+    card = entry.card
+    lines = [f"# {entry.full_name}", f"[{_plain(card.title)}]({card.url}), {card.year}", _prose(entry.doc)]
+    settings = fields_of(entry)
+    rows = [(f"`{f.name}`", f"`{f.type.replace(' | ', ' or ')}`", f"`{f.default}`", _plain(f.doc)) for f in settings]
+    lines += ["## Fields", _table(("field", "type", "default", "meaning"), rows) if rows else "None."]
+    if card.identity_at:
+        at = ", ".join(f"`{name}={value!r}`" for name, value in card.identity_at.items())
+        lines.append(f"It changes nothing at {at}.")
+    for heading, items in (("Claims", card.claims), ("Differs from the paper", card.deviations)):
+        if items:
+            lines += [f"## {heading}", _bullets(items)]
+    if card.exempt:
+        exempt = [f"`{name}`: {reason}" for name, reason in card.exempt.items()]
+        lines += ["## Exempt from contract tests", _bullets(exempt)]
+    example = next((f for n in (entry.name, entry.room) if (f := EXAMPLES / f"{n}.md").exists()), None)
+    if entry in entries() and example is not None:
+        text = example.read_text(encoding="utf-8")
+        lines += ["## Example", text.replace("{class}", entry.class_name).replace("{name}", entry.full_name)]
+    return "\n\n".join(p.rstrip() for p in lines) + "\n"
+
+
+def _prose(doc: str) -> str:
+    """The docstring as Markdown: a line without indent that stands over an indented one is a heading."""
+    lines = doc.splitlines()
+    found = []
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        heading = line[:1].strip() and below.startswith(" ")
+        found.append(f"\n## {line}\n" if heading else _plain(line.strip()))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(found))
+
+
+def _index() -> str:
+    lines = ["# Methods", "One page for each method, written from its file. `tokenry explain NAME` prints the same."]
+    for room, found in groupby(entries(), key=lambda e: e.room):
+        lines += [f"## {room}", _about(room), _rows("method", found)]
+        pieces = [e for e in parts() if e.room == room]
+        if pieces:
+            lines += ["Parts that some of these take as the value of a field:", _rows("part", pieces)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _rows(kind: str, found: Iterable[Entry]) -> str:
+    rows = [(f"[{e.name}]({e.full_name}.md)", _plain(e.card.summary), str(e.card.year)) for e in found]
+    return _table((kind, "what it does", "year"), rows)
+
+
+def _about(room: str) -> str:
+    """What the first line of a room's `base.py` says after the room's name."""
+    base = Path(__file__).parents[2] / room / "base.py"
+    line = (ast.get_docstring(ast.parse(base.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return _plain(line.removeprefix(f"Room: {room}. "))
+
+
+def _with_table(readme: str) -> str:
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InvalidValue(f"README.md: must hold the lines {BEGIN} and {END}; add them where the table belongs.")
+    rows = [(f"[{e.full_name}](docs/methods/{e.full_name}.md)", _plain(e.card.summary)) for e in entries()]
+    return f"{before}{begin}\n\n{_table(('method', 'what it does'), rows)}\n\n{end}{after}"
+
+
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [headings, tuple("---" for _ in headings), *rows]
+    return "\n".join("| " + " | ".join(cell for cell in line) + " |" for line in lines)
+
+
+def _bullets(items: Sequence[str]) -> str:
+    return "\n".join(f"- {_plain(item)}" for item in items)
+
+
+def _plain(text: str) -> str:
+    """Text in which nothing but code between backticks means anything to Markdown."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([\\*_\[\]|])", r"\\\1", p).replace("<", "&lt;") for p in parts[::2]]
+    return "`".join(parts)
+
+
+def main() -> None:
+    """Write the pages, or with `--check` name those that are out of date and exit with 1."""
+    options = argparse.ArgumentParser(prog="python -m tokenry.apps.pages", description=__doc__)
+    options.add_argument("docs", type=Path, help="folder of the documentation, beside README.md")
+    options.add_argument("--check", action="store_true", help="change nothing")
+    given = options.parse_args()
+    if not given.check:
+        write(given.docs)
+        return
+    wrong = stale(given.docs)
+    for file in wrong:
+        sys.stderr.write(f"{file}: out of date; run `python -m tokenry.apps.pages {given.docs}`\n")
+    sys.exit(1 if wrong else 0)
+
+

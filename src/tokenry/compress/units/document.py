@@ -1,0 +1,227 @@
+"""A row as a document: its text, and its tokens grouped into words and sentences."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenry.compress.fit.text import Reading, read
+from tokenry.compress.units.sentences import sentence_starts, words
+from tokenry.core.errors import Incompatible
+from tokenry.core.tokens import TokenBatch
+
+LONGEST = 120
+"""A sentence of more tokens is cut: at a line break, else after a clause, else between words."""
+
+_CLAUSE = tuple(",;:—–)，；：、")
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """A partition of a document's tokens into runs.
+
+    Args:
+        of: number of the unit that each token belongs to, ascending from 0 without holes.
+        bounds: first character and end of each unit in the document's text, white space around it left out.
+    """
+
+    of: Int[np.ndarray, "T"]
+    bounds: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    @cached_property
+    def first(self) -> Int[np.ndarray, "U"]:
+        """First token of each unit."""
+        return np.flatnonzero(np.diff(self.of, prepend=-1))
+
+    def within(self, larger: Units) -> Int[np.ndarray, "U"]:
+        """For each unit, the unit of a coarser partition that holds it."""
+        return larger.of[self.first]
+
+    def mean(self, values: Float[Tensor, "T"]) -> Float[Tensor, "U"]:
+        """Mean of a value of the tokens over each unit."""
+        of = torch.from_numpy(self.of)
+        total = torch.zeros(len(self), dtype=values.dtype).index_add(0, of, values)
+        return total / torch.bincount(of, minlength=len(self)).clamp_min(1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Document:
+    """The tokens of one row that come from texts which may be compressed.
+
+    Protected tokens inside such a text are part of it, so that they count as context, but are not free.
+
+    Args:
+        text: what these tokens say.
+        columns: their columns in the batch.
+        ids: their vocabulary ids, where the batch has ids.
+        free: True for tokens that may be dropped; the budget counts these.
+        starts: first character of each token in `text`.
+        ends: the character after each token.
+        tokens: every token by itself.
+        words: tokens grouped by words.
+        sentences: words grouped by sentences.
+        unit: which of the three groupings is scored.
+    """
+
+    text: str
+    columns: Int[Tensor, "T"]
+    ids: Int[Tensor, "T"] | None
+    free: Bool[np.ndarray, "T"]
+    starts: Int[np.ndarray, "T"]
+    ends: Int[np.ndarray, "T"]
+    tokens: Units
+    words: Units
+    sentences: Units
+    unit: str
+
+    @property
+    def units(self) -> Units:
+        return {"token": self.tokens, "word": self.words, "sentence": self.sentences}[self.unit]
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of every unit."""
+        return self.texts_of(self.units)
+
+    def texts_of(self, units: Units) -> list[str]:
+        return [self.text[start:end] for start, end in units.bounds]
+
+    @property
+    def size(self) -> int:
+        """Tokens that may be dropped."""
+        return int(self.free.sum())
+
+
+def documents(batch: TokenBatch, unit: str, who: str) -> list[Document]:
+    """Every row of a batch as a document.
+
+    Raises:
+        Incompatible: a token that is neither protected nor from a text.
+    """
+    spans, mask, protected = batch.spans().cpu(), batch.mask.cpu(), batch.protected.cpu()
+    ids = None if batch.ids is None else batch.ids.cpu()
+    sources = batch.origin.sources
+    texts = torch.tensor([isinstance(s.data, str) for s in sources] + [False])
+    source = torch.where(spans[..., 0] == spans[..., 1], spans[..., 0], -1)
+    open_ = mask & ~protected
+    strange = open_ & ~texts[source]
+    if bool(strange.any()):
+        row = int(strange.any(1).nonzero()[0])
+        raise Incompatible(
+            f"{who}: every token that may be dropped must come from a text; got {int(strange[row].sum())} in row {row} "
+            f"that do not; encode the text with its sources, or mark these tokens as protected."
+        )
+    found = []
+    for row in range(batch.shape[0]):
+        mine = mask[row] & torch.isin(source[row], source[row][open_[row]])
+        columns = mine.nonzero()[:, 0]
+        reading = read(sources, spans[row, columns])
+        tokens, by_word, by_sentence = partition(reading)
+        found.append(
+            Document(
+                text=reading.text,
+                columns=columns,
+                ids=None if ids is None else ids[row, columns],
+                free=open_[row, columns].numpy(),
+                starts=reading.starts,
+                ends=reading.ends,
+                tokens=tokens,
+                words=by_word,
+                sentences=by_sentence,
+                unit=unit,
+            )
+        )
+    return found
+
+
+def partition(reading: Reading) -> tuple[Units, Units, Units]:
+    """Group the tokens of a text by themselves, by words and by sentences; each grouping refines the next.
+
+    A token that reaches into the next word joins the two. White space belongs to the word before a line break and
+    to the word after anything else, as most tokenizers have it. Every stretch of a source begins a sentence.
+    """
+    text, t = reading.text, len(reading.starts)
+    if not t:
+        nothing = Units(np.zeros(0, dtype=np.int64), ())
+        return nothing, nothing, nothing
+    found = words(text)
+    heads = _heads(text, found)
+    sentence = np.cumsum(sentence_starts(text, found) or [True])
+    visible = [_visible(text, a, b) for a, b in zip(reading.starts.tolist(), reading.ends.tolist(), strict=True)]
+    low = np.maximum.accumulate([bisect_right(heads, a) - 1 for a, _ in visible])
+    high = np.maximum(low, [bisect_right(heads, b) - 1 for _, b in visible])
+    glued = np.zeros(len(heads), dtype=np.int64)
+    for a, b in np.stack((low, high), 1)[high > low].tolist():
+        glued[a + 1 : b + 1] = 1
+    word = (np.arange(len(heads)) - np.cumsum(glued))[low]
+    opens = np.diff(word, prepend=-1) > 0
+    opens |= np.diff(reading.stretch, prepend=-1) > 0
+    of_word = np.cumsum(opens) - 1
+    first = np.flatnonzero(opens)
+    turns = np.diff(sentence[low[first]], prepend=0) > 0
+    turns |= np.diff(reading.stretch[first], prepend=-1) > 0
+    by_word = _units(reading, of_word)
+    turns |= _cuts(text, by_word, np.cumsum(turns))
+    by_sentence = _units(reading, (np.cumsum(turns) - 1)[of_word])
+    return _units(reading, np.arange(t)), by_word, by_sentence
+
+
+def _heads(text: str, found: list[tuple[int, int]]) -> list[int]:
+    """Where each word begins once white space belongs to a word; the first also takes what stands before it."""
+    heads, end = [], 0
+    for start, stop in found:
+        heads.append(text.rfind("\n", end, start) + 1 or end)
+        end = stop
+    return [0, *heads[1:]]
+
+
+def _visible(text: str, start: int, end: int) -> tuple[int, int]:
+    """First and last visible character of a token; its first character twice where there is none."""
+    piece = text[start:end]
+    if not piece or piece.isspace():
+        return start, start
+    return start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip()) - 1
+
+
+def _units(reading: Reading, of: Int[np.ndarray, "T"]) -> Units:
+    first = np.flatnonzero(np.diff(of, prepend=-1))
+    starts = reading.starts[first]
+    ends = np.maximum(starts, np.maximum.reduceat(reading.ends, first))
+    bounds = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        piece = reading.text[start:end]
+        lead = len(piece) - len(piece.lstrip())
+        bounds.append((start + lead, max(start + lead, start + len(piece.rstrip()))))
+    return Units(of, tuple(bounds))
+
+
+def _cuts(text: str, by_word: Units, sentence: Int[np.ndarray, "W"]) -> Bool[np.ndarray, "W"]:
+    """Words before which a sentence that is too long is cut, so that no piece has more than `LONGEST` tokens."""
+    cut = np.zeros(len(by_word), dtype=bool)
+    size = np.bincount(by_word.of)
+    for s in np.flatnonzero(np.bincount(sentence, weights=size) > LONGEST).tolist():
+        inside = list(range(*np.searchsorted(sentence, (s, s + 1)).tolist()))
+        low, count = 0, 0
+        best: dict[str, int] = {}
+        for i, w in enumerate(inside):
+            while i > low and count + size[w] > LONGEST:
+                at = best.get("line") or best.get("clause") or i
+                cut[inside[at]] = True
+                low, count, best = at, int(size[inside[at:i]].sum()), {k: v for k, v in best.items() if v > at}
+            count += int(size[w])
+            if i + 1 < len(inside):
+                end, following = by_word.bounds[w][1], by_word.bounds[inside[i + 1]][0]
+                if "\n" in text[end:following]:
+                    best["line"] = i + 1
+                elif text[end - 1 : end] in _CLAUSE:
+                    best["clause"] = i + 1
+    return cut

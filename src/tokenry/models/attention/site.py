@@ -1,0 +1,333 @@
+"""One attention layer in one forward pass: all that a method may see and ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from tokenry.models.attention.mask import MaskFacts
+from tokenry.models.attention.place import Kind
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.reads import Reads
+
+MASK_ELEMENTS = 1 << 26
+"""Queries are taken in slices so that no boolean mask grows beyond this many elements."""
+
+PROBABILITIES = MASK_ELEMENTS // 16
+"""Attention probabilities that exist at once: they are floats, and pass through several copies."""
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """Attention after projections, positions and the cache update, before anything is attended to.
+
+    Shapes:
+        q (B, H, Q, D), k (B, G, K, D), v (B, G, K, Dv); H is a multiple of G.
+        columns (B, G, K): original column of each key, None when key i is column `first + i`.
+
+    Args:
+        layer: index of the layer in its stack, for `self` and `cross` also in its cache.
+        kind: `self` reads what is being decoded, `cross` an encoder's output, `encoder` its own input.
+        stack: name of the list of layers.
+        scale: factor on query-key products.
+        facts: who may see whom; None for attention without any mask.
+        first: column of the first key where `columns` is None.
+        holes: some of `columns` may be -1.
+        own: the keys are those of the query tokens and no others, in the same order.
+        buffer: the layer's cache, None without cache or in a native sliding window.
+        cache: the cache that `buffer` is part of.
+        model: the model whose attention this is.
+        hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part.
+        cap: soft cap on logits, or None.
+        sinks: learned extra logits (H), or None.
+        bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.
+        reads: the account that attention is entered into.
+        decoding: the pass brings one token on top of tokens seen before.
+        prompt: columns of the whole prompt, where known.
+    """
+
+    layer: int
+    q: Float[Tensor, "B H Q D"]
+    k: Float[Tensor, "B G K D"]
+    v: Float[Tensor, "B G K Dv"]
+    scale: float
+    facts: MaskFacts | None
+    columns: Int[Tensor, "B G K"] | None = None
+    first: int = 0
+    holes: bool = False
+    own: bool = False
+    buffer: KVBuffer | None = None
+    cache: Cache | None = None
+    model: PreTrainedModel | None = field(default=None, repr=False)
+    hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
+    cap: float | None = None
+    sinks: Float[Tensor, "H"] | None = None
+    bias: Float[Tensor, "#B H Q N"] | None = field(default=None, repr=False)
+    reads: Reads | None = field(default=None, repr=False)
+    prompt: int | None = None
+    decoding: bool = False
+    kind: Kind = "self"
+    stack: str = ""
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def groups(self) -> int:
+        """Query heads that share one KV head."""
+        return self.q.shape[1] // self.k.shape[1]
+
+    def real(self) -> Bool[Tensor, "B #G K"] | None:
+        """Which keys are real tokens; None when all are."""
+        if self.facts is None or (self.facts.padding is None and not self.holes):
+            return None
+        return self.facts.real(self.columns, self.first, self.k.shape[2])
+
+    def key_columns(self) -> Int[Tensor, "B G K"]:
+        """The column of every key, -1 for an empty slot."""
+        if self.columns is not None:
+            return self.columns
+        b, g, k, _ = self.k.shape
+        return torch.arange(self.first, self.first + k, device=self.k.device).expand(b, g, -1)
+
+    def query_columns(self) -> Int[Tensor, "Q"]:
+        """The column of every query, where all rows have the same."""
+        assert self.facts is None or self.facts.columns is None
+        start = 0 if self.facts is None else self.facts.first_query
+        return torch.arange(start, start + self.q.shape[2], device=self.q.device)
+
+    def positions(self) -> Int[Tensor, "B #G K"]:
+        """How many real tokens of its row stand before every key."""
+        columns = self.key_columns()
+        if self.facts is None or self.facts.padding is None:
+            return columns
+        padding = (
+            self.facts.padding
+            if len(self.facts.padding) == len(columns)
+            else self.facts.padding.expand(len(columns), -1)
+        )
+        before = padding.cumsum(1) - 1
+        return before.gather(1, columns.clamp_min(0).flatten(1)).view_as(columns)
+
+    def turned(self, x: Float[Tensor, "B X K2 D"], by: Int[Tensor, "B #X K2"]) -> Float[Tensor, "B X K2 D"]:
+        """Queries or keys of this layer as if their tokens stood `by` positions later; needs a `Rotary`."""
+        from tokenry.models.attention.rotary import Rotary
+
+        assert self.model is not None
+        return Rotary.of(self.model).turn(self.layer, x, by)
+
+    def seen(self, end: int) -> int | Int[Tensor, "B 1 1"]:
+        """Real tokens among the first `end` columns, evicted ones included."""
+        if self.facts is None or self.facts.padding is None:
+            return end
+        return self.facts.padding[:, :end].sum(1).view(-1, 1, 1)
+
+    def mask(self, rows: slice = slice(None)) -> Bool[Tensor, "B #G Q K"] | None:
+        """Which keys the queries `rows` may see; None when all."""
+        if self.facts is None:
+            return None
+        if self.columns is None:
+            if self.facts.sees_all(self.first, self.k.shape[2]):
+                return None
+            return self.facts.allowed(self.key_columns()[:, :1], rows)
+        if self.q.shape[2] == 1 and not self.holes and self.facts.sees_all(0, self.facts.first_query + 1):
+            return None
+        return self.facts.allowed(self.columns, rows)
+
+    def logits(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
+        """Scaled, capped and masked query-key products of the queries `rows`, in 32-bit floats.
+
+        A row that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN. The keys
+        are entered into the account, since whoever asks reads them beside what attention reads.
+        """
+        if self.reads is not None:
+            self.reads.bytes += self.k.nbytes
+        return self._logits(rows)
+
+    def probs(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
+        """Attention probabilities of the queries `rows`; learned sinks take their part of each row."""
+        return self._probs(self.logits(rows))
+
+    def _logits(self, rows: slice) -> Float[Tensor, "B H Q K"]:
+        q = self.q[:, :, rows]
+        b, h, n, d = q.shape
+        g = self.k.shape[1]
+        scores = _by_head(q.reshape(b, g, (h // g) * n, d), self.k.mT)
+        scores = scores.view(b, g, h // g, n, -1).float() * self.scale
+        if self.cap is not None:
+            scores = torch.tanh(scores / self.cap) * self.cap
+        if self.bias is not None:
+            scores = scores + self._bias(rows).view(-1, g, h // g, n, scores.shape[-1])
+        mask = self.mask(rows)
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(2), torch.finfo(scores.dtype).min)
+        return scores.view(b, h, n, -1)
+
+    def _bias(self, rows: slice) -> Float[Tensor, "#B H Q K"]:
+        """The extra logits of the keys that this site holds."""
+        assert self.bias is not None
+        bias = self.bias[:, :, rows].float()
+        if self.columns is None:
+            return bias[..., self.first : self.first + self.k.shape[2]]
+        n = bias.shape[2]
+        columns = self.columns.clamp_min(0).repeat_interleave(self.groups, 1).unsqueeze(2)
+        return bias.expand(columns.shape[0], -1, -1, -1).gather(-1, columns.expand(-1, -1, n, -1))
+
+    def _probs(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
+        if self.sinks is None:
+            return scores.softmax(-1)
+        sinks = self.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        return torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
+
+    def dense(self) -> Float[Tensor, "B H Q Dv"]:
+        """Exact attention over all keys of this site."""
+        self._account()
+        if self.cap is not None or self.sinks is not None or self.bias is not None:
+            return self._slices(self._explicit)
+        b, h, n, d = self.q.shape
+        g = self.k.shape[1]
+        if n == 1:
+            # One query per head: the heads of a group are the rows of one small attention, so keys are read once.
+            out = scaled_dot_product_attention(
+                self.q.reshape(b, g, h // g, d), self.k, self.v, attn_mask=self.mask(), scale=self.scale
+            )
+            return out.reshape(b, h, 1, -1)
+        if self._plain_causal():
+            return scaled_dot_product_attention(
+                self.q, self.k, self.v, is_causal=True, scale=self.scale, enable_gqa=h != g
+            )
+        return self._slices(self._masked)
+
+    def _plain_causal(self) -> bool:
+        facts = self.facts
+        if facts is None:
+            return False
+        if self.columns is None:
+            return facts.plain_causal(self.first, self.k.shape[2])
+        # Tokens were dropped between layers: what is left stands in the same order, queries and keys alike.
+        return self.own and not self.holes and facts.causal and facts.padding is None and facts.window is None
+
+    def narrow(self, index: Int[Tensor, "B #G M"]) -> Site:
+        """The same site seeing only the keys `index`; -1 is an empty slot. A middle axis of 1 serves all heads."""
+        b, g, _, _ = self.k.shape
+        at = index.clamp_min(0)
+        if index.shape[0] == 1 and index.shape[1] == 1:
+            k, v = self.k.index_select(2, at[0, 0]), self.v.index_select(2, at[0, 0])
+        else:
+            wide = at.expand(b, g, -1).unsqueeze(-1)
+            k = self.k.gather(2, wide.expand(-1, -1, -1, self.k.shape[-1]))
+            v = self.v.gather(2, wide.expand(-1, -1, -1, self.v.shape[-1]))
+        index = index.expand(b, g, -1)
+        columns = index + self.first if self.columns is None else self.columns.gather(-1, index.clamp_min(0))
+        holes = self.holes or bool((index < 0).any())
+        if holes:
+            columns = torch.where(index >= 0, columns, -1)
+        return replace(self, k=k, v=v, columns=columns, first=0, holes=holes, own=False)
+
+    def between(self, low: int, high: int) -> Site:
+        """The same site seeing only the keys `low` … `high - 1` it holds; nothing is copied."""
+        columns = None if self.columns is None else self.columns[..., low:high]
+        return replace(
+            self, k=self.k[:, :, low:high], v=self.v[:, :, low:high], columns=columns, first=self.first + low,
+            own=False,
+        )  # fmt: skip
+
+    def alone(self, row: int) -> tuple[Site, slice] | None:
+        """One sequence without its padding, and which of the queries it has; None when all are padding.
+
+        Only for sites that hold every column.
+        """
+        assert self.facts is not None
+        assert self.columns is None
+        facts, k, n = self.facts, self.k.shape[2], self.q.shape[2]
+        if facts.padding is None:
+            low, high = 0, k
+        else:
+            real = facts.padding[row, self.first : self.first + k].nonzero()[:, 0].tolist()
+            low, high = (real[0], real[-1] + 1) if real else (k, k)
+        ahead = facts.first_query - self.first
+        queries = slice(max(0, low - ahead), min(n, high - ahead))
+        if queries.start >= queries.stop:
+            return None
+        part = replace(
+            self, q=self.q[row : row + 1], k=self.k[row : row + 1], v=self.v[row : row + 1],
+            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[row : row + 1],
+        )  # fmt: skip
+        part = replace(part, facts=facts.alone(row)).for_queries(queries).between(low, high)
+        return part, queries
+
+    def streamed(self, queries: range | None = None) -> Iterator[tuple[slice, Site]]:
+        """Some queries at a time, so that their probabilities stay small, with the keys that they may see.
+
+        Args:
+            queries: which queries; all where not given.
+
+        Yields:
+            The rows of the queries, and the site for them. Keys behind all of them are left out, so those of
+            the part are the first ones of the whole.
+        """
+        b, h, n, _ = self.q.shape
+        k = self.k.shape[2]
+        queries = range(n) if queries is None else queries
+        size = max(1, PROBABILITIES // (b * h * k))
+        causal = self.columns is None and self.facts is not None and self.facts.causal
+        for low in range(queries.start, queries.stop, size):
+            rows = slice(low, min(low + size, queries.stop))
+            part = self.for_queries(rows)
+            if causal and self.facts is not None:
+                part = part.between(0, min(k, self.facts.first_query + rows.stop - self.first))
+            yield rows, part
+
+    def for_queries(self, rows: slice) -> Site:
+        """The same site for some of its queries only."""
+        q = self.q[:, :, rows]
+        facts = self.facts
+        if facts is not None:
+            start = rows.indices(self.q.shape[2])[0]
+            columns = None if facts.columns is None else facts.columns[:, rows]
+            facts = replace(facts, first_query=facts.first_query + start, queries=q.shape[2], columns=columns)
+        return replace(self, q=q, facts=facts, bias=None if self.bias is None else self.bias[:, :, rows], own=False)
+
+    def _masked(self, rows: slice) -> Tensor:
+        mask = self.mask(rows)
+        h, g = self.q.shape[1], self.k.shape[1]
+        if mask is not None and mask.shape[1] not in (1, h):
+            mask = mask.repeat_interleave(h // g, 1)
+        return scaled_dot_product_attention(
+            self.q[:, :, rows], self.k, self.v, attn_mask=mask, scale=self.scale, enable_gqa=h != g
+        )
+
+    def _explicit(self, rows: slice) -> Tensor:
+        probs = self._probs(self._logits(rows)).to(self.v.dtype)
+        b, h, n, k = probs.shape
+        g = self.v.shape[1]
+        return _by_head(probs.view(b, g, (h // g) * n, k), self.v).view(b, h, n, -1)
+
+    def _slices(self, attend: Any) -> Tensor:
+        b, h, n, _ = self.q.shape
+        size = max(1, MASK_ELEMENTS // (b * h * self.k.shape[2]))
+        parts = [attend(slice(i, min(i + size, n))) for i in range(0, n, size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+    def _account(self) -> None:
+        if self.reads is None:
+            return
+        b, g, k, d = self.k.shape
+        row = (d + self.v.shape[-1]) * self.k.element_size()
+        causal = self.columns is None and self.facts is not None and self.facts.causal and self.q.shape[2] > 1
+        self.reads.note(self.q.shape[2], k, g, row, b, causal)
+        if self.decoding:
+            self.reads.step(self.layer, k, g, b, self.real(), self.columns)
+
+
+def _by_head(a: Float[Tensor, "B G M X"], b: Float[Tensor, "B G X N"]) -> Float[Tensor, "B G M N"]:
+    """`a @ b`. A batched product in half precision copies a cache with room to grow; one for each head does not."""
+    if b.device.type != "cpu" or b.dtype not in (torch.bfloat16, torch.float16) or b.shape[0] * b.shape[1] > 64:
+        return a @ b
+    return torch.stack([torch.stack([x @ y for x, y in zip(*rows, strict=True)]) for rows in zip(a, b, strict=True)])

@@ -1,0 +1,270 @@
+"""The key-value cache of one layer: written in place, ragged where it must be, never losing count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.ragged import RaggedRows
+
+
+class KVBuffer(DynamicLayer):
+    """A cache layer that knows the original column of every key it still holds.
+
+    Keys and values live in buffers with room to grow, so appending a token writes one row per head instead of
+    copying everything. After an uneven eviction each sequence and KV head has its own length (`RaggedRows`).
+    `get_seq_length()` is the number of tokens *seen*, so positions stay right whatever was evicted.
+
+    Shapes:
+        keys (B, G, K, D), values (B, G, K, Dv) as read by attention; columns (B, G, K), -1 marks an empty slot,
+        None while every column is held.
+    """
+
+    growth = 8
+    """Room kept free: one part in `growth` of what is held."""
+
+    def __init__(self) -> None:
+        self._ragged: RaggedRows | None = None
+        self._k: Tensor | None = None
+        self._v: Tensor | None = None
+        super().__init__()
+        self.seen = 0
+        self.held = 0
+        self.columns: Int[Tensor, "B G K"] | None = None
+        self.settled = 0
+        """Tokens seen when a method last brought this layer to its budget."""
+        self.states: list[LayerState] = []
+        self.incoming: tuple[Int[Tensor, "B T"], int] | None = None
+        """Where the tokens of the next update stand (-1 for none) and how many columns that pass has; None for the
+        next columns without gap."""
+
+    @classmethod
+    def adopt(cls, layer: DynamicLayer) -> KVBuffer:
+        """Take over what a layer of transformers' own cache holds."""
+        buffer = cls()
+        if layer.is_initialized and layer.keys is not None and layer.values is not None and layer.keys.numel():
+            buffer.update(layer.keys, layer.values)
+        return buffer
+
+    @property
+    def keys(self) -> Tensor | None:
+        if self._ragged is not None:
+            return self._ragged.keys()
+        return None if self._k is None else self._k[:, :, : self.held]
+
+    @keys.setter
+    def keys(self, value: Tensor | None) -> None:
+        self._k = value
+
+    @property
+    def values(self) -> Tensor | None:
+        if self._ragged is not None:
+            return self._ragged.values()
+        return None if self._v is None else self._v[:, :, : self.held]
+
+    @values.setter
+    def values(self, value: Tensor | None) -> None:
+        self._v = value
+
+    def update(
+        self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T Dv"], *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append T tokens and return all keys and values that attention may read."""
+        if not self.is_initialized:
+            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+        if self.incoming is not None:
+            return self._update_some(key_states, value_states)
+        new = key_states.shape[2]
+        if self._ragged is not None:
+            self._ragged.append(key_states, value_states, self.seen)
+            self.columns = self._ragged.columns()
+        else:
+            self._append(key_states, value_states)
+            if self.columns is not None:
+                self.columns = torch.cat((self.columns, self._new_columns(new)), -1)
+        self.seen += new
+        return self.rows()
+
+    def _update_some(self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T Dv"]) -> tuple[Tensor, Tensor]:
+        """Append the tokens that are left of a longer pass, each at its column."""
+        assert self.incoming is not None
+        (columns, count), self.incoming = self.incoming, None
+        b, g, t, _ = k.shape
+        at = columns.unsqueeze(1).expand(b, g, t)
+        if self._ragged is not None or not self.held:
+            before = self.columns if self._ragged is not None else at[..., :0]
+            old_k, old_v = self.rows() if self._ragged is not None else (k[:, :, :0], v[:, :, :0])
+            self._ragged, self._k, self._v = None, torch.cat((old_k, k), 2), torch.cat((old_v, v), 2)
+            self.held = self._k.shape[2]
+        else:
+            before = self._all_columns()
+            self._append(k, v)
+        assert before is not None
+        self.columns = torch.cat((before, at), -1)
+        self.seen += count
+        if bool((self.columns < 0).any()):
+            order = torch.where(self.columns >= 0, torch.arange(self.held, device=self.device), self.held)
+            index = order.sort(-1).values[..., : int((self.columns >= 0).sum(-1).max())]
+            self.keep(torch.where(index < self.held, index, -1))
+        return self.rows()
+
+    def fill(self, keys: Float[Tensor, "R D"], values: Float[Tensor, "R Dv"], columns: Int[Tensor, "B G K"]) -> None:
+        """Hold exactly these rows, which lie in the order of the columns that are not -1."""
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        there = columns >= 0
+
+        def wide(rows: Tensor) -> Tensor:
+            out = rows.new_zeros(*columns.shape, rows.shape[-1])
+            out[there] = rows
+            return out
+
+        self._ragged, self._k, self._v = None, wide(keys), wide(values)
+        self.columns, self.held = columns, columns.shape[-1]
+        if not bool(there.all()):
+            order = torch.where(there, torch.arange(self.held, device=self.device), self.held).sort(-1).values
+            self.keep(torch.where(order < self.held, order, -1))
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """All keys and values that are held."""
+        keys, values = self.keys, self.values
+        assert keys is not None
+        assert values is not None
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.seen + query_length, 0
+
+    def keep(self, index: Int[Tensor, "B G M"]) -> None:
+        """Forget all rows but `index` (ascending, -1 at the end where a head keeps fewer). Memory is freed."""
+        keys, values = self.rows()
+        counts = (index >= 0).sum(-1)
+        columns = self._all_columns().gather(-1, index.clamp_min(0))
+        if bool((counts == index.shape[-1]).all()):
+            self._ragged = None
+            self._k, self._v = _rows(keys, index), _rows(values, index)
+            self.held, self.columns = index.shape[-1], columns
+        else:
+            self._ragged = RaggedRows.gather(keys, values, index, columns)
+            self._k = self._v = None
+            self.columns = self._ragged.columns()
+            self.held = self.columns.shape[-1]
+        for state in self.states:
+            state.forget()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last `-tokens_to_remove` tokens seen; evicted ones among them are gone already."""
+        if tokens_to_remove > 0:
+            raise ValueError(f"KVBuffer: crop takes a count of at most 0; got {tokens_to_remove}.")
+        if tokens_to_remove == 0 or not self.is_initialized:
+            return
+        seen = max(0, self.seen + tokens_to_remove)
+        if self.columns is None:
+            self.held = seen
+        else:
+            stays = (self.columns >= 0) & (self.columns < seen)
+            m = int(stays.sum(-1).max())
+            order = torch.where(stays, torch.arange(stays.shape[-1], device=stays.device), stays.shape[-1])
+            index = order.sort(-1).values[..., :m]
+            self.keep(torch.where(index < stays.shape[-1], index, -1))
+        self.seen = seen
+        self.settled = min(self.settled, seen)
+        for state in self.states:
+            state.forget()
+
+    def reset(self) -> None:
+        self._k = self._v = self._ragged = self.columns = None
+        self.seen = self.held = self.settled = 0
+        self.is_initialized = False
+        for state in self.states:
+            state.forget()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if not self.is_initialized:
+            return
+        indices = indices.to(self.device)
+        if self._ragged is not None:
+            self._ragged = self._ragged.select(indices)
+        elif self._k is not None and self._v is not None:
+            self._k, self._v = self._k.index_select(0, indices), self._v.index_select(0, indices)
+        if self.columns is not None:
+            self.columns = self.columns.index_select(0, indices)
+        for state in self.states:
+            state.select(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        keys = self.keys
+        if keys is not None:
+            rows = torch.arange(keys.shape[0], device=self.device).repeat_interleave(repeats)
+            self.batch_select_indices(rows)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether sequences or heads hold different numbers of rows."""
+        return self._ragged is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of keys and values that are held, without the room to grow."""
+        if self._ragged is not None:
+            return self._ragged.held_bytes
+        keys, values = self.keys, self.values
+        return 0 if keys is None or values is None else keys.nbytes + values.nbytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of memory in use, with the room to grow."""
+        if self._ragged is not None:
+            return self._ragged.allocated_bytes
+        return 0 if self._k is None or self._v is None else self._k.nbytes + self._v.nbytes
+
+    def _append(self, k: Tensor, v: Tensor) -> None:
+        new = k.shape[2]
+        old_k, old_v = self._k, self._v
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (k, v, old_k, old_v)):
+            self._k = k if old_k is None else torch.cat((old_k[:, :, : self.held], k), 2)
+            self._v = v if old_v is None else torch.cat((old_v[:, :, : self.held], v), 2)
+            self.held += new
+            return
+        if old_k is None or old_v is None or self.held + new > old_k.shape[2]:
+            room = self.held + new + max(64, (self.held + new) // self.growth)
+            self._k, self._v = _grown(old_k, k, self.held, room), _grown(old_v, v, self.held, room)
+        assert self._k is not None
+        assert self._v is not None
+        self._k[:, :, self.held : self.held + new] = k
+        self._v[:, :, self.held : self.held + new] = v
+        self.held += new
+
+    def _new_columns(self, new: int) -> Int[Tensor, "B G T"]:
+        assert self.columns is not None
+        b, g, _ = self.columns.shape
+        return torch.arange(self.seen, self.seen + new, device=self.device).expand(b, g, -1)
+
+    def _all_columns(self) -> Int[Tensor, "B G K"]:
+        if self.columns is not None:
+            return self.columns
+        assert self._k is not None
+        b, g = self._k.shape[:2]
+        return torch.arange(self.held, device=self.device).expand(b, g, -1)
+
+
+def _grown(old: Tensor | None, like: Tensor, held: int, room: int) -> Tensor:
+    b, g, _, d = like.shape
+    buffer = like.new_empty(b, g, room, d)
+    if old is not None:
+        buffer[:, :, :held] = old[:, :, :held]
+    return buffer
+
+
+def _rows(values: Float[Tensor, "B G K D"], index: Int[Tensor, "B G M"]) -> Float[Tensor, "B G M D"]:
+    return values.gather(2, index.unsqueeze(-1).expand(*index.shape, values.shape[-1]))

@@ -1,0 +1,214 @@
+"""Load a model by alias, folder, GGUF file or hub id; nothing that is loaded runs code of its own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from tokenry.core.errors import InvalidValue, StorageError, UnknownModel, UnsupportedModel
+from tokenry.models.attention.adapter import unwrap
+from tokenry.models.files import store
+from tokenry.models.files.catalog import ALIASES
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LanguageModel:
+    """A causal model with its tokenizer.
+
+    Args:
+        model: the model, perhaps inside a wrapper such as PEFT's.
+        tokenizer: a fast tokenizer, which knows the place of every token.
+        name: what the user called it.
+        context: tokens it was trained to read, or None where the configuration does not say.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    context: int | None
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase | None = None) -> LanguageModel:
+        """Wrap a model object; its tokenizer is looked up by the model's name when none is given.
+
+        Raises:
+            UnsupportedModel: not a transformers model, or no tokenizer can be found.
+        """
+        base = unwrap(model)
+        name = str(getattr(base.config, "_name_or_path", "")) or type(base).__name__
+        if tokenizer is None:
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(name)
+            except (OSError, ValueError) as error:
+                raise UnsupportedModel(f"model {name!r}: its tokenizer was not found; pass tokenizer=.") from error
+        return cls(model, tokenizer, name, context_of(base))
+
+    @property
+    def device(self) -> torch.device:
+        return unwrap(self.model).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return unwrap(self.model).dtype
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoder:
+    """A text encoder: its last hidden states are pooled by whoever uses it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+
+
+def load(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> LanguageModel:
+    """Load a causal model for inference.
+
+    Args:
+        name: an alias of `tokenry models list`, a folder, a GGUF file or a hub id.
+        device: `auto` takes an accelerator where there is one.
+        dtype: `auto` is bfloat16 where the hardware computes in it, else float32.
+        trust_remote_code: run Python code that a hub repository brings; off by default.
+
+    Raises:
+        UnknownModel: nothing was found under this name.
+        StorageError: files are damaged or cannot be written.
+        InvalidValue: an unknown device or dtype.
+    """
+    where = find(name, "causal")
+    on = device_of(device)
+    with quiet():
+        model = read_model(AutoModelForCausalLM, name, where, dtype_of(dtype, on), trust_remote_code).eval().to(on)
+        tokenizer = _tokenizer(name, where, trust_remote_code)
+    return LanguageModel(model, tokenizer, name, context_of(model))
+
+
+@lru_cache(maxsize=4)
+def load_encoder(name: str = "minilm", *, device: str = "auto", dtype: str = "auto") -> Encoder:
+    """Load a text encoder, once per process."""
+    where = find(name, "encoder", "causal")
+    on = device_of(device)
+    with quiet():
+        model = read_model(AutoModel, name, where, dtype_of(dtype, on), trust_remote_code=False).eval().to(on)
+        tokenizer = _tokenizer(name, where, trust_remote_code=False)
+    return Encoder(model, tokenizer, context_of(model) or 512)
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load only the tokenizer of a model."""
+    with quiet():
+        return _tokenizer(name, find(name), trust_remote_code=False)
+
+
+def find(name: str, *kinds: str) -> str | Path:
+    """Where a model lies: a folder, or the hub id that it was called by.
+
+    Args:
+        kinds: what an alias may be; anything, where nothing is said.
+
+    Raises:
+        UnknownModel: an alias that was not fetched, or a file that is not there.
+        UnsupportedModel: an alias of another kind.
+    """
+    if name in ALIASES:
+        kind = ALIASES[name].kind
+        if kinds and kind not in kinds:
+            raise UnsupportedModel(f"model {name!r}: must be of the kind {' or '.join(kinds)}; it is {kind}.")
+        return store.ensure(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return store.converted(path)
+    if path.suffix == ".gguf" or name.startswith((".", "/", "~")):
+        raise UnknownModel(f"model {name!r}: must be a folder or a GGUF file that exists; nothing is there.")
+    return name
+
+
+def read_model(kind: Any, name: str, where: str | Path, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    """Weights and configuration of a model, from safetensors alone."""
+    try:
+        return kind.from_pretrained(where, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code)
+    except SafetensorError as error:
+        raise StorageError(f"{where}: must hold whole safetensors files; {error}; fetch the model again.") from error
+    except (OSError, ValueError) as error:
+        raise not_found(name, where, error) from error
+
+
+def _tokenizer(name: str, where: str | Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise not_found(name, where, error) from error
+    if not tokenizer.is_fast:
+        raise UnsupportedModel(f"model {name!r}: needs a fast tokenizer, which knows where each token stands.")
+    return tokenizer
+
+
+def not_found(name: str, where: str | Path, error: Exception) -> UnknownModel:
+    """The error for a model that transformers could not read."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(where, Path):
+        return UnknownModel(f"model {name!r}: {where} must hold config.json, safetensors and a tokenizer; {reason}")
+    near = difflib.get_close_matches(name, ALIASES, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UnknownModel(f"model {name!r}: {hint}must be an alias, a folder, a GGUF file or a hub id; {reason}")
+
+
+def device_of(device: str) -> torch.device:
+    """The device that a user asked for."""
+    if device == "auto":
+        return torch.accelerator.current_accelerator() or torch.device("cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidValue(f"device: must be auto, cpu or an accelerator such as cuda:0; got {device!r}.") from error
+    return found
+
+
+def dtype_of(dtype: str, device: torch.device) -> torch.dtype:
+    """The type of numbers that a user asked for."""
+    if dtype == "auto":
+        fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in DTYPES:
+        raise InvalidValue(f"dtype: must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
+    return DTYPES[dtype]
+
+
+def context_of(model: PreTrainedModel) -> int | None:
+    """Tokens that a model was trained to read, where its configuration says so."""
+    config = model.config.get_text_config()
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No bar for loads that take a second."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
