@@ -31,9 +31,9 @@ from tokenry.probe.bigram.backcopy import BigramBackcopy
 from tokenry.probe.bigram.toy import BigramToy
 from tokenry.probe.bigram.training import TEST_SEED, Schooling, measured, train
 from tokenry.probe.reports.report import Report
-from tokenry.probe.sight.losses import losses, silenced, weighed
-from tokenry.probe.sight.rows import begun, cut, first_columns
-from tokenry.probe.sight.weights import circuit
+from tokenry.probe.views.losses import losses, silenced, weighed
+from tokenry.probe.views.rows import begun, cut, first_columns
+from tokenry.probe.views.weights import circuit
 
 TEXT = "moby_dick"
 UNTRAINED, TRAINED, RELU = "untrained", "softmax, Adam", "ReLU, Adam"

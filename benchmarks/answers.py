@@ -19,7 +19,7 @@ from tables import show
 
 from tokenry import Pipeline, data
 from tokenry.compress.base import Compressor
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.scores.ranking import Ranking
 from tokenry.core.budget import Budget
 from tokenry.core.errors import ContextOverflow

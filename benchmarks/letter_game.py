@@ -13,7 +13,7 @@ from tokenry.core.vocabulary import Vocabulary
 from tokenry.data import documents, read
 from tokenry.models.files.load import load_tokenizer
 from tokenry.models.text.vocabulary import vocabulary_of
-from tokenry.segment.respelling.splits import splits_of
+from tokenry.segment.spelling.splits import splits_of
 
 ASKS = ("starts", "ends", "contains")
 MARKS = (" ->", ":", "\n", *(f" {ask}" for ask in ASKS))

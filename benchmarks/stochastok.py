@@ -26,8 +26,8 @@ from tokenry.core.vocabulary import Vocabulary
 from tokenry.data import documents, read
 from tokenry.models.files.load import load_tokenizer
 from tokenry.models.text.vocabulary import vocabulary_of
-from tokenry.segment.respelling.respelling import IGNORED, Respelling
-from tokenry.segment.respelling.splits import splits_of
+from tokenry.segment.spelling.respelling import IGNORED, Respelling
+from tokenry.segment.spelling.splits import splits_of
 from tokenry.segment.stochastok import StochasTok
 
 GAME = Game(words=300, shortest=3, longest=6, held_out=0.25)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tokenry import Document, LexicalRelevance, TokenBatch, load
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.text import text_of
 from tokenry.models.text.prompt import prompt
 
 TEXT = (

@@ -22,14 +22,14 @@ SHAPED = (
     *("embed.transfer.transplant", "soft.training.answer_loss", "soft.training.examples"),
     *(f"soft.prompts.{name}" for name in ("beginnings", "mixed", "rows")),
     *("decode.sampling", "segment.engines.encoding", "segment.engines.spans"),
-    *(f"segment.respelling.{name}" for name in ("respeller", "respelling", "splits")),
+    *(f"segment.spelling.{name}" for name in ("respeller", "respelling", "splits")),
     *("learn.base", "learn.selection.labels", "learn.selection.selective"),
-    *(f"probe.sight.{name}" for name in ("losses", "rows", "sight")),
+    *(f"probe.views.{name}" for name in ("losses", "rows", "sight")),
     *("quantize.codebooks.codebook", "quantize.search.means", "quantize.search.nearest"),
     *(f"signal.streams.{name}" for name in ("rows", "stream", "vocabulary", "grammar", "layout", "packing")),
     *(f"signal.pictures.{name}" for name in ("patch_grid", "tiles", "pixel_unshuffle")),
     *("attend.base", "attend.rows.choose"),
-    *("compress.base", "compress.fit.fit", "compress.fit.recover", "compress.fit.text", "compress.units.document"),
+    *("compress.base", "compress.kept.fit", "compress.kept.recover", "compress.kept.text", "compress.units.document"),
 )
 install_import_hook([f"tokenry.{name}" for name in SHAPED], "beartype.beartype")
 torch.set_num_threads(1)

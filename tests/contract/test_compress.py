@@ -9,7 +9,7 @@ import torch
 
 from tests.contract.cases import cases, exempt
 from tests.methods.compress_rows import batch, characters, free, row
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.text import text_of
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.tokens import TokenBatch

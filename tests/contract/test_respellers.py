@@ -13,9 +13,9 @@ from tests.contract.cases import Case, cases, exempt
 from tests.methods.respelled import WORDS, encoded, prompted, vocabulary
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.tokens import TokenBatch
-from tokenry.segment.respelling.collator import RespellingCollator
-from tokenry.segment.respelling.respeller import Respeller
-from tokenry.segment.respelling.respelling import IGNORED
+from tokenry.segment.spelling.collator import RespellingCollator
+from tokenry.segment.spelling.respeller import Respeller
+from tokenry.segment.spelling.respelling import IGNORED
 
 METHODS = [c for c in cases("segment") if issubclass(c.method, Respeller)]
 

@@ -19,11 +19,11 @@ from tokenry.probe.active_dormant import ActiveDormant
 from tokenry.probe.bigram.backcopy import BigramBackcopy
 from tokenry.probe.bigram.toy import BigramToy
 from tokenry.probe.bigram.training import Schooling, train
-from tokenry.probe.sight.losses import losses, silenced, weighed
-from tokenry.probe.sight.rows import begun, cut, first_columns
-from tokenry.probe.sight.sight import losses as losses_of
-from tokenry.probe.sight.sight import sight
-from tokenry.probe.sight.weights import circuit, relu_by_row
+from tokenry.probe.views import losses as losses_of
+from tokenry.probe.views.losses import losses, silenced, weighed
+from tokenry.probe.views.rows import begun, cut, first_columns
+from tokenry.probe.views.sight import sight
+from tokenry.probe.views.weights import circuit, relu_by_row
 
 WHOLE_MAPS = ("llama", "qwen3", "gemma3_text", "mistral", "gpt2", "gemma2", "gpt_oss")
 """Grouped heads, sliding windows, learned positions, a cap on logits, learned sinks."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.methods.compress_rows import NASTY, batch, free
 from tests.methods.test_compress_units import HOSTILE, document
-from tokenry.compress.fit.fit import fit
+from tokenry.compress.kept.fit import fit
 from tokenry.compress.random import RandomUnits
 from tokenry.core.budget import Budget
 from tokenry.data import documents as samples

@@ -6,7 +6,7 @@ import pytest
 
 from tests.methods.compress_rows import batch
 from tests.methods.test_compress_units import document
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.units.keepsakes import KINDS, keepsakes
 from tokenry.core.errors import InvalidValue

@@ -11,7 +11,7 @@ import torch
 
 from tests.methods.compress_rows import batch, row
 from tokenry.compress.dense_relevance import DenseRelevance
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.lexical_relevance import LexicalRelevance
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.scores import information as reading

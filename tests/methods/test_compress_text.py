@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.methods.compress_rows import NASTY, batch, row
 from tests.methods.test_compress_units import HOSTILE
-from tokenry.compress.fit.recover import recover
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.recover import recover
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.random import RandomUnits
 from tokenry.data import read
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tests.methods.compress_rows import batch, characters, free, row
 from tokenry.compress import contrastive_relevance as module
 from tokenry.compress.contrastive_relevance import RESTRICT, ContrastiveRelevance
-from tokenry.compress.fit.fit import fit
-from tokenry.compress.fit.recover import recover
-from tokenry.compress.fit.sources import reordered, shares
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.fit import fit
+from tokenry.compress.kept.recover import recover
+from tokenry.compress.kept.sources import reordered, shares
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.scores.likelihood import log_likelihood
 from tokenry.compress.scores.scorer import spread

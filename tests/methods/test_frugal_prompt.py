@@ -18,9 +18,9 @@ from tests.methods.compress_rows import batch
 from tests.models.test_encoder_layer import encoder, ids
 from tokenry.compress import decompx, frugal_prompt, globenc
 from tokenry.compress.decompx import DecompX, decomposed
-from tokenry.compress.fit.text import text_of
 from tokenry.compress.frugal_prompt import FrugalPrompt
 from tokenry.compress.globenc import GlobEnc, contributions
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.scores.lexrank import JUMP, lexrank
 from tokenry.compress.scores.vectors import text_vectors

@@ -11,7 +11,7 @@ import torch
 
 from tests.methods.compress_rows import batch, free, row
 from tests.methods.passages import compared, held_out, lower_end
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.llmlingua import LLMLingua
 from tokenry.compress.scores import prefix_reader
 from tokenry.compress.scores.information import information

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.methods.compress_rows import batch, free
-from tokenry.compress.fit.text import text_of
 from tokenry.compress.keep_drop.head import KeepDrop
 from tokenry.compress.keep_drop.training import better_half, by_compression, train
+from tokenry.compress.kept.text import text_of
 from tokenry.compress.llmlingua2 import SHIPPED, LLMLingua2
 from tokenry.compress.units.sentences import words
 from tokenry.core.errors import InvalidValue, StorageError

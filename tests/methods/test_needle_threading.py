@@ -12,7 +12,7 @@ import torch
 from tokenry import Pipeline, PrefixTuning, PromptTuning
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue, StorageError
 from tokenry.measure.needle_threading import GRIDS, NeedleThreading
-from tokenry.measure.results.results import Results, contour
+from tokenry.measure.reporting.results import Results, contour
 from tokenry.measure.tasks import threads
 from tokenry.measure.tasks.answering import Chosen, Told
 from tokenry.measure.tasks.candidates import choose

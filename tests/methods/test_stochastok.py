@@ -28,9 +28,9 @@ from tokenry.models.files.load import load_tokenizer
 from tokenry.models.text.prompt import Document, prompt
 from tokenry.models.text.vocabulary import vocabulary_of
 from tokenry.segment import stochastok
-from tokenry.segment.respelling.collator import RespellingCollator
-from tokenry.segment.respelling.respelling import splits
-from tokenry.segment.respelling.splits import LONGEST, splits_of
+from tokenry.segment.spelling import splits
+from tokenry.segment.spelling.collator import RespellingCollator
+from tokenry.segment.spelling.splits import LONGEST, splits_of
 from tokenry.segment.stochastok import StochasTok
 
 SMALL = Vocabulary((b" ", b"a", b"b", b"c", b"ab", b"bc", b"abc"))

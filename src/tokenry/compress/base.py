@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokenry.compress.fit.fit import fit
+from tokenry.compress.kept.fit import fit
 from tokenry.compress.scores.ranking import Ranking
 from tokenry.compress.units.document import Document, documents
 from tokenry.compress.units.keepsakes import KINDS, keepsakes

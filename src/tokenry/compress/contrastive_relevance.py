@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.fit.fit import fit
-from tokenry.compress.fit.sources import SourceRanking, apart, reordered, shares
+from tokenry.compress.kept.fit import fit
+from tokenry.compress.kept.sources import SourceRanking, apart, reordered, shares
 from tokenry.compress.scores.information import beginning
 from tokenry.compress.scores.likelihood import log_likelihood
 from tokenry.compress.scores.ranking import Ranking

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.fit.fit import fit
 from tokenry.compress.keep_drop.head import KeepDrop, holder
+from tokenry.compress.kept.fit import fit
 from tokenry.compress.units.document import Document
 from tokenry.compress.units.keepsakes import keepsakes
 from tokenry.core.card import Card

@@ -16,7 +16,7 @@ from tokenry.core.method import Method
 from tokenry.measure.statistics.intervals import of_pooled
 
 if TYPE_CHECKING:
-    from tokenry.measure.results.results import Results
+    from tokenry.measure.reporting.results import Results
     from tokenry.measure.tasks.answering import Answering
 
 Numbers = dict[str, float]
@@ -51,7 +51,7 @@ class Measured:
 
     def plot(self, file: str | Path, *, names: Sequence[str] = ()) -> None:
         """Draw the numbers with their intervals, some or all, to a .png or .svg file."""
-        from tokenry.measure.results.pictures import numbers
+        from tokenry.measure.reporting.pictures import numbers
 
         numbers({self.who: self}, Path(file), names)
 
@@ -175,7 +175,7 @@ class Benchmark(Method):
         Raises:
             InvalidValue: the file holds the results of another run.
         """
-        from tokenry.measure.results.results import Results
+        from tokenry.measure.reporting.results import Results
 
         results = Results.begin(self, answering.describe(), seed=seed, limit=limit, file=file)
         for sample in self.samples(seed=seed, limit=limit):

@@ -18,7 +18,7 @@ from tokenry.measure.tasks.haystack import MARK, Keys, Pair, Value, decoys, put,
 from tokenry.measure.tasks.quoted import quoted, said
 
 if TYPE_CHECKING:
-    from tokenry.measure.results.results import Results
+    from tokenry.measure.reporting.results import Results
 
 MOST = 10_000
 """Needles, hops or threads of one task."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.fit.text import text_of
+from tokenry.compress.kept.text import text_of
 from tokenry.core.budget import Budget
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.core.learned import Learned

@@ -15,7 +15,7 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.vocabulary import vocabulary_of
 from tokenry.pipeline.stages import Prepares, Stages
-from tokenry.segment.respelling.respeller import Respeller
+from tokenry.segment.spelling.respeller import Respeller
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from tokenry.core.method import Method
 from tokenry.core.registry import ROOMS
 from tokenry.decode.base import Decoder
 from tokenry.segment.base import Tokenizer
-from tokenry.segment.respelling.respeller import Respeller
+from tokenry.segment.spelling.respeller import Respeller
 from tokenry.soft.base import SoftTokens
 
 Prepares = Respeller | SoftTokens | Compressor

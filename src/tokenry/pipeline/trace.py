@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tokenry.compress.fit.recover import Recovered, recover
+from tokenry.compress.kept.recover import Recovered, recover
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.cache.reads import Reads
 from tokenry.models.generate.step import Notes

@@ -17,10 +17,10 @@ from tokenry.models.text.begin import begin_mark
 from tokenry.probe.base import Probe, network_of
 from tokenry.probe.bigram.toy import BigramToy
 from tokenry.probe.reports.report import Report, Table
-from tokenry.probe.sight.losses import losses, silenced
-from tokenry.probe.sight.rows import begun, first_columns
-from tokenry.probe.sight.sight import Sight, sight
-from tokenry.probe.sight.weights import softmax
+from tokenry.probe.views.losses import losses, silenced
+from tokenry.probe.views.rows import begun, first_columns
+from tokenry.probe.views.sight import Sight, sight
+from tokenry.probe.views.weights import softmax
 
 Groups = dict[str, tuple[str, Bool[Tensor, "B N"]]]
 """Queries that belong together: their domain, and which of its tokens they are."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.segment.respelling.respeller import Respeller
-from tokenry.segment.respelling.respelling import Respelling, piece_lengths
-from tokenry.segment.respelling.splits import LONGEST, Splits, splits_of
+from tokenry.segment.spelling.respeller import Respeller
+from tokenry.segment.spelling.respelling import Respelling, piece_lengths
+from tokenry.segment.spelling.splits import LONGEST, Splits, splits_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from tokenry.core.errors import Incompatible, InvalidValue
 
 if TYPE_CHECKING:
     from tokenry.measure.base import Benchmark, Measured, Metric
-    from tokenry.measure.results.results import Results
+    from tokenry.measure.reporting.results import Results
 
 MEASURE_SCHEMA = "tokenry.measure/0"
 CONTROL = 4096
@@ -50,7 +50,7 @@ def measure(
     """Measure tokenizers over texts, or how well a model answers tasks with known answers."""
     from tokenry.core.registry import parse
     from tokenry.measure.base import Benchmark, Metric
-    from tokenry.measure.results.results import pictures
+    from tokenry.measure.reporting import pictures
 
     if plot is not None:
         pictures.check(plot)
@@ -163,7 +163,7 @@ def _show_results(found: dict[str, Any]) -> None:
 def _draw(found: dict[str, Any], file: Path, names: tuple[str, ...]) -> None:
     from tokenry.apps.cli.show import warn
     from tokenry.measure.base import Measured
-    from tokenry.measure.results.results import pictures
+    from tokenry.measure.reporting import pictures
 
     if all(isinstance(m, Measured) for m in found.values()):
         pictures.numbers(found, file, names)

@@ -73,7 +73,7 @@ def _label(names: list[str]) -> str:
 
 def _rows(language: LanguageModel, documents: list[Document], tokens: int, most: int) -> TokenBatch:
     from tokenry.models.text.prompt import plain
-    from tokenry.probe.sight.rows import cut
+    from tokenry.probe.views.rows import cut
 
     # The mark that begins a text takes one place of the context.
     length = min(tokens, (language.context or tokens + 1) - 1)

@@ -139,5 +139,3 @@ def main() -> None:
     for file in wrong:
         sys.stderr.write(f"{file}: out of date; run `python -m tokenry.apps.pages {given.docs}`\n")
     sys.exit(1 if wrong else 0)
-
-

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenry.compress.fit.text import Reading, read
+from tokenry.compress.kept.text import Reading, read
 from tokenry.compress.units.sentences import sentence_starts, words
 from tokenry.core.errors import Incompatible
 from tokenry.core.tokens import TokenBatch

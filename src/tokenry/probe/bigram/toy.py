@@ -13,7 +13,7 @@ from tokenry.core.fields import between, choice, positive, setting
 from tokenry.core.learned import Learned
 from tokenry.models.files.tiny import DECODERS, tiny
 from tokenry.probe.bigram.backcopy import MOST_SYMBOLS, BigramBackcopy
-from tokenry.probe.sight.weights import WEIGHTS, Weigh
+from tokenry.probe.views.weights import WEIGHTS, Weigh
 
 LARGEST = {"layers": 8, "width": 1024, "length": 8192}
 """Sizes beyond which a toy is refused, also one that was loaded."""

@@ -24,7 +24,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.probe.active_dormant import ActiveDormant
 from tokenry.probe.bigram.backcopy import BigramBackcopy
 from tokenry.probe.bigram.toy import BigramToy
-from tokenry.probe.sight.weights import read_by
+from tokenry.probe.views.weights import read_by
 
 Entry = dict[str, Any]
 """One line of a log."""

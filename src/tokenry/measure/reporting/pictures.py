@@ -11,7 +11,7 @@ from tokenry.core.saving import whole_file
 
 if TYPE_CHECKING:
     from tokenry.measure.base import Measured
-    from tokenry.measure.results.results import Results
+    from tokenry.measure.reporting.results import Results
 
 KINDS = (".png", ".svg")
 THRESHOLD = 0.75

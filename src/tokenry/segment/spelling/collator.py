@@ -12,8 +12,8 @@ from torch.utils.data import get_worker_info
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.segment.respelling.respeller import Respeller
-from tokenry.segment.respelling.respelling import Respelling
+from tokenry.segment.spelling.respeller import Respeller
+from tokenry.segment.spelling.respelling import Respelling
 
 Example = Mapping[str, Any]
 

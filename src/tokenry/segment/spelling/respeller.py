@@ -18,7 +18,7 @@ from tokenry.core.origin import Origin
 from tokenry.core.sequence import Modality, TokenSequence
 from tokenry.core.tokens import TokenBatch
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.segment.respelling.respelling import Respelling, piece_lengths
+from tokenry.segment.spelling.respelling import Respelling, piece_lengths
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from tokenry.core.errors import ContextOverflow, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.adapter import Handler, ModelAdapter
 from tokenry.models.attention.site import Site
-from tokenry.probe.sight.rows import ids_of
-from tokenry.probe.sight.weights import Weigh, read_by, softmax
+from tokenry.probe.views.rows import ids_of
+from tokenry.probe.views.weights import Weigh, read_by, softmax
 
 LOGITS = 1 << 26
 """Logits that exist at once; rows are read in slices so that there are no more."""

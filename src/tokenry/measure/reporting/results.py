@@ -137,7 +137,7 @@ class Results:
 
     def plot(self, file: str | Path, *, score: str = "right") -> None:
         """Draw accuracy along the first two axes as a map, with the contour of 75 %, to a .png or .svg file."""
-        from tokenry.measure.results.pictures import accuracy
+        from tokenry.measure.reporting.pictures import accuracy
 
         accuracy({self.name: self}, Path(file), score)
 

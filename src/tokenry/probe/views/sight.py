@@ -15,9 +15,9 @@ from tokenry.core.errors import UnsupportedModel
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.adapter import Handler, ModelAdapter
 from tokenry.models.attention.site import Site
-from tokenry.probe.sight.losses import losses
-from tokenry.probe.sight.rows import first_columns
-from tokenry.probe.sight.weights import Weigh, read_by, softmax
+from tokenry.probe.views.losses import losses
+from tokenry.probe.views.rows import first_columns
+from tokenry.probe.views.weights import Weigh, read_by, softmax
 
 
 @dataclass(frozen=True, slots=True, eq=False)

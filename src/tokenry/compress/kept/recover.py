@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokenry.compress.fit.text import read
+from tokenry.compress.kept.text import read
 from tokenry.compress.units.sentences import ALONE
 from tokenry.core.tokens import TokenBatch
 
