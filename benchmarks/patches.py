@@ -25,12 +25,12 @@ from tokenry.core.sequence import TokenSequence
 from tokenry.data.image import Image, read_image
 from tokenry.models.signals.encoders import load_vision
 from tokenry.quantize.vq import VQ
-from tokenry.signal.codes import Codes
-from tokenry.signal.no_position import NoPosition
+from tokenry.signal.parts.patch_codes import Codes
+from tokenry.signal.parts.patch_vectors import Projection
+from tokenry.signal.parts.position import NoPosition
 from tokenry.signal.patches import Patches
 from tokenry.signal.pictures.patch_grid import GREY, cut
 from tokenry.signal.pictures.tiles import thumbnail
-from tokenry.signal.projection import Projection
 
 SIZE, DIGIT = 4, 8
 WIDTHS, SPLITS, STEPS, RATE = (1, 2, 4, 8, 16, 48), 5, 400, 0.01

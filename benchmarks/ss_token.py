@@ -25,7 +25,7 @@ from torch import Tensor
 import tokenry.data as samples
 from tokenry.core.registry import parse
 from tokenry.learn.base import Loss
-from tokenry.learn.beforehand import Beforehand
+from tokenry.learn.parts.history import Beforehand
 from tokenry.learn.selection.labels import IGNORED
 from tokenry.learn.selection.loss_table import LossTable
 from tokenry.learn.ss_token import SsToken

@@ -9,7 +9,7 @@ import torch
 from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.methods.embed_models import NEW_TEXT, OLD_TEXT, described, model, trained
+from tests.embed.embed_models import NEW_TEXT, OLD_TEXT, described, model, trained
 from tokenry.embed.transfer import surfaces
 from tokenry.embed.transfer.bits import bits_per_byte, spells
 from tokenry.models.files.load import LanguageModel

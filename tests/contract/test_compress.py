@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from tests.compress.compress_rows import batch, characters, free, row
 from tests.contract.cases import cases, exempt
-from tests.methods.compress_rows import batch, characters, free, row
 from tokenry.compress.kept.text import text_of
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.contract.cases import cases
-from tests.methods.embed_models import HOSTILE, NEW_TEXT, OLD_TEXT, described, model, trained
+from tests.embed.embed_models import HOSTILE, NEW_TEXT, OLD_TEXT, described, model, trained
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.fields import positive

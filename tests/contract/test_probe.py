@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.compress.compress_rows import characters
 from tests.contract.cases import cases, exempt
-from tests.methods.compress_rows import characters
 from tokenry.core.errors import InvalidValue
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.site import Site

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.cases import Case, cases, exempt
-from tests.methods.respelled import WORDS, encoded, prompted, vocabulary
+from tests.segment.respelled import WORDS, encoded, prompted, vocabulary
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.tokens import TokenBatch
 from tokenry.segment.spelling.collator import RespellingCollator

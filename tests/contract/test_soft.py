@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.contract.cases import cases, exempt
-from tests.methods.soft_prompts import EXAMPLES, ids, language, read, row, spoken
+from tests.soft.soft_prompts import EXAMPLES, ids, language, read, row, spoken
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError
 from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import parse

@@ -46,13 +46,13 @@ class Whole(Method):
 @pytest.fixture
 def registered(monkeypatch):
     """Only `Depth`, under the name of this file."""
-    entry = Entry("compress", "test_parts", __name__, "Depth", Depth.part, "")
+    entry = Entry("compress", "depth", __name__, "Depth", Depth.part, "")
     monkeypatch.setattr(registry, "parts", lambda: (entry,))
     monkeypatch.setattr(registry, "load", lambda name: Whole)
 
 
 def test_a_part_is_a_value(registered):
-    assert Whole() == Whole(piece=Depth()) == Whole(piece="test_parts")
+    assert Whole() == Whole(piece=Depth()) == Whole(piece="depth")
     assert Whole(piece=Depth(deep=2)) != Whole()
     assert hash(Whole()) == hash(Whole(piece=Depth()))
 
@@ -62,20 +62,20 @@ def test_a_part_is_a_value(registered):
     [
         (Whole(), ""),
         (Whole(times=1, last=2), ":times=1,last=2"),
-        (Whole(piece=Depth(deep=3), last=2), ":piece=test_parts[deep=3],last=2"),
+        (Whole(piece=Depth(deep=3), last=2), ":piece=depth[deep=3],last=2"),
         (Whole(times=1, piece=Depth(deep=3, kinds=("a", "b")), last=2),
-         ":times=1,piece=test_parts[deep=3,kinds=a+b],last=2"),
+         ":times=1,piece=depth[deep=3,kinds=a+b],last=2"),
     ],
 )  # fmt: skip
 def test_the_one_line_form_round_trips(registered, method, line):
-    assert str(method) == f"compress/test_parts{line}"
+    assert str(method) == f"compress/depth{line}"
     assert parse(str(method)) == method
 
 
 def test_json_round_trips(registered):
     method = Whole(piece=Depth(deep=3, kinds=("b",)))
     values = json.loads(json.dumps(method.to_dict()))
-    assert values["piece"] == {"part": "compress/test_parts", "deep": 3, "kinds": ["b"]}
+    assert values["piece"] == {"part": "compress/depth", "deep": 3, "kinds": ["b"]}
     assert Whole.from_dict(values) == method
 
 
@@ -84,10 +84,10 @@ def test_json_round_trips(registered):
     [
         ("width", "Whole: piece must be one of test_parts; got 'width'."),
         (3, "Whole: piece must be one of test_parts; got 3."),
-        ("test_parts[wide=3]", "test_parts: has no field 'wide'; its fields are deep, kinds."),
-        ("test_parts[deep=-3]", "Depth: deep must be at least 0; got -3."),
-        ("test_parts[deep]", "test_parts: a setting must be written field=value; got 'deep'."),
-        ("test_parts[deep=3", "test_parts: settings of a part must end with ]; got 'test_parts[deep=3'."),
+        ("depth[wide=3]", "depth: has no field 'wide'; its fields are deep, kinds."),
+        ("depth[deep=-3]", "Depth: deep must be at least 0; got -3."),
+        ("depth[deep]", "test_parts: a setting must be written field=value; got 'deep'."),
+        ("depth[deep=3", "test_parts: settings of a part must end with ]; got 'depth[deep=3'."),
     ],
 )
 def test_a_wrong_part_is_explained(registered, piece, sentence):

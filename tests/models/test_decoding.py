@@ -13,7 +13,7 @@ from tokenizers import decoders
 from torch import Tensor
 from transformers import LlamaForCausalLM, StoppingCriteria
 
-from tests.methods.compress_rows import characters
+from tests.compress.compress_rows import characters
 from tests.padded import padded
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tests.methods.embed_models import CHAT, NEW_TEXT, OLD_TEXT, described, model, trained
+from tests.embed.embed_models import CHAT, NEW_TEXT, OLD_TEXT, described, model, trained
 from tokenry.core.errors import UnsupportedModel
 from tokenry.embed.mean_of_pieces import MeanOfPieces
 from tokenry.models.text.embeddings import matrices_of, save, with_matrices

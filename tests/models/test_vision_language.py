@@ -16,8 +16,8 @@ from transformers import (
     LlavaForConditionalGeneration,
 )  # fmt: skip
 
-from tests.methods.embed_models import model as tiny_language
-from tests.methods.embed_models import trained
+from tests.embed.embed_models import model as tiny_language
+from tests.embed.embed_models import trained
 from tokenry.core.errors import InvalidValue, UnknownModel, UnsupportedModel
 from tokenry.core.sequence import Modality
 from tokenry.data.image import Image

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from tests.methods.segment_peers import package
+from tests.segment.segment_peers import package
 from tokenry.core.errors import InvalidValue, StorageError, TokenryError, UnknownModel, UnsupportedModel
 from tokenry.models.files import store
 from tokenry.models.files.vocabularies.find import SHIPPED, open_vocabulary

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenry.compress.attribution import Attribution
 from tokenry.compress.base import Compressor
-from tokenry.compress.decompx import DecompX
+from tokenry.compress.parts.attribution import Attribution, DecompX
 from tokenry.compress.scores.lexrank import lexrank
 from tokenry.compress.units.document import Document
 from tokenry.core.card import Card

@@ -24,6 +24,7 @@ class Card:
         deviations: every difference from the paper.
         exempt: contract test name -> the reason why it does not apply.
         training: whether the method has parameters to learn.
+        name: of a part, where it is written otherwise than its class in snake case.
     """
 
     title: str
@@ -36,3 +37,4 @@ class Card:
     deviations: tuple[str, ...] = ()
     exempt: Mapping[str, str] = field(default_factory=dict)
     training: bool = False
+    name: str | None = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin
 
+from tokenry.core import registry
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
 
@@ -139,22 +140,18 @@ def _read_tuple(value: Any, kinds: tuple[Any, ...], who: str, name: str) -> tupl
 
 def _read_part(value: Any, kind: Any, who: str, name: str) -> Any:
     """A part from its one-line form, or as it is; parts of another kind are refused."""
-    from tokenry.core.registry import held, load, load_part, parse_part
-
-    known = held(kind)
+    known = registry.held(kind)
     if isinstance(value, str) and value.partition("[")[0] in known:
-        value = parse_part(value, kind)
+        value = registry.parse_part(value, kind)
     if isinstance(value, kind):
         return value
-    read = load if kind._key == "method" else load_part
+    read = registry.load if kind._key == "method" else registry.load_part
     fits = [short for short, entry in known.items() if issubclass(read(entry.full_name), kind)]
     raise InvalidValue(f"{who}: {name} must be one of {', '.join(fits)}; got {_said(value)}.")
 
 
 def _said(value: Any) -> str:
-    from tokenry.core.method import Value
-
-    return str(value) if isinstance(value, Value) else repr(value)
+    return str(value) if hasattr(value, "to_dict") else repr(value)
 
 
 def _read_bool(value: Any, who: str, name: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar, Self
 
+from tokenry.core import registry
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
@@ -17,7 +17,7 @@ from tokenry.core.fields import settle
 class Value(ABC):
     """A frozen, keyword-only dataclass whose fields are its configuration.
 
-    The room's base class sets `room`; the file's name is the value's name.
+    The room's base class sets `room`.
     """
 
     room: ClassVar[str]
@@ -27,12 +27,9 @@ class Value(ABC):
         settle(self)
 
     @classmethod
+    @abstractmethod
     def name(cls) -> str:
-        """The name under which it is known: its file, or its class in a notebook."""
-        file = cls.__module__.rpartition(".")[2]
-        if file == "__main__":
-            return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-        return file
+        """The name under which it is known."""
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain values for JSON, with its `room/name`."""
@@ -75,15 +72,28 @@ class Method(Value):
     _key = "method"
     card: ClassVar[Card]
 
+    @classmethod
+    def name(cls) -> str:
+        """The name under which it is known: its file, or its class in a notebook."""
+        file = cls.__module__.rpartition(".")[2]
+        return registry.snake(cls.__name__) if file == "__main__" else file
+
 
 class Part(Value):
     """A piece of a method that may be exchanged for another of its kind: the value of a field made by `part`.
 
-    Its file stands in the method's room, and its card is called `part`, so that it is listed under no method's name.
+    The room's `parts/` has a file for each kind, with the kind and all that are of it; their cards are called `part`,
+    so that they are listed under no method's name.
     """
 
     _key = "part"
     part: ClassVar[Card]
+
+    @classmethod
+    def name(cls) -> str:
+        """The name under which it is known: its class in snake case, unless its card says otherwise."""
+        card = getattr(cls, "part", None)
+        return (card and card.name) or registry.snake(cls.__name__)
 
 
 def _plain(value: Any) -> Any:
@@ -105,13 +115,9 @@ def _revive(value: Any) -> Any:
         except TypeError as error:
             raise InvalidValue(f"budget: must be fields of a budget by name; got {value['budget']!r}.") from error
     if isinstance(value, Mapping) and "method" in value:
-        from tokenry.core.registry import load
-
-        return load(str(value["method"])).from_dict(value)
+        return registry.load(str(value["method"])).from_dict(value)
     if isinstance(value, Mapping) and "part" in value:
-        from tokenry.core.registry import load_part
-
-        return load_part(str(value["part"])).from_dict(value)
+        return registry.load_part(str(value["part"])).from_dict(value)
     if isinstance(value, list):
         return tuple(_revive(v) for v in value)
     return value

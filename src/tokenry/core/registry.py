@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue, StorageError, UnknownMethod
+from tokenry.core.saving import read_json
 
 if TYPE_CHECKING:
     from tokenry.core.method import Method, Part, Value
@@ -42,6 +44,11 @@ class Entry:
     def full_name(self) -> str:
         return f"{self.room}/{self.name}"
 
+    @property
+    def kind(self) -> str:
+        """Of a part: the file that holds all of its kind."""
+        return self.module.rpartition(".")[2]
+
 
 @cache
 def entries() -> tuple[Entry, ...]:
@@ -51,7 +58,7 @@ def entries() -> tuple[Entry, ...]:
 
 @cache
 def parts() -> tuple[Entry, ...]:
-    """All parts of methods, by room and name; their cards are called `part`."""
+    """All parts of methods, by room and name; their cards are called `part`, and a file holds all of a kind."""
     return tuple(sorted([*_own("part"), *_foreign("part")], key=lambda e: (ROOMS.index(e.room), e.name)))
 
 
@@ -152,21 +159,16 @@ def parse(spec: str) -> Method:
 
 def _saved(folder: Path) -> Method:
     """The learned method that a folder holds."""
-    from tokenry.core.learned import Learned
-    from tokenry.core.saving import read_json
-
     name = read_json(folder / SAVED).get("method")
-    kind = load(name) if isinstance(name, str) else None
-    if kind is None or not issubclass(kind, Learned):
+    kind: Any = load(name) if isinstance(name, str) else None
+    if not hasattr(kind, "load"):
         raise StorageError(f"{folder / SAVED}: must name a method that is learned; got {name!r}; save it again.")
     return kind.load(folder)
 
 
 def held(kind: type[Value]) -> dict[str, Entry]:
     """What a field of this kind may hold, by its short name: parts of the room, or its methods."""
-    from tokenry.core.method import Method
-
-    known = entries() if issubclass(kind, Method) else parts()
+    known = entries() if kind._key == "method" else parts()
     return {e.name: e for e in known if e.room == kind.room}
 
 
@@ -205,8 +207,9 @@ def _apart(settings: str) -> Iterator[str]:
 def _own(mark: str = "card") -> Iterator[Entry]:
     package = Path(__file__).parents[1]
     for room in ROOMS:
-        for file in sorted((package / room).glob("*.py")):
-            yield from _read(file, room, f"tokenry.{room}.{file.stem}", mark)
+        home = f"{room}/parts" if mark == "part" else room
+        for file in sorted((package / home).glob("*.py")):
+            yield from _read(file, room, f"tokenry.{home.replace('/', '.')}.{file.stem}", mark)
 
 
 def _foreign(mark: str = "card") -> Iterator[Entry]:
@@ -222,7 +225,13 @@ def _read(file: Path, room: str, module: str, mark: str) -> Iterator[Entry]:
         card = _card(node, mark) if isinstance(node, ast.ClassDef) else None
         if card is not None:
             assert isinstance(node, ast.ClassDef)
-            yield Entry(room, file.stem, module, node.name, card, ast.get_docstring(node) or "")
+            name = file.stem if mark == "card" else card.name or snake(node.name)
+            yield Entry(room, name, module, node.name, card, ast.get_docstring(node) or "")
+
+
+def snake(name: str) -> str:
+    """The name of a class as a part's name: `StraightThrough` is `straight_through`, `KMeans` is `kmeans`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _card(node: ast.ClassDef, mark: str) -> Card | None:

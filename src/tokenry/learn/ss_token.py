@@ -14,12 +14,9 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, natural, part
-from tokenry.learn.as_is import AsIs
 from tokenry.learn.base import Batch, Watch
-from tokenry.learn.beforehand import Beforehand
-from tokenry.learn.history import History
-from tokenry.learn.min_max import MinMax
-from tokenry.learn.scale import Scale
+from tokenry.learn.parts.history import Beforehand, History
+from tokenry.learn.parts.scale import AsIs, MinMax, Scale
 from tokenry.learn.selection.labels import Labelled
 from tokenry.learn.selection.prompt_attention import PromptAttention
 from tokenry.learn.selection.selective import Selective

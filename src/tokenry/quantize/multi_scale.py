@@ -17,12 +17,10 @@ from tokenry.core.fields import counts, part, setting
 from tokenry.quantize.base import Quantizer, RowQuantizer
 from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
 from tokenry.quantize.codebooks.reaching import reaching
-from tokenry.quantize.parts import Gradient
+from tokenry.quantize.parts.gradient import Gradient, StraightThrough
+from tokenry.quantize.parts.windows import Runs, Windows, cut, first_of, means
 from tokenry.quantize.quantized import NONE, Quantized
-from tokenry.quantize.runs import Runs
-from tokenry.quantize.straight_through import StraightThrough
 from tokenry.quantize.vq import VQ
-from tokenry.quantize.windows import Windows, cut, first_of, means
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

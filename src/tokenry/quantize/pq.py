@@ -16,9 +16,8 @@ from tokenry.core.fields import part, positive, setting
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.codebooks.codebook import MOST
 from tokenry.quantize.codebooks.copies import check_count, copies
+from tokenry.quantize.parts.rotation import Rotation, Unrotated
 from tokenry.quantize.quantized import NONE, Quantized
-from tokenry.quantize.rotation import Rotation
-from tokenry.quantize.unrotated import Unrotated
 from tokenry.quantize.vq import VQ
 
 

@@ -14,7 +14,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.codebooks.maps import Map, directions
-from tokenry.quantize.cosine import Cosine
+from tokenry.quantize.parts.metric import Cosine
 from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.vq import VQ
 

@@ -16,12 +16,11 @@ from tokenry.core.fields import between, part, positive
 from tokenry.quantize.base import Quantizer
 from tokenry.quantize.codebooks.copies import check_count
 from tokenry.quantize.codebooks.implicit_codebook import FirstCodebook, ImplicitCodebook
-from tokenry.quantize.kmeans import KMeans
-from tokenry.quantize.parts import Gradient, Start
+from tokenry.quantize.parts.gradient import Gradient, StraightThrough
+from tokenry.quantize.parts.start import KMeans, Start
 from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.search.means import drawn, gathered, lloyd
 from tokenry.quantize.search.nearest import nearest_code
-from tokenry.quantize.straight_through import StraightThrough
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -17,12 +17,10 @@ from tokenry.quantize.base import Quantizer
 from tokenry.quantize.codebooks.codebook import MOST
 from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
 from tokenry.quantize.codebooks.reaching import reaching
-from tokenry.quantize.parts import Gradient
+from tokenry.quantize.parts.gradient import Gradient, StraightThrough
+from tokenry.quantize.parts.scaling import Scaling, Unscaled
 from tokenry.quantize.quantized import NONE, Quantized
-from tokenry.quantize.scaling import Scaling
 from tokenry.quantize.search.beam import alone, beam_search, follow
-from tokenry.quantize.straight_through import StraightThrough
-from tokenry.quantize.unscaled import Unscaled
 from tokenry.quantize.vq import VQ
 
 

@@ -12,17 +12,16 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import part, positive
 from tokenry.quantize.base import Quantizer
-from tokenry.quantize.closest import Closest
 from tokenry.quantize.codebooks.codebook import Codebook
-from tokenry.quantize.ema import Ema
-from tokenry.quantize.euclidean import Euclidean
-from tokenry.quantize.kmeans import KMeans
-from tokenry.quantize.parts import Choice, Gradient, Metric, Revival, Start, Update
+from tokenry.quantize.parts.choice import Choice, Closest
+from tokenry.quantize.parts.gradient import Gradient, StraightThrough
+from tokenry.quantize.parts.metric import Euclidean, Metric
+from tokenry.quantize.parts.revival import Restart, Revival
+from tokenry.quantize.parts.start import KMeans, Start
+from tokenry.quantize.parts.update import Ema, Update
 from tokenry.quantize.quantized import Quantized
-from tokenry.quantize.restart import Restart
 from tokenry.quantize.search.means import drawn, gathered, lloyd
 from tokenry.quantize.search.nearest import nearest_code
-from tokenry.quantize.straight_through import StraightThrough
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -20,8 +20,8 @@ from tokenry.core.sequence import Modality, TokenSequence
 from tokenry.data.sound import MOST_SAMPLES, Sound
 from tokenry.data.sound_file import HIGHEST_RATE
 from tokenry.signal.base import SegmentTokenizer
-from tokenry.signal.mel_codes import MelCodes
-from tokenry.signal.sound_content import SoundContent
+from tokenry.signal.parts.mel_codes import MelCodes
+from tokenry.signal.parts.sound_content import SoundContent
 from tokenry.signal.sounds.frame_stream import FrameStream
 from tokenry.signal.sounds.resampling import Resampler
 from tokenry.signal.sounds.sample_grid import SampleGrid, grid_of

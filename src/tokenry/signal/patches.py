@@ -19,9 +19,8 @@ from tokenry.core.origin import Source
 from tokenry.core.sequence import Modality, TokenSequence
 from tokenry.data.image import Image
 from tokenry.signal.base import SegmentTokenizer
-from tokenry.signal.picture_content import PictureContent
+from tokenry.signal.parts.picture_content import PictureContent, Pixels
 from tokenry.signal.pictures.patch_grid import MOST
-from tokenry.signal.pixels import Pixels
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

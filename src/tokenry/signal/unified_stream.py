@@ -24,7 +24,7 @@ from tokenry.models.files.load import LanguageModel, load_tokenizer
 from tokenry.models.text.prompt import Document, plain
 from tokenry.signal.audio_frames import AudioFrames
 from tokenry.signal.base import SegmentTokenizer, SignalTokenizer
-from tokenry.signal.codes import Codes
+from tokenry.signal.parts.patch_codes import Codes
 from tokenry.signal.patches import Patches
 from tokenry.signal.streams.grammar import StreamGrammar
 from tokenry.signal.streams.rows import extended

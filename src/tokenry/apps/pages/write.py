@@ -17,6 +17,7 @@ from tokenry.core.saving import write_text
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 """The README's table stands between these lines."""
 
+SRC = Path(__file__).parents[2]
 EXAMPLES = Path(__file__).parent / "examples"
 """What the pages of a room show, `<room>.md`, or one page, `<name>.md`; `{class}` and `{name}` are filled in."""
 
@@ -24,7 +25,8 @@ EXAMPLES = Path(__file__).parent / "examples"
 def pages(docs: Path) -> dict[Path, str]:
     """Every generated file and what it must hold."""
     readme = docs.parent / "README.md"
-    made = {docs / "methods" / f"{e.full_name}.md": _page(e) for e in (*entries(), *parts())}
+    made = {docs / "methods" / f"{e.full_name}.md": _page(e) for e in entries()}
+    made |= {docs / "methods" / room / f"{kind}.md": _kind(room, kind, of) for room, kind, of in _kinds()}
     made[docs / "methods" / "index.md"] = _index()
     made[readme] = _with_table(readme.read_text(encoding="utf-8"))
     return made
@@ -48,34 +50,59 @@ def write(docs: Path) -> None:
 
 
 def _page(entry: Entry) -> str:
-    card = entry.card
-    lines = [f"# {entry.full_name}", f"[{_plain(card.title)}]({card.url}), {card.year}", _prose(entry.doc)]
-    settings = fields_of(entry)
-    rows = [(f"`{f.name}`", f"`{f.type.replace(' | ', ' or ')}`", f"`{f.default}`", _plain(f.doc)) for f in settings]
-    lines += ["## Fields", _table(("field", "type", "default", "meaning"), rows) if rows else "None."]
-    if card.identity_at:
-        at = ", ".join(f"`{name}={value!r}`" for name, value in card.identity_at.items())
-        lines.append(f"It changes nothing at {at}.")
-    for heading, items in (("Claims", card.claims), ("Differs from the paper", card.deviations)):
-        if items:
-            lines += [f"## {heading}", _bullets(items)]
-    if card.exempt:
-        exempt = [f"`{name}`: {reason}" for name, reason in card.exempt.items()]
-        lines += ["## Exempt from contract tests", _bullets(exempt)]
+    lines = [f"# {entry.full_name}", *_about_one(entry, "##")]
     example = next((f for n in (entry.name, entry.room) if (f := EXAMPLES / f"{n}.md").exists()), None)
-    if entry in entries() and example is not None:
+    if example is not None:
         text = example.read_text(encoding="utf-8")
         lines += ["## Example", text.replace("{class}", entry.class_name).replace("{name}", entry.full_name)]
     return "\n\n".join(p.rstrip() for p in lines) + "\n"
 
 
-def _prose(doc: str) -> str:
+def _kind(room: str, kind: str, of: Sequence[Entry]) -> str:
+    """One page for all parts of a kind."""
+    doc = ast.get_docstring(ast.parse((SRC / room / "parts" / f"{kind}.py").read_text(encoding="utf-8"))) or ""
+    lines = [f"# {room}: {kind.replace('_', ' ')}", _plain(doc), _rows("part", of)]
+    for entry in of:
+        lines += [f"## {entry.name}", *_about_one(entry, "###")]
+    return "\n\n".join(p.rstrip() for p in lines) + "\n"
+
+
+def _kinds() -> list[tuple[str, str, list[Entry]]]:
+    """Room, file and parts of each kind that belongs to tokenry."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in parts():
+        if entry.module.startswith("tokenry."):
+            found.setdefault((entry.room, entry.kind), []).append(entry)
+    return [(room, kind, of) for (room, kind), of in found.items()]
+
+
+def _about_one(entry: Entry, mark: str) -> list[str]:
+    """Title, docstring and fields of a method or a part, under headings of the given depth."""
+    card = entry.card
+    lines = [f"[{_plain(card.title)}]({card.url}), {card.year}", _prose(entry.doc, mark)]
+    settings = fields_of(entry)
+    rows = [(f"`{f.name}`", f"`{f.type.replace(' | ', ' or ')}`", f"`{f.default}`", _plain(f.doc)) for f in settings]
+    if rows or entry in entries():
+        lines += [f"{mark} Fields", _table(("field", "type", "default", "meaning"), rows) if rows else "None."]
+    if card.identity_at:
+        at = ", ".join(f"`{name}={value!r}`" for name, value in card.identity_at.items())
+        lines.append(f"It changes nothing at {at}.")
+    for heading, items in (("Claims", card.claims), ("Differs from the paper", card.deviations)):
+        if items:
+            lines += [f"{mark} {heading}", _bullets(items)]
+    if card.exempt:
+        exempt = [f"`{name}`: {reason}" for name, reason in card.exempt.items()]
+        lines += [f"{mark} Exempt from contract tests", _bullets(exempt)]
+    return lines
+
+
+def _prose(doc: str, mark: str) -> str:
     """The docstring as Markdown: a line without indent that stands over an indented one is a heading."""
     lines = doc.splitlines()
     found = []
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         heading = line[:1].strip() and below.startswith(" ")
-        found.append(f"\n## {line}\n" if heading else _plain(line.strip()))
+        found.append(f"\n{mark} {line}\n" if heading else _plain(line.strip()))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(found))
 
 
@@ -83,20 +110,25 @@ def _index() -> str:
     lines = ["# Methods", "One page for each method, written from its file. `tokenry explain NAME` prints the same."]
     for room, found in groupby(entries(), key=lambda e: e.room):
         lines += [f"## {room}", _about(room), _rows("method", found)]
-        pieces = [e for e in parts() if e.room == room]
-        if pieces:
-            lines += ["Parts that some of these take as the value of a field:", _rows("part", pieces)]
+        kinds = [f"[{kind.replace('_', ' ')}]({at}/{kind}.md)" for at, kind, _ in _kinds() if at == room]
+        if kinds:
+            lines += [f"Parts that some of these take as the value of a field, by kind: {', '.join(kinds)}."]
     return "\n\n".join(lines) + "\n"
 
 
 def _rows(kind: str, found: Iterable[Entry]) -> str:
-    rows = [(f"[{e.name}]({e.full_name}.md)", _plain(e.card.summary), str(e.card.year)) for e in found]
+    rows = [(f"[{e.name}]({_page_of(e)})", _plain(e.card.summary), str(e.card.year)) for e in found]
     return _table((kind, "what it does", "year"), rows)
+
+
+def _page_of(entry: Entry) -> str:
+    """Where the index or a page of its kind finds an entry."""
+    return f"{entry.full_name}.md" if entry in entries() else f"#{entry.name}"
 
 
 def _about(room: str) -> str:
     """What the first line of a room's `base.py` says after the room's name."""
-    base = Path(__file__).parents[2] / room / "base.py"
+    base = SRC / room / "base.py"
     line = (ast.get_docstring(ast.parse(base.read_text(encoding="utf-8"))) or "").partition("\n")[0]
     return _plain(line.removeprefix(f"Room: {room}. "))
 

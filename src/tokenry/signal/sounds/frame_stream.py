@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tokenry.signal.sound_content import SoundContent
+from tokenry.signal.parts.sound_content import SoundContent
 
 BLOCK = 1 << 14
 """Samples whose frames are computed together."""

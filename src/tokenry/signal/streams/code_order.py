@@ -9,7 +9,7 @@ from torch import Tensor
 from tokenry.core.errors import InvalidValue
 from tokenry.data.sound import MOST_SAMPLES
 from tokenry.quantize.base import Quantizer
-from tokenry.signal.sound_content import MISSING, SoundContent
+from tokenry.signal.parts.sound_content import MISSING, SoundContent
 
 
 def told(who: str, ids: Int[Tensor, "N"], spans: Int[Tensor, "N 2"], vocab_size: int) -> None:

@@ -1,0 +1,83 @@
+"""Where vectors are compared."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tokenry.core.card import Card
+from tokenry.core.method import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Part):
+    """Where vectors are compared."""
+
+    room: ClassVar[str] = "quantize"
+
+    @abstractmethod
+    def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        """Vectors as they are compared; the nearest in Euclidean distance is then the nearest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Euclidean(Metric):
+    """Compare vectors where they are.
+
+    What it does
+        argmin |z - c|^2.
+    Where it acts
+        As `metric` of `vq`.
+    Shapes
+        vectors (T, E) -> vectors (T, E).
+    Guarantees
+        Nothing is changed.
+    Raises
+        Nothing.
+    Relations
+        `cosine` compares directions.
+    """
+
+    part = Card(
+        title="Neural Discrete Representation Learning",
+        year=2017,
+        url="https://arxiv.org/abs/1711.00937",
+        summary="vectors are compared as they are",
+    )
+
+    def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        return vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Metric):
+    """Compare directions: vectors and codes are brought to length one.
+
+    What it does
+        argmax z.c / (|z| |c|), which is the nearest code on the unit sphere; what comes out has length one.
+    Where it acts
+        As `metric` of `vq`, before a code is chosen and on the table whenever it is read.
+    Shapes
+        vectors (T, E) -> vectors (T, E).
+    Guarantees
+        The code does not depend on the length of a vector; a vector of zeros stays zero.
+    Raises
+        Nothing.
+    Relations
+        Published with codes of 8 to 32 numbers, which `projected` brings vectors down to.
+    """
+
+    part = Card(
+        title="Vector-quantized Image Modeling with Improved VQGAN",
+        year=2021,
+        url="https://arxiv.org/abs/2110.04627",
+        summary="vectors are compared by their directions",
+    )
+
+    def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        return normalize(vectors, dim=-1)

@@ -1,0 +1,97 @@
+"""What becomes of codes that no vector uses."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokenry.core.card import Card
+from tokenry.core.fields import between
+from tokenry.core.method import Part
+from tokenry.quantize.codebooks.codebook import Codebook
+from tokenry.quantize.codebooks.workers import same
+from tokenry.quantize.search.means import drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revival(Part):
+    """What becomes of codes that no vector uses."""
+
+    room: ClassVar[str] = "quantize"
+
+    @abstractmethod
+    def step(self, book: Codebook, rows: Float[Tensor, "T E"], generator: torch.Generator) -> None:
+        """Look at the counts after a batch, and move dead codes; living ones stay as they are, bit for bit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Never(Revival):
+    """Leave all codes as they are.
+
+    What it does
+        Nothing.
+    Where it acts
+        As `revive` of `vq`.
+    Shapes
+        table (C, E) -> table (C, E).
+    Guarantees
+        The table is the same before and after.
+    Raises
+        Nothing.
+    Relations
+        What `restart` is measured against.
+    """
+
+    part = Card(
+        title="Neural Discrete Representation Learning",
+        year=2017,
+        url="https://arxiv.org/abs/1711.00937",
+        summary="dead codes stay dead",
+    )
+
+    def step(self, book: Codebook, rows: Float[Tensor, "T E"], generator: torch.Generator) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart(Revival):
+    """Put vectors of the batch in the place of dead codes.
+
+    What it does
+        A code whose average count is below t becomes a vector of the batch, drawn without repetition; then N = t and
+        m = t c, so that the next average keeps it where it was put.
+    Where it acts
+        As `revive` of `vq`, after every batch of training.
+    Shapes
+        counts (C), rows (T, E) -> table (C, E).
+    Guarantees
+        Codes at or above the threshold stay as they are, bit for bit. No vector is taken twice: where more codes are
+        dead than the batch has vectors, those with the smallest counts are revived.
+    Raises
+        InvalidValue: a threshold outside its limits.
+    Relations
+        The remedy that matters most when training is short; see the table on the page of measurements.
+    """
+
+    part = Card(
+        title="Jukebox: A Generative Model for Music",
+        year=2020,
+        url="https://arxiv.org/abs/2005.00341",
+        summary="codes that hardly any vector uses become vectors of the batch",
+    )
+
+    threshold: float = between(0.0, 1e6, default=1.0, doc="average vectors of a batch below which a code is dead")
+
+    def step(self, book: Codebook, rows: Float[Tensor, "T E"], generator: torch.Generator) -> None:
+        dead = (book.counts < self.threshold).nonzero()[:, 0]
+        # All workers must agree on how many, and take the vectors of the first.
+        most = int(same(torch.tensor(len(rows), device=rows.device)))
+        if len(dead) > most:
+            dead = dead[book.counts[dead].argsort(stable=True)[:most]]
+        if len(dead):
+            book.replace(dead, same(drawn(rows, len(dead), generator)), self.threshold)
