@@ -13,6 +13,7 @@ from tokenry.core.budget import Budget
 from tokenry.core.errors import UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.mask import note_facts
+from tokenry.models.attention.rotary import turned
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
 from tokenry.models.files.tiny import tiny
@@ -188,14 +189,14 @@ def test_slots_are_the_positions_of_a_shorter_text():
         for layer, (site, chosen, out) in seen.items():
             k = site.k.gather(2, chosen.expand(2, 2, -1).unsqueeze(-1).expand(-1, -1, -1, 16))
             v = site.v.gather(2, chosen.expand(2, 2, -1).unsqueeze(-1).expand(-1, -1, -1, 16))
-            bare = site.turned(k, -chosen)
-            short = site.turned(bare, torch.arange(16).expand(2, 1, -1))
-            q = site.turned(site.q, torch.full((2, 1, 1), 15 - 40))
+            bare = turned(site, k, -chosen)
+            short = turned(site, bare, torch.arange(16).expand(2, 1, -1))
+            q = turned(site, site.q, torch.full((2, 1, 1), 15 - 40))
             wide_k, wide_v = (x.repeat_interleave(2, 1) for x in (short, v))
             expected = ((q * 16**-0.5) @ wide_k.mT).softmax(-1) @ wide_v
             torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
-            from_near = site.turned(site.q, torch.full((2, 1, 1), SMALL.recent - 40))
-            unplaced = site.turned(site.k, -torch.arange(41).expand(2, 1, -1)).repeat_interleave(2, 1)
+            from_near = turned(site, site.q, torch.full((2, 1, 1), SMALL.recent - 40))
+            unplaced = turned(site, site.k, -torch.arange(41).expand(2, 1, -1)).repeat_interleave(2, 1)
             products = (from_near @ unplaced.mT)[:, :, 0, 2:-6]
             votes = products.softmax(-1).view(2, 2, 2, -1).sum(2)
             torch.testing.assert_close(method._vote(site)[..., 2:-6], votes, atol=1e-5, rtol=1e-4)

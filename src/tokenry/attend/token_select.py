@@ -17,7 +17,7 @@ from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, setting, size
 from tokenry.models.attention.adapter import ModelAdapter
-from tokenry.models.attention.rotary import Rotary
+from tokenry.models.attention.rotary import Rotary, turned
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
 
@@ -137,7 +137,7 @@ class TokenSelect(Selector):
         q = block.q
         if self.slots:
             # The mean is of queries at one position, that of the first.
-            q = site.turned(q, -torch.arange(q.shape[2], device=q.device).expand(1, 1, -1))
+            q = turned(site, q, -torch.arange(q.shape[2], device=q.device).expand(1, 1, -1))
         mean = replace(block.for_queries(slice(0, 1)), q=q.mean(2, keepdim=True)).between(0, past)
         index = choose(self.budget, self._vote(mean), None, past)
         own = torch.arange(past, past + stop - start, device=index.device).expand(1, index.shape[1], -1)
@@ -156,7 +156,7 @@ class TokenSelect(Selector):
             slot = real.cumsum(-1) - 1
             last = places.masked_fill(~real, -1).amax(-1, keepdim=True)
             by = torch.where(real, last - slot.amax(-1, keepdim=True) + slot - places, 0)
-        return replace(chosen, k=site.turned(chosen.k, by)).dense()
+        return replace(chosen, k=turned(site, chosen.k, by)).dense()
 
     def _adapter(self, model: Any) -> ModelAdapter:
         adapter = super()._adapter(model)
@@ -204,7 +204,7 @@ class TokenSelect(Selector):
             # Keys go back to position 0, the query to `recent`: all keys are judged from the same distance.
             back = site.positions()
             query = self.budget.recent - self._query_position(site, back)
-            site = replace(site, q=site.turned(site.q, query), k=site.turned(site.k, -back))
+            site = replace(site, q=turned(site, site.q, query), k=turned(site, site.k, -back))
         logits = site.logits()
         return (logits / site.scale).clamp_min(torch.finfo(logits.dtype).min)
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tokenry.core.errors import InvalidValue, StorageError
 from tokenry.core.saving import read_json, write_text
-from tokenry.measure.base import Benchmark, Numbers, Sample
 from tokenry.measure.statistics import intervals
+
+if TYPE_CHECKING:
+    from tokenry.measure.base import Benchmark, Numbers, Sample
 
 SCHEMA = "tokenry.results/0"
 LARGEST = 256 << 20

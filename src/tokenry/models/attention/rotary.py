@@ -65,6 +65,12 @@ class Rotary:
         return _turned(keys, by, self._angles[layer].to(keys.device), self._pairs[layer])
 
 
+def turned(site: Site, x: Float[Tensor, "B X K2 D"], by: Int[Tensor, "B #X K2"]) -> Float[Tensor, "B X K2 D"]:
+    """Queries or keys of a site's layer as if their tokens stood `by` positions later."""
+    assert site.model is not None
+    return Rotary.of(site.model).turn(site.layer, x, by)
+
+
 def _try(near: Tensor, far: Tensor, angles: Tensor | None, steps: int, share: float) -> tuple[Tensor, Pairing] | None:
     """The pairing under which `near` is `far` some steps later."""
     if angles is None:

@@ -115,13 +115,6 @@ class Site:
         before = padding.cumsum(1) - 1
         return before.gather(1, columns.clamp_min(0).flatten(1)).view_as(columns)
 
-    def turned(self, x: Float[Tensor, "B X K2 D"], by: Int[Tensor, "B #X K2"]) -> Float[Tensor, "B X K2 D"]:
-        """Queries or keys of this layer as if their tokens stood `by` positions later; needs a `Rotary`."""
-        from tokenry.models.attention.rotary import Rotary
-
-        assert self.model is not None
-        return Rotary.of(self.model).turn(self.layer, x, by)
-
     def seen(self, end: int) -> int | Int[Tensor, "B 1 1"]:
         """Real tokens among the first `end` columns, evicted ones included."""
         if self.facts is None or self.facts.padding is None:
