@@ -23,8 +23,8 @@ from torch import Tensor
 
 from tokenry import data
 from tokenry.compress.base import Compressor
-from tokenry.compress.keep_drop.head import holder
-from tokenry.compress.keep_drop.training import better_half, train
+from tokenry.compress.heads.keep_drop import holder
+from tokenry.compress.heads.training import better_half, train
 from tokenry.compress.llmlingua2 import SHIPPED, LLMLingua2
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.scores.ranking import Ranking

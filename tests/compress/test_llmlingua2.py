@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.compress.compress_rows import batch, free
-from tokenry.compress.keep_drop.head import KeepDrop
-from tokenry.compress.keep_drop.training import better_half, by_compression, train
+from tokenry.compress.heads.keep_drop import KeepDrop
+from tokenry.compress.heads.training import better_half, by_compression, train
 from tokenry.compress.kept.text import text_of
 from tokenry.compress.llmlingua2 import SHIPPED, LLMLingua2
 from tokenry.compress.units.sentences import words
@@ -153,7 +153,7 @@ def test_labels():
 @pytest.mark.slow
 def test_labels_by_information_are_those_of_the_teacher(smollm2):
     """Without labels, the half of the words that surprises the scorer most stays."""
-    from tokenry.compress.keep_drop.training import by_information
+    from tokenry.compress.heads.training import by_information
     from tokenry.compress.self_information import SelfInformation
     from tokenry.models.text.prompt import Document, plain
 

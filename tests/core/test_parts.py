@@ -82,12 +82,12 @@ def test_json_round_trips(registered):
 @pytest.mark.parametrize(
     ("piece", "sentence"),
     [
-        ("width", "Whole: piece must be one of test_parts; got 'width'."),
-        (3, "Whole: piece must be one of test_parts; got 3."),
+        ("width", "Whole: piece must be one of depth; got 'width'."),
+        (3, "Whole: piece must be one of depth; got 3."),
         ("depth[wide=3]", "depth: has no field 'wide'; its fields are deep, kinds."),
         ("depth[deep=-3]", "Depth: deep must be at least 0; got -3."),
-        ("depth[deep]", "test_parts: a setting must be written field=value; got 'deep'."),
-        ("depth[deep=3", "test_parts: settings of a part must end with ]; got 'depth[deep=3'."),
+        ("depth[deep]", "depth: a setting must be written field=value; got 'deep'."),
+        ("depth[deep=3", "depth: settings of a part must end with ]; got 'depth[deep=3'."),
     ],
 )
 def test_a_wrong_part_is_explained(registered, piece, sentence):

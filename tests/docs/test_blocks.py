@@ -71,7 +71,7 @@ def one_load(monkeypatch, kept):
     import torch
 
     from tokenry.models.files import load as home
-    from tokenry.pipeline.pipeline import pipeline
+    from tokenry.pipeline import pipeline
 
     load, threads = home.load, torch.get_num_threads()
 

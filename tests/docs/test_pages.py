@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.docs.blocks import PAGES, ROOT, name
-from tokenry.apps.pages.write import write as pages
+from tokenry.apps.pages import write as pages
 
 DOCS = ROOT / "docs"
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

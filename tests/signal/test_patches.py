@@ -259,7 +259,9 @@ def test_what_was_learnt_is_saved_and_decodes_without_the_encoder(coded, tmp_pat
     coded.save(tmp_path / "m")
     again = parse(str(tmp_path / "m"))
     assert torch.equal(again.encode(image(24, 30, seed=3)).ids, tokens.ids)
-    monkeypatch.setattr("tokenry.signal.codes.load_vision", lambda name: pytest.fail("the encoder was asked for"))
+    monkeypatch.setattr(
+        "tokenry.signal.parts.patch_codes.load_vision", lambda name: pytest.fail("the encoder was asked for")
+    )
     fresh = parse(str(tmp_path / "m"))
     assert torch.equal(fresh.decode(tokens).pixels, coded.decode(tokens).pixels)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.keep_drop.head import KeepDrop, holder
+from tokenry.compress.heads.keep_drop import KeepDrop, holder
 from tokenry.compress.kept.fit import fit
 from tokenry.compress.units.document import Document
 from tokenry.compress.units.keepsakes import keepsakes
@@ -23,7 +23,7 @@ from tokenry.core.fields import choice, setting
 from tokenry.core.learned import PARAMETERS
 from tokenry.models.files.load import LanguageModel
 
-SHIPPED = {"minilm": Path(__file__).parent / "keep_drop" / "heads" / "llmlingua2-minilm"}
+SHIPPED = {"minilm": Path(__file__).parent / "heads" / "llmlingua2-minilm"}
 """Encoders for which a trained head ships."""
 
 
@@ -53,7 +53,7 @@ class LLMLingua2(Compressor):
         `by_compression` makes labels of those.
     Relations
         `self_information` is its teacher, reads with a causal model and is many times slower. `llmlingua` follows
-        what it has compressed so far. `train` of `tokenry.compress.keep_drop.training` makes heads of other texts.
+        what it has compressed so far. `train` of `tokenry.compress.heads.training` makes heads of other texts.
     """
 
     card = Card(
@@ -101,7 +101,7 @@ class LLMLingua2(Compressor):
         if folder is None:
             raise InvalidValue(
                 f"{self.name()}: head must be given for an encoder for which none ships; got {self.encoder}; "
-                f"train one with tokenry.compress.keep_drop.training.train, or use {' or '.join(SHIPPED)}."
+                f"train one with tokenry.compress.heads.training.train, or use {' or '.join(SHIPPED)}."
             )
         weights = folder / PARAMETERS
         head = _load(folder, weights.stat().st_mtime_ns if weights.exists() else 0)

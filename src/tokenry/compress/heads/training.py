@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tokenry.compress.keep_drop.head import KeepDrop, holder
+from tokenry.compress.heads.keep_drop import KeepDrop, holder
 from tokenry.compress.self_information import SelfInformation
 from tokenry.compress.units.sentences import CLOSERS, MARKS, OPENERS, sentence_starts, words
 from tokenry.core.errors import InvalidValue
