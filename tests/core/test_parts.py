@@ -68,7 +68,7 @@ def test_a_part_is_a_value(registered):
     ],
 )  # fmt: skip
 def test_the_one_line_form_round_trips(registered, method, line):
-    assert str(method) == f"compress/depth{line}"
+    assert str(method) == f"compress/test_parts{line}"
     assert parse(str(method)) == method
 
 
