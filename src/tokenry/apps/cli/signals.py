@@ -74,6 +74,7 @@ def decode_signal(found: Mapping[str, Any], name: str | None, out: Path | None) 
     """Write the picture or the sound that `tokenry encode --json` described."""
     import torch
 
+    from tokenry.core.origin import Source
     from tokenry.core.sequence import TokenSequence
     from tokenry.data.image import Image, write_image
     from tokenry.data.sound import write_sound
@@ -81,14 +82,15 @@ def decode_signal(found: Mapping[str, Any], name: str | None, out: Path | None) 
     try:
         kind, ids = str(found["kind"]), torch.tensor(whole(found["ids"]), dtype=torch.long)
         spans = torch.tensor(found["spans"], dtype=torch.long).view(len(ids), 6)
+        size = tuple(whole(found["size"]))
         name = name or str(found["tokenizer"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidValue(f"ids: must be what `tokenry encode --json` prints of a signal; {error!r}.") from error
     if out is None:
         raise InvalidValue(f"out: must be a file for {_words(kind, ())}; got none; set --out.")
-    signal = _method(name, kind).decode(
-        TokenSequence(ids=ids, source=torch.full_like(ids, -1), spans=spans, sources=())
-    )
+    method = _method(name, kind)
+    source = Source(method.kind, None, size=size)
+    signal = method.decode(TokenSequence(ids=ids, source=torch.zeros_like(ids), spans=spans, sources=(source,)))
     if isinstance(signal, Image):
         write_image(signal.pixels, out)
     else:

@@ -25,7 +25,7 @@ from tokenry.quantize.vq import VQ
 from tokenry.signal.coding.convolutions import Decoder, Encoder, reach_of, widths
 from tokenry.signal.coding.training import Lessons, train_codec
 from tokenry.signal.parts.sound_content import MISSING, SoundContent
-from tokenry.signal.streams.code_order import usable
+from tokenry.signal.sounds.code_order import usable
 
 WIDEST = 512
 

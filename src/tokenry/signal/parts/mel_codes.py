@@ -18,9 +18,9 @@ from tokenry.quantize.base import Quantizer
 from tokenry.quantize.rvq import RVQ
 from tokenry.quantize.vq import VQ
 from tokenry.signal.parts.sound_content import MISSING, SoundContent
+from tokenry.signal.sounds.code_order import usable
 from tokenry.signal.sounds.griffin_lim import griffin_lim
 from tokenry.signal.sounds.mel import Mel, mel
-from tokenry.signal.streams.code_order import usable
 
 MOST_FRAMES = 30_000
 

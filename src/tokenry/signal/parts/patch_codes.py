@@ -67,7 +67,7 @@ class PatchCodes(LearnedPart, PictureContent):
         Raises:
             InvalidValue: ids that there are not, boxes that are none of patches, or a place that is said twice.
         """
-        places = places_of(tokens.spans, size, self.name())
+        places = places_of(tokens, size, self.name())
         ids, first = tokens.ids.cpu(), self._first()
         check_ids(ids, self.vocab_size, self.name())
         book = torch.bucketize(ids, first[1:], right=True)

@@ -130,7 +130,7 @@ class Projection(PatchVectors):
 
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
         embeds = vectors_of(tokens, self.width, self.name())
-        places = places_of(tokens.spans, size, self.name())
+        places = places_of(tokens, size, self.name())
         check_once(places.patch, self.name())
         with torch.no_grad():
             moved = embeds.cpu().double() - self.places(*places.grid, self.weight).cpu()[places.patch] - self.bias.cpu()
@@ -223,7 +223,7 @@ class ConvStem(PatchVectors):
         if not bool(self.learnt):
             raise Unbuilt(f"{self.name()}: must have seen pictures before it decodes; call fit(pictures).")
         embeds = vectors_of(tokens, self.width, self.name())
-        places = places_of(tokens.spans, size, self.name())
+        places = places_of(tokens, size, self.name())
         check_once(places.patch, self.name())
         moved = embeds.cpu().float() - self.places(*places.grid, self.last.weight).cpu().float()[places.patch]
         found = _with_one(moved) @ self.shows.cpu().float()

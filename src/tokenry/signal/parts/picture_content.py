@@ -161,7 +161,7 @@ class Pixels(PictureContent):
         return Drawn(pixels.cpu()[y, x].long().flatten(), boxes)
 
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
-        places = places_of(tokens.spans, 1, self.name())
+        places = places_of(tokens, 1, self.name())
         check_ids(tokens.ids, self.vocab_size, self.name())
         counts = torch.bincount(places.patch, minlength=places.height * places.width)
         if int(counts.max()) > COLOURS:

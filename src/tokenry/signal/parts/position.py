@@ -118,8 +118,7 @@ class LearnedPosition(LearnedPart, Position):
     Deviations
         See the card.
     Relations
-        `sin_cos` needs no table and means the same in pictures of every size. With this one, a grid that has lost its
-        last rows or columns is stretched differently, and decoding is then wrong.
+        `sin_cos` needs no table and means the same in pictures of every size.
     """
 
     part = Card(
