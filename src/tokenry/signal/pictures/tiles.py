@@ -76,12 +76,17 @@ def thumbnail(image: Image, side: int) -> Piece:
     """
     _check_side("thumbnail", side)
     height, width, _ = image.pixels.shape
-    longest = max(height, width, side)
-    size = [max(1, round(n * side / longest)) for n in (height, width)]
+    size = shrunk(height, width, side)
     # One colour after the other, since floats take four times the memory of bytes.
     colours = [interpolate(colour.float()[None, None], size, mode="area")[0, 0] for colour in image.pixels.unbind(2)]
     small = Image(torch.stack(colours, 2).round().to(torch.uint8), image.name)
     return Piece(small, Source("image", image, image.name, (height, width)), (0, height, 0, width))
+
+
+def shrunk(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of a picture of the same shape, none of which is longer than `side`."""
+    longest = max(height, width, side)
+    return max(1, round(height * side / longest)), max(1, round(width * side / longest))
 
 
 def _check_side(who: str, side: int) -> None:
