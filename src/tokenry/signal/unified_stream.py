@@ -27,7 +27,7 @@ from tokenry.signal.base import SegmentTokenizer, SignalTokenizer
 from tokenry.signal.parts.patch_codes import Codes
 from tokenry.signal.patches import Patches
 from tokenry.signal.streams.grammar import StreamGrammar
-from tokenry.signal.streams.rows import extended
+from tokenry.signal.streams.new_rows import extended
 from tokenry.signal.streams.stream import CONTROL, Segment, Stream
 
 TEXT, IMAGE, AUDIO, VIDEO = "text", "image", "audio", "video"

@@ -122,8 +122,9 @@ def _with_fewer_tokens(method: SegmentTokenizer, name: str, kind: str, signal: I
         )
     from tokenry.signal.pictures.tiles import shrunk, thumbnail
 
-    sides = range(1, max(size))
-    side = bisect_right(sides, MOST_TOKENS, key=lambda side: count(shrunk(*size, side)))
+    height, width, _ = signal.pixels.shape
+    sides = range(1, max(height, width))
+    side = bisect_right(sides, MOST_TOKENS, key=lambda side: count(shrunk(height, width, side)))
     return thumbnail(signal, side).image
 
 
