@@ -6,8 +6,11 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from tokenry.apps.cli.main import main
+from tokenry.data.image import write_image
+from tokenry.data.sound import Sound, write_sound
 from tokenry.models.files.tiny import tiny
 
 
@@ -50,3 +53,16 @@ def document(tmp_path):
     file = tmp_path / "report.txt"
     file.write_text(read("sotu_1975")[:2400], encoding="utf-8")
     return file
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = torch.randint(256, (9, 14, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    write_image(pixels, tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def speech(tmp_path):
+    write_sound(Sound((torch.arange(3000) / 9).sin() * 0.4, 8000), tmp_path / "speech.wav")
+    return tmp_path / "speech.wav"

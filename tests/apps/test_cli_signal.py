@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import re
-import subprocess
 
 import PIL.Image
 import pytest
 import torch
 
-from tests.browser import find
 from tokenry import AudioFrames
-from tokenry.data.image import read_image, write_image
+from tokenry.data.image import Image, read_image, write_image
 from tokenry.data.sound import Sound, read_sound, write_sound
-
-
-@pytest.fixture
-def photo(tmp_path):
-    pixels = torch.randint(256, (9, 14, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    write_image(pixels, tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
-@pytest.fixture
-def speech(tmp_path):
-    write_sound(Sound((torch.arange(3000) / 9).sin() * 0.4, 8000), tmp_path / "speech.wav")
-    return tmp_path / "speech.wav"
+from tokenry.signal.pictures.tiles import thumbnail
 
 
 def said(monkeypatch, text):
@@ -59,29 +44,6 @@ def test_a_sound_and_back_with_a_saved_tokenizer(tokenry, speech, tmp_path, monk
     assert "for a sound of 0.38 s" in " ".join(plain.err.split())
 
 
-def test_pages_hold_everything_and_load_nothing(tokenry, photo, speech, tmp_path):
-    for file, tokenizer, boxes in (
-        (photo, "patches:size=4", 126),
-        (speech, "audio_frames:content=mu_law,rate=1000", 375),
-    ):
-        page = tmp_path / "page.html"
-        assert tokenry("encode", file, "--tokenizer", tokenizer, "--html", page).status == 0
-        text = page.read_text()
-        assert text.count("<rect") == boxes
-        assert text.count("data:") >= 4
-        assert not re.search(r"https?://|<script", text)
-        assert "what the ids give back" in text
-
-
-@pytest.mark.browser
-def test_a_page_is_drawn(tokenry, photo, tmp_path):
-    tokenry("encode", photo, "--html", tmp_path / "page.html")
-    picture = tmp_path / "page.png"
-    browser = [find(), "--headless", "--no-sandbox", "--disable-gpu", "--window-size=800,600", "--hide-scrollbars"]
-    subprocess.run([*browser, f"--screenshot={picture}", str(tmp_path / "page.html")], check=True, timeout=60)
-    assert len(read_image(picture).pixels.view(-1, 3).unique(dim=0)) > 126
-
-
 @pytest.mark.parametrize(
     ("tokenizer", "words"),
     [
@@ -103,45 +65,19 @@ def test_damaged_input_is_refused(tokenry, photo, tmp_path, monkeypatch):
     for file in ("half.png", "no.wav", "nothing.jpg"):
         assert tokenry("encode", tmp_path / file, "--json").status == 2
     good = json.loads(tokenry("encode", photo, "--json").out)
-    for wrong in ({"ids": "x"}, {"spans": []}, {"kind": "smell"}, {"ids": [999] * len(good["ids"])}):
+    for wrong in (
+        {"ids": "x"},
+        {"spans": []},
+        {"kind": "smell"},
+        {"size": [9]},
+        {"size": None},
+        {"ids": [999] * len(good["ids"])},
+    ):
         said(monkeypatch, json.dumps(good | wrong))
         assert tokenry("decode", "-", "--out", tmp_path / "out.png").status == 2
     said(monkeypatch, json.dumps(good))
     assert "set --out" in tokenry("decode", "-").err
     assert not (tmp_path / "out.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("largest", "side", "drawn"), [(9 * 14, 1, 9 * 14), (100, 2, 5 * 7), (34, 4, 3 * 4), (1, 16, 1)]
-)
-def test_a_page_draws_the_whole_picture_however_many_places_it_has(
-    tokenry, photo, tmp_path, monkeypatch, largest, side, drawn
-):
-    monkeypatch.setattr("tokenry.apps.report.signal_page.LARGEST_PAGE", largest)
-    assert tokenry("encode", photo, "--html", tmp_path / "page.html").status == 0
-    page = (tmp_path / "page.html").read_text()
-    boxes = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', page)
-    assert len(boxes) == drawn <= largest
-    covered = torch.zeros(9, 14)
-    for x, y, wide, high in ([round(float(v)) for v in box] for box in boxes):
-        assert max(wide, high) <= side
-        covered[y : y + high, x : x + wide] += 1
-    assert (covered == 1).all()
-    assert "126 places" in page
-    said = f"{drawn} boxes are drawn: one stands for all places in {side} x {side} pixels"
-    assert (said in page) == (side > 1)
-    assert "boxes are drawn" not in page or side > 1
-
-
-def test_a_page_draws_the_whole_sound(tokenry, speech, tmp_path, monkeypatch):
-    monkeypatch.setattr("tokenry.apps.report.signal_page.LARGEST_PAGE", 100)
-    assert tokenry("encode", speech, "--html", tmp_path / "page.html").status == 0
-    page = (tmp_path / "page.html").read_text()
-    boxes = re.findall(r'<rect x="([\d.]+)" y="0.00" width="([\d.]+)"', page)
-    assert len(boxes) == 94
-    assert float(boxes[0][0]) == 0
-    assert float(boxes[-1][0]) + float(boxes[-1][1]) == pytest.approx(1200, abs=0.1)
-    assert "94 boxes are drawn: one stands for all places in 32 samples" in page
 
 
 def test_whatever_is_opened_as_a_picture_or_a_sound_is_known_by_its_name():
@@ -195,39 +131,50 @@ def test_warnings_are_in_the_document_and_colours_are_for_texts(tokenry, photo, 
     assert "show: must be left out" in done.err
 
 
-def test_a_picture_of_too_many_tokens_is_refused_at_once(tokenry, tmp_path):
-    write_image(torch.zeros(3000, 2000, 3, dtype=torch.uint8), tmp_path / "large.png")
-    done = tokenry("encode", tmp_path / "large.png")
+def test_a_picture_of_too_many_tokens_is_scaled_and_says_so(tokenry, tmp_path, monkeypatch):
+    large = torch.arange(30 * 40 * 3).view(30, 40, 3).remainder(251).to(torch.uint8)
+    write_image(large, tmp_path / "large.png")
+    monkeypatch.setattr("tokenry.apps.cli.signals.MOST_TOKENS", 1000)
+    done = tokenry("encode", tmp_path / "large.png", "--json")
+    found = json.loads(done.out)
+    assert (found["size"], found["scaled_from"]) == ([15, 20], [30, 40])
+    assert len(found["ids"]) == 15 * 20 * 3
+    (warning,) = found["warnings"]
+    assert "large.png: scaled from 40 x 30 to 20 x 15 pixels, since patches gives 3,600 tokens" in warning
+    said(monkeypatch, done.out)
+    assert tokenry("decode", "-", "--out", tmp_path / "back.png").status == 0
+    assert torch.equal(read_image(tmp_path / "back.png").pixels, thumbnail(Image(large), 20).image.pixels)
+    plain = tokenry("encode", tmp_path / "large.png", "--html", tmp_path / "page.html")
+    assert "scaled from 40 x 30 to 20 x 15" in " ".join(plain.err.split())
+    assert "scaled from 40 x 30 to 20 x 15" in (tmp_path / "page.html").read_text()
+    write_image(large[:10, :33], tmp_path / "small.png")
+    found = json.loads(tokenry("encode", tmp_path / "small.png", "--json").out)
+    assert (found["size"], found["scaled_from"], found["warnings"]) == ([10, 33], None, [])
+
+
+def test_a_photograph_is_taken_at_the_defaults(tokenry, tmp_path):
+    write_image(torch.zeros(1800, 2400, 3, dtype=torch.uint8), tmp_path / "large.jpg")
+    done = tokenry("encode", tmp_path / "large.jpg")
+    assert done.status == 0
+    assert "1498176 tokens of patches for a picture of 816 x 612 pixels" in " ".join(done.err.split())
+
+
+def test_a_sound_of_too_many_tokens_is_refused(tokenry, speech, monkeypatch):
+    monkeypatch.setattr("tokenry.apps.cli.signals.MOST_TOKENS", 5999)
+    done = tokenry("encode", speech)
     assert done.status == 2
-    assert "patches gives 18,000,000 for a picture of 2000 x 3000 pixels" in " ".join(done.err.split())
+    assert "must have at most 5,999 tokens; audio_frames:content=mu_law gives 6,000 for a sound of 0.38 s" in " ".join(
+        done.err.split()
+    )
 
 
-def test_a_name_that_is_no_text_stands_on_the_page(tokenry, photo, tmp_path):
-    import os
-
-    strange = tmp_path / os.fsdecode(b"bad\xff.png")
-    strange.write_bytes(photo.read_bytes())
-    assert tokenry("encode", strange, "--tokenizer", "patches:size=4", "--html", tmp_path / "page.html").status == 0
-    assert "bad" in (tmp_path / "page.html").read_text(encoding="utf-8")
-
-
-def test_a_page_says_where_tokens_are_and_escapes_names():
-    from tokenry import Patches
-    from tokenry.apps.report.signal_page import signal_page
-    from tokenry.data.image import Image
-
-    picture = Image(torch.zeros(4, 9, 3, dtype=torch.uint8), '<b>"&')
-    tokens = Patches(size=4).encode(picture)
-    page = signal_page(picture, tokens, tokenizer="<i>", again=Image(picture.pixels + 9))
-    assert "<b>" not in page
-    assert "<i>" not in page
-    assert 'x="8.00" y="3.00" width="1.00" height="1.00"' in page
-    assert "ids 0, 0, 0; pixels 8 to 9, 3 to 4" in page
-    assert len(set(re.findall(r"data:image/png;base64,\S+?\"", page))) == 2
-    sound = Sound(torch.zeros(100).index_fill(0, torch.tensor([3]), 0.5), 50, "s")
-    heard = AudioFrames(rate=1000, content="mu_law").encode(sound)
-    page = signal_page(sound, heard, tokenizer="t", again=None)
-    assert 'x="1188.00" y="0.00" width="12.00" height="200.00"' in page
-    assert "; 1.980 to 2.000 s" in page
-    assert re.search(r"ids (\d+, ){12}…;", page)
-    assert "what the ids give back" not in page
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
+def test_a_sound_of_one_frame_is_as_long_as_it_was(tokenry, tmp_path, monkeypatch, rate):
+    content = "mel_codes[bands=16,quantizer=vq[codes=16],iterations=2]"
+    AudioFrames(rate=8000, content=content).fit([Sound(torch.randn(8000) / 9, 8000)]).save(tmp_path / "mine")
+    write_sound(Sound(torch.ones(rate // 100) / 3, rate), tmp_path / "short.wav")
+    done = tokenry("encode", tmp_path / "short.wav", "--tokenizer", tmp_path / "mine", "--json")
+    assert json.loads(done.out)["size"] == [rate // 100, rate]
+    said(monkeypatch, done.out)
+    assert tokenry("decode", "-", "--out", tmp_path / "back.wav").status == 0
+    assert len(read_sound(tmp_path / "back.wav").samples) == 80

@@ -209,10 +209,23 @@ def test_decoding_gives_a_signal_of_the_same_size(how):
 def test_decoding_looks_at_tokens_and_places_only(how):
     method = how.fitted()
     tokens = method.encode(signals(how)[0])
-    blind = replace(tokens, source=torch.full_like(tokens.source, -1), sources=())
-    other = replace(tokens, source=tokens.source + 3, sources=(Source("text", "no picture"),) * 4)
+    size = tokens.sources[0].size
+    blind = replace(tokens, sources=(Source(method.kind, None, size=size),))
+    other = replace(tokens, source=tokens.source + 3, sources=(Source("text", "no picture", size=size),) * 4)
     for given in (blind, other):
         same_signal(method.decode(given), method.decode(tokens))
+    for given in (replace(blind, source=blind.source - 1), replace(blind, sources=(Source(method.kind, None),))):
+        with pytest.raises(InvalidValue, match="a source that says how large"):
+            method.decode(given)
+
+
+def test_a_signal_is_as_large_as_it_was_whatever_is_left_of_it(how):
+    method = how.fitted()
+    for signal in signals(how):
+        tokens = method.encode(signal)
+        whole = method.decode(tokens)
+        for left in (slice(0, 1), slice(len(tokens) - 1, None), slice(0, len(tokens) // 2)):
+            same_size(method.decode(picked(tokens, left)), whole)
 
 
 def test_the_order_of_boxes_does_not_matter(how):

@@ -93,6 +93,14 @@ def test_only_models_knows_architectures(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SRC)))
+def test_errors_name_no_file_of_the_repository(file):
+    """Who installed tokenry has none of them."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise):
+            assert not re.search(r"\b(docs|tests|benchmarks|examples|src)/", ast.unparse(node))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SRC)))
 def test_nothing_loads_code(file):
     text = file.read_text(encoding="utf-8")
     assert not re.search(r"\bpickle\b|torch\.load\(|(?<![_.a-z])(eval|exec)\(|shell=True", text)

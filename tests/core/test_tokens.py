@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,3 +166,22 @@ def test_only_keeps_order_and_positions_and_pads_on_the_left():
     assert fewer.positions[0, 1].tolist() == [0, 2, 3]
     assert fewer.positions[0, 0, 2] == 1
     assert fewer.survival().tolist() == [[0, 0, 0, 1, 0], [1, 0, 1, 1, 0]]
+
+
+def test_tokens_say_how_large_the_one_signal_is_that_they_are_of():
+    def of(source, n=3):
+        ids = torch.arange(n)
+        return TokenSequence(ids=ids, source=ids * 0, spans=torch.zeros(n, 6, dtype=torch.long), sources=(source,))
+
+    photo, clip = (of(Source(kind, None, size=size)) for kind, size in (("image", (4, 5)), ("audio", (480, 48000))))
+    rows = TokenBatch.collate([photo, clip]).take(torch.tensor([[1, 2], [-1, 0]]))
+    assert [rows.sequence(row).size("w") for row in (0, 1)] == [(4, 5), (480, 48000)]
+    assert TokenSequence.joined([photo, photo]).size("w") == (4, 5)
+    for wrong, words in (
+        (TokenSequence.joined([photo, clip]), "w: tokens must be of one signal; got several sources"),
+        (of(photo.sources[0], 0), "w: tokens must be at least one; got none"),
+        (of(Source("image", None)), "w: tokens must have a source that says how large the signal is; got none"),
+        (replace(photo, sources=()), "w: tokens must have a source that says how large the signal is; got none"),
+    ):
+        with pytest.raises(InvalidValue, match=words):
+            wrong.size("w")

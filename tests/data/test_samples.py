@@ -1,13 +1,16 @@
-"""The sample documents are clean text and hold the answers to their questions."""
+"""The sample documents are clean text and hold the answers to their questions; sample pictures are as described."""
 
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 
 import pytest
 
+import tokenry.data as data
 from tokenry.data import Question, documents, is_correct, questions, read
 
 QUESTIONS = questions()
@@ -93,3 +96,26 @@ def test_evidence_is_spread_over_each_document() -> None:
 def test_is_correct(accepted: str, answer: str, correct: bool) -> None:
     question = dataclasses.replace(QUESTIONS[0], answers=(accepted,))
     assert is_correct(question, answer) is correct
+
+
+def test_importing_the_samples_loads_no_torch_and_no_pillow() -> None:
+    script = (
+        "import sys, tokenry.data as d; d.pictures(), d.sounds(); print({'torch', 'PIL', 'soundfile'} & {*sys.modules})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "set()"
+
+
+def test_sample_pictures() -> None:
+    assert list(data.pictures()) == ["astronaut", "chelsea", "coffee", "rocket"]
+    sources = (data._HERE / "SOURCES.md").read_text(encoding="utf-8")
+    for name, path in data.pictures().items():
+        image = data.picture(name)
+        assert image.name == name
+        assert max(image.pixels.shape) == 384
+        assert image.pixels.float().std() > 30
+        assert path.stat().st_size < 60_000
+        y, x, _ = image.pixels.shape
+        assert f"| `{name}.jpg` | {x} × {y} | {path.stat().st_size:,} |" in sources
+        assert f"### {name}.jpg" in sources
+    with pytest.raises(KeyError):
+        data.picture("lena")

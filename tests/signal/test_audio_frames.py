@@ -22,7 +22,6 @@ from tokenry.signal.sounds.frame_stream import BLOCK
 from tokenry.signal.sounds.griffin_lim import griffin_lim
 from tokenry.signal.sounds.mel import Mel, mel_bank
 from tokenry.signal.sounds.resampling import Resampler
-from tokenry.signal.sounds.sample_grid import SampleGrid, grid_of
 
 SMALL = "mel_codes[bands=24,quantizer=rvq[of=vq[codes=16],levels=3],iterations=4]"
 CODEC = "codec[channels=2,latent=8,steps=1,batch=2,frames=4,speed=0.0001,quantizer=rvq[of=vq[codes=16],levels=3]]"
@@ -119,8 +118,7 @@ def test_as_many_frames_as_are_begun_whose_spans_partition_the_sound(method, rat
     assert int(ends[-1]) == length
     assert torch.equal(starts[1:], ends[:-1])
     assert (ends > starts).all()
-    if frames > 2 or rate == 16000:
-        assert len(method.decode(tokens).samples) == samples
+    assert len(method.decode(tokens).samples) == samples
 
 
 def test_codebooks_have_ids_of_their_own_frame_after_frame(method):
@@ -163,7 +161,7 @@ def test_a_stream_gives_the_tokens_of_the_whole(content, rate):
         joined = TokenSequence.joined(list(method.stream(pieces)))
         assert torch.equal(joined.ids, whole.ids)
         assert torch.equal(joined.spans, whole.spans)
-        assert (joined.source == -1).all()
+        assert {(source.data, source.size) for source in joined.sources} == {(None, (0, rate))}
         assert len(method.decode(joined).samples) == len(method.decode(whole).samples)
 
 
@@ -187,55 +185,6 @@ def test_pieces_are_resampled_as_the_whole(rate):
     resampler = Resampler(rate, 16000)
     made = torch.cat([*(resampler.feed(part) for part in sound.samples.split(333)), resampler.finish()])
     assert torch.equal(made, read_sound((sound.samples, rate), 16000).samples)
-
-
-# Places.
-
-
-@pytest.mark.parametrize("original", [*RATES, 1000, 7919, 37123, 96000, 191999])
-@pytest.mark.parametrize(("hop", "rate"), [(160, 16000), (80, 8000), (221, 22050), (1, 16000), (1, 8000)])
-def test_the_rate_of_the_original_is_read_off_the_spans(hop, rate, original):
-    length = 3 * original // 10 if hop > 1 else 400
-    grid = SampleGrid(hop, rate, original)
-    frames = torch.arange(math.ceil(math.ceil(length * rate / original) / hop))
-    spans = grid.spans(frames, frames + 1, length)
-    found = grid_of(spans, torch.zeros_like(frames), hop, rate, False)
-    if hop > 1:
-        assert torch.equal(found.frames(spans)[:, 0], frames)
-    else:
-        ranks = torch.cat([torch.arange(int(n)) for n in spans.unique(dim=0, return_counts=True)[1]])
-        assert torch.equal(found.frames(spans)[:, 0] + ranks, frames)
-    assert abs(length * rate / found.original - length * rate / original) <= max(hop, 2)
-
-
-@pytest.mark.parametrize("rate", RATES)
-def test_missing_frames_are_silent_and_the_others_keep_their_place(rate):
-    method = AudioFrames(content="pcm[bits=16]", rate=16000)
-    sound = read_sound((chirp().samples[:8000], 16000), rate)
-    tokens = method.encode(sound)
-    there = (torch.arange(len(tokens)) < 1000) | (torch.arange(len(tokens)) >= 3000)
-    part = replace(tokens, **{n: getattr(tokens, n)[there] for n in ("ids", "source", "spans", "modality")})
-    whole, made = method.decode(tokens).samples, method.decode(part).samples
-    assert len(made) == len(whole)
-    assert not made[1002:2998].any()
-    assert torch.equal(made[:998], whole[:998])
-    assert torch.equal(made[3002:], whole[3002:])
-
-
-@pytest.mark.parametrize("content", [SMALL, CODEC])
-def test_missing_levels_are_a_coarser_sound_and_a_missing_first_one_is_silence(content):
-    method = AudioFrames(content=content).fit([clip("amiable")])
-    tokens = method.encode(clip("amiable"))
-    levels = torch.arange(len(tokens)) % 3
-
-    def kept(which):
-        return replace(tokens, **{n: getattr(tokens, n)[which] for n in ("ids", "source", "spans", "modality")})
-
-    coarse = method.decode(kept(levels == 0)).samples
-    assert coarse.abs().max() > 0.01
-    assert not torch.equal(coarse, method.decode(tokens).samples)
-    assert torch.equal(method.decode(kept(levels != 1)).samples, coarse)
-    assert not method.decode(kept(levels > 0)).samples.any()
 
 
 # The way back.
@@ -322,11 +271,10 @@ def test_tokens_of_other_tokenizers_are_refused(method):
     coarse = AudioFrames(content=MelCodes(window_ms=32, hop_ms=16, bands=24, quantizer=method.content.quantizer.of))
     with pytest.raises(InvalidValue, match="ids must be"):
         coarse.fit([noise(4000)]).decode(replace(tokens, ids=tokens.ids + 16))
-    joined = TokenSequence.joined([tokens, tokens])
-    with pytest.raises(InvalidValue, match="must be of one sound; got several sources"):
-        method.decode(joined)
+    with pytest.raises(InvalidValue, match="must be of one signal; got several sources"):
+        method.decode(TokenSequence.joined([tokens, method.encode(noise(4000))]))
     with pytest.raises(InvalidValue, match="each with one token of a codebook"):
-        method.decode(replace(joined, source=joined.source * 0))
+        method.decode(TokenSequence.joined([tokens, tokens]))
 
 
 @pytest.mark.parametrize("content", [SMALL, CODEC])

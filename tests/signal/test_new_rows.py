@@ -9,8 +9,7 @@ from torch.nn.functional import cross_entropy
 from tokenry.core.errors import InvalidValue
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
-from tokenry.signal.streams.new_rows import NewRows
-from tokenry.signal.streams.rows import extended
+from tokenry.signal.streams.new_rows import NewRows, extended
 
 
 def grown(family, smollm2):

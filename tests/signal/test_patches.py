@@ -11,6 +11,7 @@ from torch.nn.functional import conv2d
 
 from tokenry.core.errors import InvalidValue, UnknownModel
 from tokenry.core.learned import Unbuilt
+from tokenry.core.origin import Source
 from tokenry.core.registry import parse
 from tokenry.core.sequence import TokenSequence
 from tokenry.core.tokens import TokenBatch
@@ -33,6 +34,10 @@ DOWN = torch.tensor([0, 0, 1, 1, 0, 0])
 def image(height, width, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return Image(torch.randint(256, (height, width, 3), generator=generator, dtype=torch.uint8))
+
+
+def sized(tokens, size):
+    return replace(tokens, sources=(Source("image", None, size=size),))
 
 
 def projected(size=4, **settings):
@@ -133,6 +138,17 @@ def test_a_projection_comes_back_where_it_is_wide_enough(height, width, size, po
         for parameter in method.parameters():
             parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     assert torch.equal(method.decode(method.encode(shown)).pixels, shown.pixels)
+
+
+@pytest.mark.parametrize("position", ["sin_cos", "learned_position[rows=3,columns=2]"])
+def test_what_is_left_of_a_picture_is_where_and_as_it_was(position):
+    """A table of positions is stretched to the grid of the whole picture, not to that of the patches that are left."""
+    shown, method = image(13, 18), projected(4, width=48, position=position)
+    tokens = method.encode(shown)
+    first = replace(tokens, **{n: getattr(tokens, n)[:3] for n in ("ids", "source", "spans", "modality", "embeds")})
+    expected = torch.full_like(shown.pixels, 128)
+    expected[:4, :12] = shown.pixels[:4, :12]
+    assert torch.equal(method.decode(first).pixels, expected)
 
 
 def test_a_narrow_projection_gives_the_nearest_of_smallest_norm():
@@ -288,7 +304,12 @@ def test_codes_in_any_order_and_missing_ones(coded):
         (lambda t: replace(t, ids=t.ids - 256), r"pixels: ids must be in \[0, 256\)"),
         (lambda t: replace(t, spans=t.spans * 2), "boxes must be those of squares of 1 pixels"),
         (lambda t: replace(t, spans=t.spans.flip(1)), "boxes must be"),
-        (lambda t: replace(t, spans=t.spans + DOWN * (1 << 40)), "at most 268435456 pixels"),
+        (lambda t: replace(t, spans=t.spans + DOWN * (1 << 40)), "boxes must be"),
+        (lambda t: sized(t, (1 << 20, 1 << 20)), "at most 268435456 pixels"),
+        (lambda t: sized(t, (4,)), "size must be height and width"),
+        (lambda t: sized(t, (4, 5)), "boxes must be"),
+        (lambda t: sized(t, ()), "must have a source that says how large the signal is"),
+        (lambda t: replace(t, sources=()), "must have a source that says how large the signal is"),
         (lambda t: replace(t, spans=t.spans[:3].repeat(len(t) // 3, 1)), "every pixel must have three tokens"),
         (lambda t: TokenSequence.joined([t, t]), "decode one picture at a time"),
     ],

@@ -11,7 +11,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
 from tokenry.signal.streams.grammar import StreamGrammar
-from tokenry.signal.streams.rows import extended
+from tokenry.signal.streams.new_rows import extended
 from tokenry.signal.streams.stream import LARGEST, Segment, Stream
 from tokenry.signal.streams.vocabulary import UnifiedVocabulary
 

@@ -17,11 +17,20 @@ NOWHERE = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """One piece of raw data. Spans count bytes of UTF-8 text, samples of sound, pixels and frames of pictures."""
+    """One piece of raw data. Spans count bytes of UTF-8 text, samples of sound, pixels and frames of pictures.
+
+    Args:
+        kind: what it is.
+        data: the data itself, or None where it is not kept.
+        name: what to call it.
+        size: what spans alone do not say: samples and rate of a sound, with 0 samples while it still arrives; height
+            and width of a picture; frames, height, width and thousandths of frames a second of a clip.
+    """
 
     kind: SourceKind
     data: Any
     name: str = ""
+    size: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

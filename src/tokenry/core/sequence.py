@@ -74,6 +74,26 @@ class TokenSequence:
             embeds=None if parts[0].embeds is None else torch.cat([there(p.embeds) for p in parts]),
         )
 
+    def size(self, who: str) -> tuple[int, ...]:
+        """The size of the one signal that these tokens are of, as its source says it.
+
+        Raises:
+            InvalidValue: no tokens, tokens of several signals, or of none whose size is known.
+        """
+        if not len(self):
+            raise InvalidValue(f"{who}: tokens must be at least one; got none.")
+        known = self.source[(self.source >= 0) & (self.source < len(self.sources))].unique().tolist()
+        found = {id(self.sources[i]): self.sources[i].size for i in known}
+        if len(found) > 1:
+            raise InvalidValue(f"{who}: tokens must be of one signal; got several sources; decode each alone.")
+        size = next(iter(found.values()), ())
+        if not size:
+            raise InvalidValue(
+                f"{who}: tokens must have a source that says how large the signal is; got none; keep the `sources` of "
+                "what was encoded, or give `Source(kind, None, size=…)`."
+            )
+        return size
+
     @property
     def guarded(self) -> Bool[Tensor, "N"]:
         """`protected`, all False where nothing is said."""

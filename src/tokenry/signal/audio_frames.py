@@ -15,17 +15,17 @@ from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fields import between, part
 from tokenry.core.learned import LearnedPart, Unbuilt
-from tokenry.core.origin import NOWHERE, Source
+from tokenry.core.origin import Source, SourceKind
 from tokenry.core.sequence import Modality, TokenSequence
-from tokenry.data.sound import MOST_SAMPLES, Sound
+from tokenry.data.sound import MOST_SAMPLES, STEEPEST, Sound
 from tokenry.data.sound_file import HIGHEST_RATE
 from tokenry.signal.base import SegmentTokenizer
 from tokenry.signal.parts.mel_codes import MelCodes
 from tokenry.signal.parts.sound_content import SoundContent
+from tokenry.signal.sounds.code_order import books_of, check_codes, codes_of
 from tokenry.signal.sounds.frame_stream import FrameStream
 from tokenry.signal.sounds.resampling import Resampler
-from tokenry.signal.sounds.sample_grid import SampleGrid, grid_of
-from tokenry.signal.streams.code_order import books_of, placed, told
+from tokenry.signal.sounds.sample_grid import SampleGrid
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -43,10 +43,11 @@ class AudioFrames(SegmentTokenizer):
     Guarantees
         Spans are samples of the sound as it was given and follow each other without gaps to its end. Frames shorter
         than a sample, of a sound with fewer samples a second, have the span of their sample. Where the content is
-        causal, `stream` gives the ids of the whole sound, bit for bit, however it is cut. Decoding reads the rate of
-        the original off the spans; one or two of them may fit several rates, and then it is `rate`.
+        causal, `stream` gives the ids of the whole sound, bit for bit, however it is cut. Decoding gives as long a
+        sound as was encoded, at `rate`, whichever tokens are left.
     Raises
-        InvalidValue: no sound, ids or spans that are none of its own, a content that does not work at the rate.
+        InvalidValue: no sound, ids or spans that are none of its own, no size, a content that does not work at the
+        rate.
         Incompatible: `stream` with a content that needs the whole sound.
         Unbuilt: the content must be fitted first.
     Deviations
@@ -75,6 +76,7 @@ class AudioFrames(SegmentTokenizer):
         training=True,
     )
     takes: ClassVar[type] = Sound
+    kind: ClassVar[SourceKind] = "audio"
 
     rate: int = between(1000, 192_000, default=16_000, doc="samples a second that frames are made of")
     content: SoundContent = part(MelCodes(), doc="what frames become: mel_codes, codec, units, mu_law or pcm")
@@ -117,7 +119,9 @@ class AudioFrames(SegmentTokenizer):
         return self.eval()
 
     def encode(self, signal: Sound) -> TokenSequence:
-        source = Source("audio", self._checked(signal), signal.name)
+        source = Source(self.kind, self._checked(signal), signal.name, self.size_of(signal))
+        self._check_ready("encode")
+        grid = self._grid(source.size)
         if self.content.causal:
             parts = list(self._streamed([signal], source))
             return TokenSequence(
@@ -127,27 +131,29 @@ class AudioFrames(SegmentTokenizer):
                 sources=(source,),
                 modality=torch.cat([p.shows for p in parts]),
             )
-        samples, hop = self._resampled(signal), self._hop("encode")
-        codes = self.content.codes(pad(samples, (0, -len(samples) % hop)), self.rate)
+        if self.content.merges and grid.step < grid.rate:
+            raise InvalidValue(
+                f"{self.name()}: a sound for {self.content.name()} must have a sample for every frame, at a rate of at "
+                f"least {-(-self.rate // grid.hop)}; got {signal.rate}."
+            )
+        samples = self._resampled(signal)
+        codes = self.content.codes(pad(samples, (0, -len(samples) % grid.hop)), self.rate)
         first = torch.arange(len(codes))
         if self.content.merges:
             codes, first = _merged(codes)
-        ends = torch.cat((first[1:], torch.tensor([-(-len(samples) // hop)])))
-        return self._sequence(
-            codes, SampleGrid(hop, self.rate, signal.rate).spans(first, ends, len(signal.samples)), source
-        )
+        ends = torch.cat((first[1:], torch.tensor([grid.count])))
+        return self._sequence(codes, grid.spans(first, ends), source)
 
     def size_of(self, signal: Sound) -> tuple[int, ...]:
         sound = self._checked(signal)
         return len(sound.samples), sound.rate
 
     def count(self, size: tuple[int, ...]) -> int | None:
-        length, original = self._told(size)
-        frames = -(-length * self.rate // (self.content.hop(self.rate) * original))
-        return None if self.content.merges else frames * len(self.content.codebook_sizes)
+        grid = self._grid(size)
+        return None if self.content.merges else grid.count * len(self.content.codebook_sizes)
 
     def places(self, size: tuple[int, ...], count: int) -> Int[Tensor, "N 6"]:
-        wanted, (length, original) = self.count(size), self._told(size)
+        wanted = self.count(size)
         if wanted is None:
             raise Incompatible(
                 f"{self.name()}: places must follow from the size; those of {self.content.name()} do not."
@@ -155,13 +161,12 @@ class AudioFrames(SegmentTokenizer):
         if count != wanted:
             raise InvalidValue(f"{self.name()}: a sound of size {size} must have {wanted} tokens; got {count}.")
         books = len(self.content.codebook_sizes)
-        grid = SampleGrid(self.content.hop(self.rate), self.rate, original)
-        return self._boxes(_neighbours(grid, 0, count // books, length), books)
+        return self._boxes(_neighbours(self._grid(size), 0, count // books), books)
 
     def stream(self, chunks: Iterable[Sound]) -> Iterator[TokenSequence]:
         """Tokens of a sound that arrives in pieces, each as soon as its frame is whole; at the end those of the rest.
 
-        Spans count from the beginning of the first piece. Tokens have no source, since the sound is not kept.
+        Spans count from the beginning of the first piece. All have one source, which does not keep the sound.
 
         Raises:
             Incompatible: the content needs the whole sound.
@@ -172,18 +177,21 @@ class AudioFrames(SegmentTokenizer):
                 f"{self.name()}: a content that is streamed must be causal; {self.content.name()} reads the whole "
                 "sound; encode it at once."
             )
+        self._check_ready("encode")
         return self._streamed(chunks)
 
     def decode(self, tokens: TokenSequence) -> Sound:
-        hop = self._hop("decode")
+        self._check_ready("decode")
         ids, spans = tokens.ids.cpu(), tokens.spans[:, :2].cpu()
-        told(self.name(), ids, spans, self.vocab_size)
-        if len(tokens.source[tokens.source >= 0].unique()) > 1:
-            raise InvalidValue(f"{self.name()}: tokens must be of one sound; got several sources; decode each alone.")
-        grid = grid_of(spans, books_of(ids, self.content), hop, self.rate, self.content.merges)
-        codes = placed(ids, grid.frames(spans), self.content)
-        length = -(-int(spans[:, 1].max()) * self.rate // grid.original)
-        return Sound(self.content.sound(codes, self.rate)[:length].float().cpu(), self.rate)
+        size = tokens.size(self.name())
+        check_codes(self.name(), ids, spans, self.vocab_size)
+        if size[0] == 0:
+            size = int(spans[:, 1].max()), *size[1:]
+        grid = self._grid(size)
+        grid.check(spans, books_of(ids, self.content), merged=self.content.merges)
+        codes = codes_of(ids, grid.frames(spans), grid.count, self.content)
+        samples = self.content.sound(codes, self.rate)[: -(-grid.length * self.rate // grid.original)]
+        return Sound(samples.float().cpu(), self.rate)
 
     def save(self, folder: Any) -> None:
         if not self.built and not isinstance(self.content, LearnedPart):
@@ -191,41 +199,45 @@ class AudioFrames(SegmentTokenizer):
         super().save(folder)
 
     def _streamed(self, chunks: Iterable[Sound], source: Source | None = None) -> Iterator[TokenSequence]:
-        hop = self._hop("encode")
-        frames, done, rate = FrameStream(self.content, self.rate), 0, None
+        hop, frames, done, rate = self.content.hop(self.rate), FrameStream(self.content, self.rate), 0, None
         for chunk in chunks:
             if rate is None:
                 rate = self._checked(chunk).rate
-                resampler, grid = Resampler(rate, self.rate), SampleGrid(hop, self.rate, rate)
+                resampler = Resampler(rate, self.rate)
+                heard = source or Source(self.kind, None, chunk.name, (0, rate))
             elif self._checked(chunk).rate != rate:
                 raise InvalidValue(f"{self.name()}: pieces must be of one rate; got {rate} and {chunk.rate}.")
             found = frames.feed(resampler.feed(chunk.samples))
             if len(found):
-                yield self._sequence(found, _neighbours(grid, done, len(found), resampler.taken), source)
+                grid = SampleGrid(hop, self.rate, rate, resampler.taken)
+                yield self._sequence(found, _neighbours(grid, done, len(found)), heard)
             done += len(found)
         if rate is not None:
             rest = torch.cat((frames.feed(resampler.finish()), frames.finish()))
             if len(rest):
-                yield self._sequence(rest, _neighbours(grid, done, len(rest), resampler.taken), source)
+                grid = SampleGrid(hop, self.rate, rate, resampler.taken)
+                yield self._sequence(rest, _neighbours(grid, done, len(rest)), heard)
 
-    def _sequence(self, codes: Int[Tensor, "F R"], spans: Int[Tensor, "F 2"], source: Source | None) -> TokenSequence:
+    def _sequence(self, codes: Int[Tensor, "F R"], spans: Int[Tensor, "F 2"], source: Source) -> TokenSequence:
         sizes = torch.tensor(self.content.codebook_sizes)
         ids = (codes + (sizes.cumsum(0) - sizes)).flatten()
         return TokenSequence(
             ids=ids,
-            source=torch.full_like(ids, NOWHERE if source is None else 0),
+            source=torch.zeros_like(ids),
             spans=self._boxes(spans, len(sizes)),
-            sources=() if source is None else (source,),
+            sources=(source,),
             modality=torch.full_like(ids, int(Modality.AUDIO)),
         )
 
     def _boxes(self, spans: Int[Tensor, "F 2"], books: int) -> Int[Tensor, "N 6"]:
         return pad(spans.repeat_interleave(books, 0), (0, 4))
 
-    def _told(self, size: tuple[int, ...]) -> tuple[int, int]:
-        if len(size) != 2 or not 0 <= size[0] <= MOST_SAMPLES or not 1 <= size[1] <= HIGHEST_RATE:
+    def _grid(self, size: tuple[int, ...]) -> SampleGrid:
+        length, rate = size if len(size) == 2 else (0, 0)
+        near = 1 <= rate <= HIGHEST_RATE and max(rate, self.rate) <= STEEPEST * min(rate, self.rate)
+        if not near or length < 0 or max(length, length * self.rate // rate) > MOST_SAMPLES:
             raise InvalidValue(f"{self.name()}: size must be samples and a rate that a sound may have; got {size}.")
-        return size[0], size[1]
+        return SampleGrid(self.content.hop(self.rate), self.rate, rate, length)
 
     def _checked(self, signal: Any) -> Sound:
         if not isinstance(signal, Sound):
@@ -238,19 +250,18 @@ class AudioFrames(SegmentTokenizer):
         resampler = Resampler(self._checked(signal).rate, self.rate)
         return torch.cat((resampler.feed(signal.samples), resampler.finish()))
 
-    def _hop(self, wanted: str) -> int:
+    def _check_ready(self, wanted: str) -> None:
         if isinstance(self.content, LearnedPart) and not self.built:
             raise self._unbuilt(wanted)
-        return self.content.hop(self.rate)
 
     def _unbuilt(self, wanted: str) -> Unbuilt:
         return Unbuilt(f"{self.name()}: must be fitted before {wanted!r} is used; call fit(sounds) or load a folder.")
 
 
-def _neighbours(grid: SampleGrid, first: int, count: int, length: int) -> Int[Tensor, "F 2"]:
+def _neighbours(grid: SampleGrid, first: int, count: int) -> Int[Tensor, "F 2"]:
     """Spans of frames one after the other."""
     frames = torch.arange(first, first + count)
-    return grid.spans(frames, frames + 1, length)
+    return grid.spans(frames, frames + 1)
 
 
 def _merged(codes: Int[Tensor, "F R"]) -> tuple[Int[Tensor, "N R"], Int[Tensor, "N"]]:

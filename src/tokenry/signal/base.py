@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from tokenry.core.learned import Learned
-from tokenry.core.sequence import TokenSequence
+from tokenry.core.origin import Source, SourceKind
+from tokenry.core.sequence import Modality, TokenSequence
 
 
 class SignalTokenizer(Learned):
@@ -44,12 +46,12 @@ class SignalTokenizer(Learned):
 
     @abstractmethod
     def decode(self, tokens: TokenSequence) -> Any:
-        """The signal that tokens describe, from ids or embeddings and their places; sources are not looked at.
+        """The signal that tokens describe, from ids or embeddings, their places, and the size that their source says.
 
-        Where tokens are missing the signal is neutral: grey, or silent.
+        What a source holds is not looked at. Where tokens are missing the signal is neutral: grey, or silent.
 
         Raises:
-            InvalidValue: an id that there is not, or boxes that are none of this tokenizer's.
+            InvalidValue: an id that there is not, boxes that are none of this tokenizer's, or no size.
             Unbuilt: it must be fitted first.
         """
 
@@ -68,6 +70,9 @@ class SignalTokenizer(Learned):
 
 class SegmentTokenizer(SignalTokenizer):
     """A tokenizer of one kind of signal that can be a segment of a stream: ids and a few numbers say everything."""
+
+    kind: ClassVar[SourceKind]
+    """What its sources are, such as `image`."""
 
     @property
     def books(self) -> tuple[int, ...]:
@@ -90,3 +95,18 @@ class SegmentTokenizer(SignalTokenizer):
             InvalidValue: another number of tokens than a signal of this size has, or one that is too large.
             Incompatible: boxes depend on what the signal shows.
         """
+
+    def placed(self, ids: Int[Tensor, "N"], size: tuple[int, ...]) -> TokenSequence:
+        """Ids of a signal of this size, such as a model says them, as tokens that can be decoded.
+
+        Raises:
+            InvalidValue: another number of ids than a signal of this size has, or one that is too large.
+            Incompatible: boxes depend on what the signal shows.
+        """
+        return TokenSequence(
+            ids=ids,
+            source=torch.zeros_like(ids),
+            spans=self.places(size, len(ids)).to(ids.device),
+            sources=(Source(self.kind, None, size=size),),
+            modality=torch.full_like(ids, int(Modality[self.kind.upper()])),
+        )

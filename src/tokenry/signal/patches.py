@@ -15,12 +15,12 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive
 from tokenry.core.learned import LearnedPart, Unbuilt
-from tokenry.core.origin import Source
+from tokenry.core.origin import Source, SourceKind
 from tokenry.core.sequence import Modality, TokenSequence
 from tokenry.data.image import Image
 from tokenry.signal.base import SegmentTokenizer
 from tokenry.signal.parts.picture_content import PictureContent, Pixels
-from tokenry.signal.pictures.patch_grid import MOST
+from tokenry.signal.pictures.patch_grid import check_size
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -38,10 +38,10 @@ class Patches(SegmentTokenizer):
         and `pixel_codes`.
     Guarantees
         The boxes of the patches partition the picture. With `pixels` decoding gives the picture back, byte for byte.
-        Decoding looks only at ids or embeddings and at boxes, takes tokens in any order, and makes a picture as large
-        as they reach, grey where none are.
+        Decoding looks only at ids or embeddings, at boxes and at the size of the picture, takes tokens in any order,
+        and is grey where none are.
     Raises
-        InvalidValue: no `Image`, ids or boxes that are none of its own, no tokens at all.
+        InvalidValue: no `Image`, ids or boxes that are none of its own, no tokens at all, no size.
         Unbuilt: the content must be fitted first.
     Deviations
         See the card.
@@ -63,6 +63,7 @@ class Patches(SegmentTokenizer):
         training=True,
     )
     takes: ClassVar[type] = Image
+    kind: ClassVar[SourceKind] = "image"
 
     size: int = positive(16, doc="pixels on the side of a patch")
     content: PictureContent = part(Pixels(), doc="a token holds pixels, projection, conv_stem, pixel_codes or codes")
@@ -93,7 +94,7 @@ class Patches(SegmentTokenizer):
             ids=drawn.ids,
             source=torch.zeros_like(drawn.ids),
             spans=drawn.boxes,
-            sources=(Source("image", signal, signal.name),),
+            sources=(Source(self.kind, signal, signal.name, self.size_of(signal)),),
             modality=torch.full_like(drawn.ids, int(Modality.IMAGE)),
             embeds=drawn.embeds,
         )
@@ -107,10 +108,10 @@ class Patches(SegmentTokenizer):
         return height, width
 
     def count(self, size: tuple[int, ...]) -> int | None:
-        return self.content.count(*self._told(size), self.size)
+        return self.content.count(*check_size(size, self.name()), self.size)
 
     def places(self, size: tuple[int, ...], count: int) -> Int[Tensor, "N 6"]:
-        boxes = self.content.boxes(*self._told(size), self.size)
+        boxes = self.content.boxes(*check_size(size, self.name()), self.size)
         if len(boxes) != count:
             raise InvalidValue(f"{self.name()}: a picture of size {size} must have {len(boxes)} tokens; got {count}.")
         return boxes
@@ -136,11 +137,6 @@ class Patches(SegmentTokenizer):
                 f"{self.name()}: a picture must be an Image; got {type(signal).__name__}; open it with read_image."
             )
         return signal.pixels
-
-    def _told(self, size: tuple[int, ...]) -> tuple[int, int]:
-        if len(size) != 2 or min(size) < 1 or size[0] * size[1] > MOST:
-            raise InvalidValue(f"{self.name()}: size must be height and width, at most {MOST} pixels; got {size}.")
-        return size[0], size[1]
 
     def _check_ready(self, wanted: str) -> None:
         if not self.content.ready or (isinstance(self.content, LearnedPart) and not self.built):

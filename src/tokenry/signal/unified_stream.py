@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import ClassVar, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -27,7 +27,7 @@ from tokenry.signal.base import SegmentTokenizer, SignalTokenizer
 from tokenry.signal.parts.patch_codes import Codes
 from tokenry.signal.patches import Patches
 from tokenry.signal.streams.grammar import StreamGrammar
-from tokenry.signal.streams.rows import extended
+from tokenry.signal.streams.new_rows import extended
 from tokenry.signal.streams.stream import CONTROL, Segment, Stream
 
 TEXT, IMAGE, AUDIO, VIDEO = "text", "image", "audio", "video"
@@ -181,13 +181,16 @@ class UnifiedStream(SignalTokenizer):
         if isinstance(signal, Video):
             frames = _frames(signal)
             parts = [_at(self.image.encode(frame), t) for t, frame in enumerate(frames)]
-            whole = TokenSequence.joined(parts)
+            whole, size = (
+                TokenSequence.joined(parts),
+                (len(frames), *signal.frames.shape[1:3], round(signal.rate * 1000)),
+            )
             clip = TokenSequence(
                 ids=whole.ids, source=whole.source * 0, spans=whole.spans,
-                sources=(Source("video", signal, signal.name),),
+                sources=(Source("video", signal, signal.name, size),),
                 modality=torch.full_like(whole.ids, int(Modality.VIDEO)),
             )  # fmt: skip
-            return VIDEO, clip, (len(frames), *self.image.size_of(frames[0]), round(signal.rate * 1000))
+            return VIDEO, clip, size
         raise InvalidValue(
             f"{self.name()}: a segment must be a text, an Image, a Sound or a Video; got {type(signal).__name__}."
         )
@@ -199,17 +202,10 @@ class UnifiedStream(SignalTokenizer):
             count, *size, rate = segment.size
             if not count or not rate or len(segment.ids) % count:
                 raise InvalidValue(f"{self.name()}: a clip must have frames of equal length; got {segment.size}.")
-            frames = [
-                self._placed(self.image, ids, tuple(size)) for ids in segment.ids.split(len(segment.ids) // count)
-            ]
+            frames = [self.image.placed(ids, tuple(size)) for ids in segment.ids.split(len(segment.ids) // count)]
             return Video(torch.stack([self.image.decode(frame).pixels for frame in frames]), rate / 1000)
         member = self.image if segment.kind == IMAGE else self.audio
-        return member.decode(self._placed(member, segment.ids, segment.size))
-
-    def _placed(self, member: SegmentTokenizer, ids: Int[Tensor, "N"], size: tuple[int, ...]) -> TokenSequence:
-        return TokenSequence(
-            ids=ids, source=torch.full_like(ids, NOWHERE), spans=member.places(size, len(ids)), sources=(),
-        )  # fmt: skip
+        return member.decode(member.placed(segment.ids, segment.size))
 
     def _count(self, kind: str, size: tuple[int, ...]) -> int | None:
         """How many tokens a segment has, where its size says so."""

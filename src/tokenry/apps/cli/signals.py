@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ USUAL = {"image": "patches", "audio": "audio_frames:content=mu_law"}
 """Taken where nothing is said, since nothing must be learnt: bytes of pixels, and sounds of 16 kHz in 8 bits."""
 
 MOST_TOKENS = 1_500_000
-"""What is printed of more would be too long to read back."""
+"""What is printed of more would be too long to read back. Pictures are scaled to fewer; sounds are refused."""
 
 
 def kind_of(file: str) -> str | None:
@@ -45,21 +46,28 @@ def encode_signal(file: str, kind: str, name: str | None, html: Path | None, as_
         raise InvalidValue(f"tokenizer: must have ids to print; tokens of {name} are vectors; set --html to see them.")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        signal = _read(file, kind)
-    lost = [str(w.message) for w in said]
-    size = method.size_of(signal)
-    _check_count(method, name, kind, size)
+        given = _read(file, kind)
+    signal = _with_fewer_tokens(method, name, kind, given)
+    lost, size = [str(w.message) for w in said], method.size_of(signal)
+    if signal is not given:
+        whole = method.size_of(given)
+        lost.append(
+            f"{given.name}: scaled from {whole[1]} x {whole[0]} to {size[1]} x {size[0]} pixels, since {name} gives "
+            f"{method.count(whole):,} tokens for all of it, and {MOST_TOKENS:,} are the most."
+        )
     tokens = method.encode(signal)
     if html is not None:
         from tokenry.apps.report.signal_page import signal_page
         from tokenry.core.saving import write_text
 
-        write_text(html, signal_page(signal, tokens, tokenizer=name, again=method.decode(tokens)))
+        page = signal_page(signal, tokens, tokenizer=name, again=method.decode(tokens), notes=lost)
+        write_text(html, page)
     if as_json:
         found = {
             "schema": SCHEMA, "tokenizer": name, "method": method.name(), "vocab_size": method.vocab_size,
-            "warnings": lost, "kind": kind, "size": list(size), "ids": tokens.ids.tolist(),
-            "spans": tokens.spans.tolist(),
+            "warnings": lost, "kind": kind, "size": list(size),
+            "scaled_from": None if signal is given else list(method.size_of(given)),
+            "ids": tokens.ids.tolist(), "spans": tokens.spans.tolist(),
         }  # fmt: skip
         sys.stdout.write(json.dumps(found) + "\n")
         return
@@ -74,6 +82,7 @@ def decode_signal(found: Mapping[str, Any], name: str | None, out: Path | None) 
     """Write the picture or the sound that `tokenry encode --json` described."""
     import torch
 
+    from tokenry.core.origin import Source
     from tokenry.core.sequence import TokenSequence
     from tokenry.data.image import Image, write_image
     from tokenry.data.sound import write_sound
@@ -81,27 +90,42 @@ def decode_signal(found: Mapping[str, Any], name: str | None, out: Path | None) 
     try:
         kind, ids = str(found["kind"]), torch.tensor(whole(found["ids"]), dtype=torch.long)
         spans = torch.tensor(found["spans"], dtype=torch.long).view(len(ids), 6)
+        size = tuple(whole(found["size"]))
         name = name or str(found["tokenizer"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidValue(f"ids: must be what `tokenry encode --json` prints of a signal; {error!r}.") from error
     if out is None:
         raise InvalidValue(f"out: must be a file for {_words(kind, ())}; got none; set --out.")
-    signal = _method(name, kind).decode(
-        TokenSequence(ids=ids, source=torch.full_like(ids, -1), spans=spans, sources=())
-    )
+    method = _method(name, kind)
+    source = Source(method.kind, None, size=size)
+    signal = method.decode(TokenSequence(ids=ids, source=torch.zeros_like(ids), spans=spans, sources=(source,)))
     if isinstance(signal, Image):
         write_image(signal.pixels, out)
     else:
         write_sound(signal, out)
 
 
-def _check_count(method: SegmentTokenizer, name: str, kind: str, size: tuple[int, ...]) -> None:
-    count = method.count(size)
-    if count is not None and count > MOST_TOKENS:
+def _with_fewer_tokens(method: SegmentTokenizer, name: str, kind: str, signal: Image | Sound) -> Image | Sound:
+    """The signal itself where it has no more than `MOST_TOKENS`, or else the largest picture of its shape that has."""
+    from tokenry.data.image import Image
+
+    def count(size: tuple[int, ...]) -> int:
+        return method.count(size) or 0
+
+    size = method.size_of(signal)
+    if count(size) <= MOST_TOKENS:
+        return signal
+    if not isinstance(signal, Image):
         raise InvalidValue(
-            f"file: must have at most {MOST_TOKENS:,} tokens; {name} gives {count:,} for {_words(kind, size)}; take a "
-            f"smaller one, or a tokenizer that says less, as docs/how-to/pictures-and-sounds.md makes them."
+            f"file: must have at most {MOST_TOKENS:,} tokens; {name} gives {count(size):,} for {_words(kind, size)}; "
+            "take a shorter one, or a tokenizer with fewer tokens a second, such as a saved one with mel_codes."
         )
+    from tokenry.signal.pictures.tiles import shrunk, thumbnail
+
+    height, width, _ = signal.pixels.shape
+    sides = range(1, max(height, width))
+    side = bisect_right(sides, MOST_TOKENS, key=lambda side: count(shrunk(height, width, side)))
+    return thumbnail(signal, side).image
 
 
 def whole(ids: Any) -> list[int]:

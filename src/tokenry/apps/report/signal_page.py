@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,16 @@ from tokenry.data.sound import Sound, write_sound
 
 LARGEST_PAGE = 20_000
 """Boxes that are drawn; browsers stumble over more, so that then one box stands for several places."""
+FINEST = 3
+"""Units of the page that a box of a sound is wide, or it stands for several places too: thinner ones are a blur."""
+EDGED = 8
+"""Units of the page from which boxes have borders; of smaller ones nothing but the borders would be seen."""
 SAID = 12
 """Ids of a box that its words name."""
 WIDTH, HEIGHT = 1200, 200
 """Of the drawing of a sound, in units of the page."""
+SHOWN = 600
+"""Units of the page that a picture is wide, beside what the ids give back."""
 COLUMNS = 600
 """Strokes of the drawing of a sound."""
 GOLDEN = 137.508
@@ -39,13 +46,18 @@ class Box:
     words: str
 
 
-def signal_page(signal: Image | Sound, tokens: TokenSequence, *, tokenizer: str, again: Image | Sound | None) -> str:
+def signal_page(
+    signal: Image | Sound, tokens: TokenSequence, *, tokenizer: str, again: Image | Sound | None,
+    notes: Sequence[str] = (),
+) -> str:  # fmt: skip
     """The page: the signal with a box for every place, what the ids give back, and ids where the pointer rests.
 
     Args:
         again: what decoding gives, if it can be decoded.
+        notes: what else is to be said of the signal.
     """
-    side, places, groups = _grouped(tokens, LARGEST_PAGE)
+    most = LARGEST_PAGE if isinstance(signal, Image) else min(LARGEST_PAGE, WIDTH // FINEST)
+    side, places, groups = _grouped(tokens, most)
     boxes = [_box(signal, places, ids) for places, ids in groups]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
@@ -58,6 +70,8 @@ def signal_page(signal: Image | Sound, tokens: TokenSequence, *, tokenizer: str,
         places=places,
         side=side,
         boxes=boxes,
+        edged=_room(signal, len(boxes)) >= EDGED,
+        notes=[note.encode("utf-8", "replace").decode() for note in notes],
         tokenizer=tokenizer,
         wide=wide,
         high=high,
@@ -86,6 +100,14 @@ def _grouped(tokens: TokenSequence, most: int) -> tuple[int, int, list[tuple[Ten
     order = square.argsort(stable=True)
     sizes = square.bincount().tolist()
     return side, places, list(zip(spans[order].split(sizes), tokens.ids.cpu()[order].split(sizes), strict=True))
+
+
+def _room(signal: Image | Sound, boxes: int) -> float:
+    """Units of the page that a box is wide, in the middle."""
+    if isinstance(signal, Sound):
+        return WIDTH / boxes
+    height, width, _ = signal.pixels.shape
+    return float((SHOWN * SHOWN * height / width / boxes) ** 0.5)
 
 
 def _box(signal: Image | Sound, places: Int[Tensor, "N 6"], ids: Int[Tensor, "N"]) -> Box:

@@ -165,7 +165,7 @@ class VisionLanguageModel(LanguageModel):
             ids=torch.full((len(features),), -1),
             source=torch.zeros(len(features), dtype=torch.long),
             spans=self.framing.boxes(picture, rows, columns),
-            sources=(Source("image", picture, picture.name),),
+            sources=(Source("image", picture, picture.name, tuple(picture.pixels.shape[:2])),),
             modality=torch.full((len(features),), int(Modality.IMAGE)),
             embeds=features.cpu(),
         )

@@ -1,4 +1,4 @@
-"""Codec: a network writes each frame as codes, and another one makes the wave of them."""
+"""A content of sounds: a network writes each frame as codes, and another one makes the wave of them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,11 @@ from tokenry.quantize.vq import VQ
 from tokenry.signal.coding.convolutions import Decoder, Encoder, reach_of, widths
 from tokenry.signal.coding.training import Lessons, train_codec
 from tokenry.signal.parts.sound_content import MISSING, SoundContent
-from tokenry.signal.streams.code_order import usable
+from tokenry.signal.sounds.code_order import usable
 
 WIDEST = 512
-
-
 """Channels, however many strides double them."""
-
-
 TOGETHER = 1024
-
-
 """Frames that are decoded at once."""
 
 
@@ -48,19 +42,15 @@ class Codec(SoundContent, LearnedPart):
         transposed convolutions turn the codes' vectors into samples. All three learn from the mean distance of the
         samples and from the distance of their spectra at windows of 512, 256, 128 and 64 samples. The first fifth of
         the steps has no quantizer; then it begins with k-means over what the encoder gives.
-    Where it acts
-        As `content` of `audio_frames`. The default strides give 25 frames a second at rate 8000.
     Shapes
-        samples (T,) -> codes (F, R), F = T / hop rounded up; hop is the product of the strides.
+        samples (T,) -> codes (F, R), F = T / hop rounded up; hop is the product of the strides. The default strides
+        give 25 frames a second at rate 8000.
     Guarantees
         A frame reads nothing behind its own samples, and its samples are made of its own codes and earlier ones: what
         comes out stands where it was, without delay. Before the first sample there is silence. With `rvq` the first
         codes of a frame are a coarser sound.
     Raises
         InvalidValue: strides or channels that make too large a network.
-        Unbuilt: it must be fitted first.
-    Deviations
-        See the card.
     Relations
         `mel_codes` keeps the spectrum and invents the phases; it learns in seconds, this one in minutes.
     """

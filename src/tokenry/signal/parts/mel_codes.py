@@ -1,4 +1,4 @@
-"""Mel codes: log-mel frames on the grid of any quantizer; Griffin-Lim makes them audible again."""
+"""A content of sounds: log-mel frames on the grid of any quantizer; Griffin-Lim makes them audible again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from tokenry.quantize.base import Quantizer
 from tokenry.quantize.rvq import RVQ
 from tokenry.quantize.vq import VQ
 from tokenry.signal.parts.sound_content import MISSING, SoundContent
+from tokenry.signal.sounds.code_order import usable
 from tokenry.signal.sounds.griffin_lim import griffin_lim
 from tokenry.signal.sounds.mel import Mel, mel
-from tokenry.signal.streams.code_order import usable
 
 MOST_FRAMES = 30_000
-
-
 """Frames that a quantizer learns from; of more, as many are drawn."""
 
 
@@ -35,21 +33,15 @@ class MelCodes(SoundContent, LearnedPart):
     What it does
         |FFT|^2 of each Hann window, added up in triangular bands that are evenly apart in mel from 60 Hz to half the
         rate; its natural logarithm, less its mean over the sounds of training, is what a quantizer gets. Decoding
-        finds a spectrum without negative energies that has these bands, and Griffin-Lim its phases.
-    Where it acts
-        As `content` of `audio_frames`.
-    Shapes
-        samples (T,) -> codes (F, R), F = T / hop rounded up.
+        finds a spectrum without negative energies that has these bands, and Griffin-Lim its phases, drawn from a fixed
+        seed.
     Guarantees
         A frame reads nothing behind its own `hop_ms`: its window ends where they end. Before the first sample and
-        behind the last one there is silence. Decoding draws its phases from a fixed seed.
+        behind the last one there is silence.
     Raises
         InvalidValue: a window shorter than the hop, or more bands than the spectrum has bins for.
-        Unbuilt: it must be fitted first.
-    Deviations
-        See the card.
     Relations
-        `units` keeps what was said more than how it sounds; `mu_law` and `pcm` keep the wave.
+        `units` keeps what was said more than how it sounds; `mu_law`, `pcm` and `codec` keep the wave.
     """
 
     part = Card(

@@ -1,4 +1,4 @@
-"""Patches as codes: entries of tables over what an encoder sees, or over the pixels."""
+"""Contents of pictures that are codes: entries of tables over what an encoder sees, or over the pixels."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ from tokenry.signal.pictures.patch_grid import (
     whole_patches,
 )
 
+MISSING = -1
+"""The code of a patch that nothing is known of."""
+SWEEPS = 10
+"""Of least squares, one codebook after the other; a single codebook needs one."""
+MOST_PATCHES = 100_000
+"""Patches that a quantizer learns from; of more, as many are drawn."""
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class PatchCodes(LearnedPart, PictureContent):
-    """A content whose quantizer gives each patch R codes, which are learnt from pictures."""
+    """A content whose quantizer, learnt from pictures, gives each patch R codes; every codebook has ids of its own."""
 
     quantizer: Quantizer
 
@@ -67,7 +74,7 @@ class PatchCodes(LearnedPart, PictureContent):
         Raises:
             InvalidValue: ids that there are not, boxes that are none of patches, or a place that is said twice.
         """
-        places = places_of(tokens.spans, size, self.name())
+        places = places_of(tokens, size, self.name())
         ids, first = tokens.ids.cpu(), self._first()
         check_ids(ids, self.vocab_size, self.name())
         book = torch.bucketize(ids, first[1:], right=True)
@@ -80,15 +87,9 @@ class PatchCodes(LearnedPart, PictureContent):
         return sizes.cumsum(0) - sizes
 
 
-SWEEPS = 10
-
-
-"""Of least squares, one codebook after the other; a single codebook needs one."""
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class Codes(PatchCodes):
-    """Give each patch as the codes of its features.
+    """Give each patch as the codes of what a trained encoder sees in it.
 
     What it does
         A quantizer, learnt from features of real pictures, names the feature of every patch. For decoding every code
@@ -100,17 +101,11 @@ class Codes(PatchCodes):
     Shapes
         pixels (Y, X, 3) -> features (P, E) -> ids (P R), the first codebook's first.
     Guarantees
-        The same picture has the same ids. Decoding needs no encoder. What was learnt is saved without the encoder.
-    Raises
-        InvalidValue: another patch size than the encoder's, ids that there are not, a table that is too large.
-        Unbuilt: nothing was learnt yet.
-        UnknownModel: the encoder cannot be found.
-    Deviations
-        See the card.
+        Decoding needs no encoder, and what was learnt is saved without it.
     Relations
         `vq`, the default, is plain k-means here; every method of the room quantize can take its place. Codes say what
         a patch shows, and decoding paints it as it looked in the pictures of `fit`: of quite other pictures the colours
-        are wrong. Who wants the pixels quantizes these.
+        are wrong. Who wants the pixels quantizes these, by `pixel_codes`.
     """
 
     part = Card(
@@ -176,52 +171,21 @@ class Codes(PatchCodes):
         return self.ids(self.quantizer.quantize(features).codes)
 
 
-def _mean_pictures(patches: UInt8[Tensor, "P S S 3"], ids: Int[Tensor, "P R"], size: int) -> Float[Tensor, "C S S 3"]:
-    """What every code adds to grey, by least squares over the patches; nothing for a code that none has."""
-    left = patches.to(ids.device).float() - GREY
-    shows = left.new_zeros(size, *left.shape[1:])
-    for _ in range(SWEEPS if ids.shape[1] > 1 else 1):
-        for codes in ids.T:
-            there = codes >= 0
-            counts = torch.bincount(codes[there], minlength=size).clamp_min(1).view(-1, 1, 1, 1)
-            more = torch.zeros_like(shows).index_add_(0, codes[there], left[there]) / counts
-            shows += more
-            left[there] -= more[codes[there]]
-    return shows
-
-
-MISSING = -1
-
-
-"""The code of a patch that nothing is known of."""
-
-
-MOST_PATCHES = 100_000
-
-
-"""Patches that a quantizer learns from; of more, as many are drawn."""
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class PixelCodes(PatchCodes):
     """Give each patch as the codes of its pixels.
 
     What it does
         A quantizer, learnt from patches of real pictures, names v = pixels / 255 - mean. A code is worth the same
-        wherever its patch stands. An id is a code and the sizes of all codebooks before its own.
+        wherever its patch stands.
     Where it acts
         As `content` of `patches`, for pictures that look alike, such as digits or tiles of one game. A patch at an
         edge repeats the picture's last pixels.
     Shapes
         pixels (Y, X, 3) -> v (P, 3 size^2) -> ids (P R), the first codebook's first.
     Guarantees
-        The same picture has the same ids. Decoding shows what the codes stand for, rounded to bytes. A patch that
-        lacks a code is grey, but for codes that only refine, which may be missing.
-    Raises
-        InvalidValue: ids that there are not, boxes that are none of patches, a table that is too large.
-        Unbuilt: nothing was learnt yet.
-    Relations
-        `codes` name what a trained encoder sees, `pixels` give every byte.
+        Decoding shows what the codes stand for, rounded to bytes. A patch that lacks a code is grey, but for codes that
+        only refine, which may be missing.
     """
 
     part = Card(
@@ -283,3 +247,17 @@ class PixelCodes(PatchCodes):
         values = self.quantizer.dequantize(codes[known].to(self.mean.device)) + self.mean
         shown[known] = 255 * values.float().cpu()
         return shown.view(-1, size, size, 3)
+
+
+def _mean_pictures(patches: UInt8[Tensor, "P S S 3"], ids: Int[Tensor, "P R"], size: int) -> Float[Tensor, "C S S 3"]:
+    """What every code adds to grey, by least squares over the patches; nothing for a code that none has."""
+    left = patches.to(ids.device).float() - GREY
+    shows = left.new_zeros(size, *left.shape[1:])
+    for _ in range(SWEEPS if ids.shape[1] > 1 else 1):
+        for codes in ids.T:
+            there = codes >= 0
+            counts = torch.bincount(codes[there], minlength=size).clamp_min(1).view(-1, 1, 1, 1)
+            more = torch.zeros_like(shows).index_add_(0, codes[there], left[there]) / counts
+            shows += more
+            left[there] -= more[codes[there]]
+    return shows

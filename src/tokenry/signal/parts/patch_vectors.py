@@ -1,4 +1,4 @@
-"""Patches as vectors: by a linear map, or by small convolutions."""
+"""Contents of pictures that are vectors: by a linear map, or by small convolutions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import positive
 from tokenry.core.learned import LearnedPart, Unbuilt
 from tokenry.core.sequence import TokenSequence
-from tokenry.signal.parts.picture_content import Drawn, PictureContent, check_table, vectors_of
+from tokenry.signal.parts.picture_content import Drawn, PictureContent, check_table
 from tokenry.signal.parts.position import Position, SinCos
 from tokenry.signal.pictures.patch_grid import check_once, cut, paste, patch_boxes, patch_grid, places_of, whole_patches
+
+HALF = 127.5
+"""Bytes become (v - 127.5) / 127.5."""
+RIDGE = 1e-6
+"""Added to the squares of the vectors, as a share of their mean, where pixels are fitted to them."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class PatchVectors(LearnedPart, PictureContent):
-    """A content that gives each patch one vector.
+    """A content that gives each patch one vector, to which one for its place is added.
 
     Args:
         width: numbers of each vector.
@@ -56,35 +61,22 @@ class PatchVectors(LearnedPart, PictureContent):
         return self.position.grid(rows, columns, self.width).flatten(0, 1).to(like)
 
 
-HALF = 127.5
-
-
-"""Bytes become (v - 127.5) / 127.5."""
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class Projection(PatchVectors):
     """Give each patch as one vector, a linear map of its pixels and a vector for its place.
 
     What it does
         e = W v / 127.5 + b + p, where v are the patch's bytes less 127.5, pixel by pixel, red, green, blue, and p is of
-        its row and column.
-    Where it acts
-        As `content` of `patches`. A patch at an edge repeats the picture's last pixels.
+        its row and column: a convolution whose stride is its width. A patch at an edge repeats the last pixels of the
+        picture.
     Shapes
         pixels (Y, X, 3) -> embeds (P, E), ids -1.
     Guarantees
-        The same as a convolution whose stride is its width. Decoding finds the pixels by least squares: exactly where
-        the width is at least 3 size^2 and the numbers are 32-bit, the nearest of smallest norm elsewhere.
-        Gradients reach W, b and a position that is learnt.
+        Decoding finds the pixels by least squares: exactly where the width is at least 3 size^2 and the numbers are
+        32-bit, the nearest of smallest norm elsewhere. Gradients reach W, b and a position that is learnt.
     Raises
         InvalidValue: vectors of another width, a width that the position cannot have.
         Unbuilt: there are no parameters yet.
-    Deviations
-        See the card.
-    Relations
-        `conv_stem` has several small convolutions in its place. `pixels` are the bytes as they are; `codes` come from a
-        trained encoder.
     """
 
     part = Card(
@@ -129,19 +121,13 @@ class Projection(PatchVectors):
         return Drawn(torch.full((len(boxes),), -1), boxes, embeds + places)
 
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
-        embeds = vectors_of(tokens, self.width, self.name())
-        places = places_of(tokens.spans, size, self.name())
+        embeds = _vectors(tokens, self.width, self.name())
+        places = places_of(tokens, size, self.name())
         check_once(places.patch, self.name())
         with torch.no_grad():
             moved = embeds.cpu().double() - self.places(*places.grid, self.weight).cpu()[places.patch] - self.bias.cpu()
             found = torch.linalg.lstsq(self.weight.cpu().double(), moved.T, driver="gelsd").solution.T
         return paste((found + 1).view(-1, size, size, 3) * HALF, places)
-
-
-RIDGE = 1e-6
-
-
-"""Added to the squares of the vectors, as a share of their mean, where pixels are fitted to them."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -152,21 +138,14 @@ class ConvStem(PatchVectors):
         log2(size) convolutions of 3 x 3 and stride 2, each with a normalization over channels and a ReLU, then one of
         1 x 1; a vector for the place is added. Decoding shows the pixels that `fit` found most likely, by least
         squares, for a vector: there is no exact way back.
-    Where it acts
-        As `content` of `patches`, in the place of `projection`.
     Shapes
-        pixels (Y, X, 3) -> embeds (P, E), ids -1; P = ceil(Y / size) ceil(X / size).
+        pixels (Y, X, 3) -> embeds (P, E), ids -1, as many as `projection` gives, with the same boxes.
     Guarantees
-        As many tokens, with the same boxes, as `projection` gives. A token reads the pixels of its box, size - 1 rows
-        above it and size - 1 columns to its left, no others; an edge repeats the picture's last pixels. Gradients reach
-        all weights.
+        A token reads the pixels of its box, size - 1 rows above it and size - 1 columns to its left, no others; an edge
+        repeats the picture's last pixels. Gradients reach all weights.
     Raises
         InvalidValue: a size that is no power of 2, vectors of another width, a width that the position cannot have.
         Unbuilt: there are no parameters yet; for decoding, `fit` has seen no pictures.
-    Deviations
-        See the card.
-    Relations
-        `projection` is one convolution whose stride is its width, and has a way back.
     """
 
     part = Card(
@@ -222,8 +201,8 @@ class ConvStem(PatchVectors):
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
         if not bool(self.learnt):
             raise Unbuilt(f"{self.name()}: must have seen pictures before it decodes; call fit(pictures).")
-        embeds = vectors_of(tokens, self.width, self.name())
-        places = places_of(tokens.spans, size, self.name())
+        embeds = _vectors(tokens, self.width, self.name())
+        places = places_of(tokens, size, self.name())
         check_once(places.patch, self.name())
         moved = embeds.cpu().float() - self.places(*places.grid, self.last.weight).cpu().float()[places.patch]
         found = _with_one(moved) @ self.shows.cpu().float()
@@ -238,6 +217,21 @@ class ConvStem(PatchVectors):
             x = relu(layer_norm(x, x.shape[3:])).movedim(3, 1)
         found: Tensor = self.last(x)
         return found[0].flatten(1).T
+
+
+def _vectors(tokens: TokenSequence, width: int, who: str) -> Float[Tensor, "N E"]:
+    """The embeddings of tokens.
+
+    Raises:
+        InvalidValue: none, those of another width, or numbers that are not finite.
+    """
+    embeds = tokens.embeds
+    if embeds is None or embeds.shape[1] != width:
+        found = "none" if embeds is None else f"width {embeds.shape[1]}"
+        raise InvalidValue(f"{who}: tokens must have embeddings of width {width}; got {found}.")
+    if not bool(embeds.isfinite().all()):
+        raise InvalidValue(f"{who}: embeddings must be finite; got NaN or infinity.")
+    return embeds
 
 
 def _with_one(rows: Float[Tensor, "P E"]) -> Float[Tensor, "P F"]:

@@ -1,4 +1,7 @@
-"""What the tokens of a picture's patches hold: the pixels themselves, vectors or codes."""
+"""What the tokens of a picture's patches hold: here the pixels themselves.
+
+Contents that are long have files of their own beside this one: `patch_vectors` and `patch_codes`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.method import Part
 from tokenry.core.sequence import TokenSequence
 from tokenry.signal.pictures.patch_grid import GREY, MOST, patch_grid, places_of
+
+COLOURS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,62 +83,12 @@ class PictureContent(Part):
         """
 
 
-def check_ids(ids: Int[Tensor, "N"], size: int, who: str) -> None:
-    """Refuse ids that are none of a vocabulary.
-
-    Raises:
-        InvalidValue: an id below 0 or not below `size`.
-    """
-    if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= size):
-        raise InvalidValue(f"{who}: ids must be in [0, {size}); got {int(ids.min())} to {int(ids.max())}.")
-
-
-def vectors_of(tokens: TokenSequence, width: int, who: str) -> Float[Tensor, "N E"]:
-    """The embeddings of tokens.
-
-    Raises:
-        InvalidValue: none, those of another width, or numbers that are not finite.
-    """
-    embeds = tokens.embeds
-    if embeds is None or embeds.shape[1] != width:
-        found = "none" if embeds is None else f"width {embeds.shape[1]}"
-        raise InvalidValue(f"{who}: tokens must have embeddings of width {width}; got {found}.")
-    if not bool(embeds.isfinite().all()):
-        raise InvalidValue(f"{who}: embeddings must be finite; got NaN or infinity.")
-    return embeds
-
-
-def check_table(numbers: int, who: str) -> None:
-    """Refuse a table that is too large, perhaps by a damaged file.
-
-    Raises:
-        InvalidValue: more than `MOST` numbers.
-    """
-    if numbers > MOST:
-        raise InvalidValue(f"{who}: must have at most {MOST} numbers; got {numbers}; make size or width smaller.")
-
-
-COLOURS = 3
-
-
 @dataclass(frozen=True, kw_only=True)
 class Pixels(PictureContent):
-    """Give every byte of a picture as a token.
+    """Give every byte of a picture as a token: its id is the value, 0 to 255.
 
-    What it does
-        The id is the value, 0 to 255. Patches follow each other row by row; within a patch so do its pixels; a pixel is
-        red, green, blue.
-    Where it acts
-        As `content` of `patches`. A patch at an edge has only the pixels that the picture has.
-    Shapes
-        pixels (Y, X, 3) -> ids (3 Y X), boxes of one pixel each.
-    Guarantees
-        Decoding gives the picture back, byte for byte, in whatever order the pixels come; the three tokens of a pixel
-        keep theirs. A pixel that lacks one of its three is grey.
-    Raises
-        InvalidValue: ids from 256, more than three tokens for a pixel, boxes that are no pixels.
-    Relations
-        `projection` and `codes` have one token for each patch, or a few.
+    Patches follow each other row by row; within a patch so do its pixels; a pixel is red, green, blue. Decoding gives
+    the picture back, byte for byte, in whatever order pixels come. One that lacks one of its three tokens is grey.
     """
 
     part = Card(
@@ -161,7 +116,7 @@ class Pixels(PictureContent):
         return Drawn(pixels.cpu()[y, x].long().flatten(), boxes)
 
     def decode(self, tokens: TokenSequence, size: int) -> UInt8[Tensor, "Y X 3"]:
-        places = places_of(tokens.spans, 1, self.name())
+        places = places_of(tokens, 1, self.name())
         check_ids(tokens.ids, self.vocab_size, self.name())
         counts = torch.bincount(places.patch, minlength=places.height * places.width)
         if int(counts.max()) > COLOURS:
@@ -175,6 +130,26 @@ class Pixels(PictureContent):
         picture = torch.full((len(counts), COLOURS), GREY, dtype=torch.uint8)
         picture[whole] = tokens.ids.cpu()[there].view(-1, COLOURS).to(torch.uint8)
         return picture.view(places.height, places.width, COLOURS)
+
+
+def check_ids(ids: Int[Tensor, "N"], size: int, who: str) -> None:
+    """Refuse ids that are none of a vocabulary.
+
+    Raises:
+        InvalidValue: an id below 0 or not below `size`.
+    """
+    if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= size):
+        raise InvalidValue(f"{who}: ids must be in [0, {size}); got {int(ids.min())} to {int(ids.max())}.")
+
+
+def check_table(numbers: int, who: str) -> None:
+    """Refuse a table that is too large, perhaps by a damaged file.
+
+    Raises:
+        InvalidValue: more than `MOST` numbers.
+    """
+    if numbers > MOST:
+        raise InvalidValue(f"{who}: must have at most {MOST} numbers; got {numbers}; make size or width smaller.")
 
 
 def _by_patch(height: int, width: int, size: int) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:

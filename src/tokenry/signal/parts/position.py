@@ -1,4 +1,4 @@
-"""Where a patch stands, as a vector that is added to what it holds, or by turning."""
+"""Where a patch stands: a vector that is added to what it holds, or a turn of queries and keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tokenry.signal.parts.picture_content import check_table
 
 
 class Position(Part):
-    """One vector for every place of a grid."""
+    """One vector for every place of a grid of patches, added as `position` of `projection` and `conv_stem`."""
 
     room: ClassVar[str] = "signal"
 
@@ -35,21 +35,7 @@ class Position(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class NoPosition(Position):
-    """Add nothing, for models that bring positions of their own.
-
-    What it does
-        The vector of every place is zero.
-    Where it acts
-        As `position` of `projection`.
-    Shapes
-        A grid (R, C) -> zeros (R, C, E).
-    Guarantees
-        Tokens of two equal patches are equal.
-    Raises
-        Nothing.
-    Relations
-        The boxes of the tokens still say where they stand. `rotary` adds nothing either, and turns queries and keys.
-    """
+    """Add nothing: equal patches are equal, and their boxes, or the model that reads them, say where they stand."""
 
     part = Card(
         title="RoFormer: Enhanced Transformer with Rotary Position Embedding",
@@ -64,21 +50,9 @@ class NoPosition(Position):
 
 @dataclass(frozen=True, kw_only=True)
 class SinCos(Position):
-    """Add sines and cosines of the row and of the column.
+    """Add sin(r w), cos(r w), sin(c w), cos(c w) of row r and column c, where w_k = base^(-4 k / E), k < E / 4.
 
-    What it does
-        With w_k = base^(-4 k / E), k = 0 ... E/4 - 1: sin(r w), cos(r w), sin(c w), cos(c w) of row r and column c, one
-        quarter of the vector each.
-    Where it acts
-        As `position` of `projection`. Rows and columns are counted in patches from the upper left.
-    Shapes
-        A grid (R, C) -> (R, C, E).
-    Guarantees
-        A place has the same vector in every picture, however large it is. Nothing is learnt.
-    Raises
-        InvalidValue: a width that is no multiple of 4.
-    Relations
-        `learned_position` is learnt for one size of pictures and stretched to others.
+    A place has the same vector in every picture, however large it is.
     """
 
     part = Card(
@@ -101,25 +75,9 @@ class SinCos(Position):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class LearnedPosition(LearnedPart, Position):
-    """Add a learned vector for each row and column.
+    """Add a vector of a learned table, which is stretched to grids of other sizes by bicubic interpolation.
 
-    What it does
-        A table of `rows` x `columns` vectors. A grid of another size gets the table stretched or shrunk by bicubic
-        interpolation.
-    Where it acts
-        As `position` of `projection`.
-    Shapes
-        table (rows, columns, E) -> (R, C, E).
-    Guarantees
-        A grid of the table's size gets the table, bit for bit. Gradients reach the table.
-    Raises
-        InvalidValue: another width than it was built for, or a table that is too large.
-        Unbuilt: there is no table yet.
-    Deviations
-        See the card.
-    Relations
-        `sin_cos` needs no table and means the same in pictures of every size. With this one, a grid that has lost its
-        last rows or columns is stretched differently, and decoding is then wrong.
+    A grid of the table's size gets it bit for bit, and gradients reach it.
     """
 
     part = Card(
@@ -155,16 +113,12 @@ class Rotary(Position):
         With w_k = base^(-4 k / D), k = 0 ... D/4 - 1: numbers k and k + D/4 of a head turn together by the angle r w_k
         of row r; numbers D/2 + k and 3 D/4 + k by c w_k of column c.
     Where it acts
-        As `position` of `projection` or `conv_stem` it adds nothing. The model that reads the tokens calls `rotate` on
-        queries and keys in each attention, with the `places` of their boxes.
-    Shapes
-        x (B, H, N, D), places (B, N, 2) -> (B, H, N, D).
+        In the model that reads the tokens: it calls `rotate` on queries and keys in each attention, with the `places`
+        of their boxes.
     Guarantees
         Dot products of turned queries and keys depend on how many rows and columns lie between them, and on nothing
         else of where they are. Norms stay. At row and column 0 nothing turns; within one row it is the rotation in
         one dimension of the second half alone.
-    Raises
-        InvalidValue: heads whose width is no multiple of 4.
     Relations
         `sin_cos` adds the same waves to the vectors, where later layers may forget them.
     """

@@ -1,4 +1,7 @@
-"""What the samples of a sound are turned into, frame by frame: samples as codes."""
+"""What the samples of a sound are turned into, frame by frame: here into codes of single samples.
+
+Contents that are long have files of their own beside this one: `mel_codes`, `codec` and `units`.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from tokenry.core.fields import between
 from tokenry.core.method import Part
 
 MISSING = -1
-
-
 """The code of a frame that nothing is known of."""
+MU = 255
+"""The mu of the law; its codes are 0 to 255."""
 
 
 class SoundContent(Part):
@@ -74,23 +77,9 @@ class SoundContent(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Pcm(SoundContent):
-    """Round each sample to one of 2^bits equal steps.
+    """Round each sample to one of 2^bits equal steps: the code is floor((x + 1) / 2 * 2^bits), and shows their middle.
 
-    What it does
-        The code is floor((x + 1) / 2 2^bits); it stands for the middle of its step. Samples beyond -1 and 1 are
-        clipped.
-    Where it acts
-        As `content` of `audio_frames`.
-    Shapes
-        samples (T,) -> codes (T, 1).
-    Guarantees
-        An error is at most half a step, 2^-bits. Each bit is worth 20 log10 2 = 6.02 dB: where all values from -1 to 1
-        are equally frequent, the signal is 2^(2 bits) times stronger than the error. Encoding what was decoded gives
-        the same codes.
-    Raises
-        InvalidValue: fewer than 1 or more than 16 bits.
-    Relations
-        `mu_law` spends its steps where speech is, near zero.
+    Samples beyond -1 and 1 are clipped. Each bit is worth 20 log10 2 = 6.02 dB.
     """
 
     part = Card(
@@ -118,26 +107,11 @@ class Pcm(SoundContent):
         return ((codes[:, 0] + 0.5) / half - 1).masked_fill(codes[:, 0] == MISSING, 0)
 
 
-MU = 255
-
-
 @dataclass(frozen=True, kw_only=True)
 class MuLaw(SoundContent):
-    """Compress each sample by a logarithm and round it to 8 bits.
+    """Round sign(x) ln(1 + 255 |x|) / ln 256 to one of 256 equal steps, so that quiet samples lose least.
 
-    What it does
-        y = sign(x) ln(1 + 255 |x|) / ln 256; the code is round(255 (y + 1) / 2). Samples beyond -1 and 1 are clipped.
-    Where it acts
-        As `content` of `audio_frames`.
-    Shapes
-        samples (T,) -> codes (T, 1).
-    Guarantees
-        Encoding what was decoded gives the same codes, for all 256 of them. No code is exactly zero: silence becomes
-        the smallest level, 0.00009.
-    Raises
-        Nothing.
-    Relations
-        `pcm` rounds the samples as they are.
+    Samples beyond -1 and 1 are clipped. No level is zero: silence becomes 0.00009.
     """
 
     part = Card(

@@ -1,4 +1,4 @@
-"""Units: what is said at each moment, found by k-means over the frames of a speech encoder."""
+"""A content of sounds: what is said at each moment, found by k-means over the frames of a speech encoder."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ from tokenry.signal.sounds.griffin_lim import griffin_lim
 from tokenry.signal.sounds.mel import Mel, mel
 
 PARTS = 2
-
-
 """Log-mel frames for each frame of the encoder: 10 ms each."""
 
 
@@ -42,18 +40,9 @@ class Units(SoundContent, LearnedPart):
         training, through Griffin-Lim.
     Where it acts
         As `content` of `audio_frames`, at the rate of the encoder, 16000.
-    Shapes
-        samples (T,) -> codes (F, R), F = T / 320 rounded up.
-    Guarantees
-        No two neighbours are equal. Spans give back the code of every frame.
     Raises
         InvalidValue: another rate than the encoder's, an encoder of another width than it was fitted with, or a
         quantizer with several codebooks.
-        Unbuilt: it must be fitted first.
-    Deviations
-        See the card.
-    Relations
-        `mel_codes` keeps how it sounds.
     """
 
     part = Card(

@@ -9,12 +9,13 @@ from jaxtyping import Int, Num, UInt8
 from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
+from tokenry.core.sequence import TokenSequence
 
 GREY = 128
 """What a picture shows where nothing is known."""
 
 MOST = 1 << 28
-"""Pixels of a picture that boxes may describe, and numbers of a table that a saved configuration may ask for."""
+"""Pixels of a picture that tokens may describe, and numbers of a table that a saved configuration may ask for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,8 +25,8 @@ class Places:
     Args:
         rows: row of patches that each token is in.
         columns: column of patches.
-        height: pixels from the top to where the lowest box ends.
-        width: pixels from the left to where the last box ends.
+        height: rows of pixels of the picture.
+        width: columns of pixels.
         size: pixels on the side of a patch.
     """
 
@@ -88,25 +89,18 @@ def paste(patches: Num[Tensor, "N S S 3"], places: Places) -> UInt8[Tensor, "Y X
     return whole[: places.height, : places.width].clone()
 
 
-def places_of(boxes: Int[Tensor, "N 6"], size: int, who: str) -> Places:
-    """Where boxes stand on the grid of a picture as large as they reach.
+def places_of(tokens: TokenSequence, size: int, who: str) -> Places:
+    """Where the boxes of tokens stand on the grid of their picture, which is as large as its source says.
 
     Raises:
-        InvalidValue: no boxes, boxes of no such grid, or a picture that is too large.
+        InvalidValue: no tokens, no size, a picture that is too large, or boxes of no such grid.
     """
-    boxes = boxes.cpu()
-    if not len(boxes):
-        raise InvalidValue(f"{who}: tokens must be at least one; got none.")
+    height, width = check_size(tokens.size(who), who)
+    boxes = tokens.spans.cpu()
     t0, t1, y0, y1, x0, x1 = boxes.unbind(1)
-    height, width = int(y1.max()), int(x1.max())
-    if bool((boxes < 0).any()) or int(boxes.max()) > MOST or height * width > MOST:
-        raise InvalidValue(
-            f"{who}: boxes must be of a picture of at most {MOST} pixels; got one of {width}x{height} with numbers "
-            f"from {int(boxes.min())}."
-        )
     fits = (t0 == 0) & (t1 == 1)
     for start, end, last in ((y0, y1, height), (x0, x1, width)):
-        fits &= (start % size == 0) & (start < end) & (end == (start + size).clamp_max(last))
+        fits &= (start >= 0) & (start % size == 0) & (start < end) & (end == (start + size).clamp_max(last))
     if not bool(fits.all()):
         wrong = boxes[~fits][0].tolist()
         raise InvalidValue(
@@ -114,6 +108,17 @@ def places_of(boxes: Int[Tensor, "N 6"], size: int, who: str) -> Places:
             "decode tokens of one picture with what encoded them."
         )
     return Places(y0 // size, x0 // size, height, width, size)
+
+
+def check_size(size: tuple[int, ...], who: str) -> tuple[int, int]:
+    """Height and width of a picture.
+
+    Raises:
+        InvalidValue: other numbers, or too many pixels.
+    """
+    if len(size) != 2 or min(size) < 1 or size[0] * size[1] > MOST:
+        raise InvalidValue(f"{who}: size must be height and width, at most {MOST} pixels; got {size}.")
+    return size[0], size[1]
 
 
 def check_once(keys: Int[Tensor, "N"], who: str) -> None:

@@ -83,6 +83,6 @@ def pixel_shuffle(tokens: TokenSequence, *, size: int, by: int = 2) -> TokenSequ
 def _places(tokens: TokenSequence, size: int, by: int, who: str) -> Places:
     if tokens.embeds is None or by < 1:
         raise InvalidValue(f"{who}: tokens must have embeddings, and by must be at least 1; got none, or {by}.")
-    places = places_of(tokens.spans, size, who)
+    places = places_of(tokens, size, who)
     check_once(places.patch, who)
     return places

@@ -22,12 +22,12 @@ class Piece:
 
     Args:
         image: what it shows.
-        whole: the picture that it was taken from.
+        whole: the picture that it was taken from, as the source of placed tokens.
         box: (y0, y1, x0, x1) in pixels of the whole, half open.
     """
 
     image: Image
-    whole: Image
+    whole: Source
     box: tuple[int, int, int, int]
 
     def place(self, tokens: TokenSequence) -> TokenSequence:
@@ -46,8 +46,7 @@ class Piece:
         for start, end, first, last, size in ((2, 3, y0, y1, height), (4, 5, x0, x1, width)):
             spans[:, start] = first + spans[:, start] * (last - first) // size
             spans[:, end] = first - (-spans[:, end] * (last - first) // size)
-        source = Source("image", self.whole, self.whole.name)
-        return replace(tokens, spans=spans, sources=(source,), source=torch.zeros_like(tokens.source))
+        return replace(tokens, spans=spans, sources=(self.whole,), source=torch.zeros_like(tokens.source))
 
 
 def tiles(image: Image, side: int) -> list[Piece]:
@@ -60,8 +59,9 @@ def tiles(image: Image, side: int) -> list[Piece]:
     """
     _check_side("tiles", side)
     height, width, _ = image.pixels.shape
+    whole = Source("image", image, image.name, (height, width))
     return [
-        Piece(Image(image.pixels[y : y + side, x : x + side].clone(), image.name), image, box)
+        Piece(Image(image.pixels[y : y + side, x : x + side].clone(), image.name), whole, box)
         for y in range(0, height, side)
         for x in range(0, width, side)
         for box in [(y, min(y + side, height), x, min(x + side, width))]
@@ -76,10 +76,17 @@ def thumbnail(image: Image, side: int) -> Piece:
     """
     _check_side("thumbnail", side)
     height, width, _ = image.pixels.shape
+    size = shrunk(height, width, side)
+    # One colour after the other, since floats take four times the memory of bytes.
+    colours = [interpolate(colour.float()[None, None], size, mode="area")[0, 0] for colour in image.pixels.unbind(2)]
+    small = Image(torch.stack(colours, 2).round().to(torch.uint8), image.name)
+    return Piece(small, Source("image", image, image.name, (height, width)), (0, height, 0, width))
+
+
+def shrunk(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of a picture of the same shape, none of which is longer than `side`."""
     longest = max(height, width, side)
-    size = [max(1, round(n * side / longest)) for n in (height, width)]
-    small = interpolate(image.pixels.movedim(2, 0).unsqueeze(0).float(), size, mode="area")[0].movedim(0, 2)
-    return Piece(Image(small.round().to(torch.uint8).contiguous(), image.name), image, (0, height, 0, width))
+    return max(1, round(height * side / longest)), max(1, round(width * side / longest))
 
 
 def _check_side(who: str, side: int) -> None:

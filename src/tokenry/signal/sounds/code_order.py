@@ -12,14 +12,12 @@ from tokenry.quantize.base import Quantizer
 from tokenry.signal.parts.sound_content import MISSING, SoundContent
 
 
-def told(who: str, ids: Int[Tensor, "N"], spans: Int[Tensor, "N 2"], vocab_size: int) -> None:
+def check_codes(who: str, ids: Int[Tensor, "N"], spans: Int[Tensor, "N 2"], vocab_size: int) -> None:
     """Refuse tokens that are no codes with places.
 
     Raises:
-        InvalidValue: no tokens, an id that there is not, or a span that is no part of a sound.
+        InvalidValue: an id that there is not, or a span that is no part of a sound.
     """
-    if not len(ids):
-        raise InvalidValue(f"{who}: tokens must be at least one; got none, which tell no length.")
     if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
         raise InvalidValue(f"{who}: ids must be in [0, {vocab_size}); got {int(ids.min())} to {int(ids.max())}.")
     wrong = (spans[:, 0] < 0) | (spans[:, 1] <= spans[:, 0]) | (spans[:, 1] > MOST_SAMPLES)
@@ -34,15 +32,18 @@ def books_of(ids: Int[Tensor, "N"], content: SoundContent) -> Int[Tensor, "N"]:
     return torch.bucketize(ids, torch.tensor(content.codebook_sizes).cumsum(0), right=True)
 
 
-def placed(ids: Int[Tensor, "N"], frames: Int[Tensor, "N 2"], content: SoundContent) -> Int[Tensor, "F R"]:
-    """The codes of all frames up to the last one; `MISSING` where there is no token.
+def codes_of(
+    ids: Int[Tensor, "N"], frames: Int[Tensor, "N 2"], count: int, content: SoundContent
+) -> Int[Tensor, "F R"]:
+    """The codes of all frames; `MISSING` where there is no token.
 
     Args:
         frames: the first frame of each token's span, and the one behind its last. Where a span has several frames and
             tokens are not merged, the first token of a codebook is of the first frame, and so on.
+        count: of frames.
     """
     sizes, books = torch.tensor(content.codebook_sizes), books_of(ids, content)
-    codes = torch.full((int(frames.max()), len(sizes)), MISSING)
+    codes = torch.full((count, len(sizes)), MISSING)
     values = ids - (sizes.cumsum(0) - sizes)[books]
     first, lengths = frames[:, 0], frames[:, 1] - frames[:, 0]
     if content.merges:
