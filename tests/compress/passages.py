@@ -12,7 +12,8 @@ from tokenry.compress.random import RandomUnits
 from tokenry.data import Question, questions, read
 from tokenry.measure.statistics.intervals import of_mean
 from tokenry.models.files.load import LanguageModel
-from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 
 # Layers and units were looked at on the other two documents only.
 HELD_OUT = ("moby_dick", "in_the_year_2889", "constitution")

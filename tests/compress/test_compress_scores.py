@@ -13,6 +13,7 @@ from tests.compress.compress_rows import batch, row
 from tokenry.compress.dense_relevance import DenseRelevance
 from tokenry.compress.kept.text import text_of
 from tokenry.compress.lexical_relevance import LexicalRelevance
+from tokenry.compress.parts.kind import Word
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.scores import information as reading
 from tokenry.compress.scores.information import information
@@ -171,7 +172,7 @@ def test_self_information_needs_a_model(model):
 
 
 def test_spreading_conserves_information():
-    document = documents(batch("One two  three."), "word", "test")[0]
+    document = documents(batch("One two  three."), Word(), "test")[0]
     values = torch.tensor([1.0, 2.0, 4.0])
     spans = np.array([[0, 5], [5, 9], [9, 15]])
     shared = spread(values, spans, document)
@@ -181,7 +182,8 @@ def test_spreading_conserves_information():
 
 @pytest.mark.slow
 def test_another_tokenizer_measures_nearly_the_same(smollm2):
-    from tokenry.models.text.prompt import Document, plain
+    from tokenry.models.text.document import Document
+    from tokenry.models.text.prompt import plain
 
     text = read("sotu_1975")[:1500]
     tokens = plain(smollm2.tokenizer, [Document(text)])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.compress.compress_rows import NASTY, batch, row
+from tokenry.compress.parts.kind import Sentence, Token, Word
 from tokenry.compress.units.document import LONGEST, Document, documents
 from tokenry.compress.units.sentences import sentence_starts, words
 from tokenry.data import documents as samples
@@ -24,8 +25,11 @@ HOSTILE = st.text(
 )
 
 
+KINDS = {"token": Token(), "word": Word(), "sentence": Sentence()}
+
+
 def document(text: str, unit: str = "sentence") -> Document:
-    return documents(batch(text), unit, "test")[0]
+    return documents(batch(text), KINDS[unit], "test")[0]
 
 
 def sentences(text: str) -> list[str]:
@@ -68,7 +72,7 @@ def test_partition_of_hostile_texts(text):
 
 
 def test_every_source_begins_a_sentence():
-    found = documents(batch(row("one two", "three four", "  ", "five")), "sentence", "test")[0]
+    found = documents(batch(row("one two", "three four", "  ", "five")), Sentence(), "test")[0]
     assert found.texts == ["one two", "three four", "", "five"]
     assert found.text == "one two\n\nthree four\n\nfive"
 
@@ -108,7 +112,7 @@ def test_a_token_over_a_boundary_joins_two_words():
     spans = tokens.origin.spans.clone()
     spans[0, 0, 1], spans[0, 1, 0] = 4, 4  # the first token now reaches into the second word
     object.__setattr__(tokens.origin, "spans", spans)
-    found = documents(tokens, "word", "test")[0]
+    found = documents(tokens, Word(), "test")[0]
     assert found.texts == ["ab cd", "ef"]
 
 

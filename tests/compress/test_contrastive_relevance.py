@@ -27,7 +27,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.data import is_correct, questions, read
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
-from tokenry.models.text.prompt import Document, plain
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import plain
 
 ASK = "Who lit it?"
 ONE = "Mr. Keeper climbed up in 1903. The lamp was broken, and nobody knew why!"

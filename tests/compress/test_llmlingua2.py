@@ -155,7 +155,8 @@ def test_labels_by_information_are_those_of_the_teacher(smollm2):
     """Without labels, the half of the words that surprises the scorer most stays."""
     from tokenry.compress.heads.training import by_information
     from tokenry.compress.self_information import SelfInformation
-    from tokenry.models.text.prompt import Document, plain
+    from tokenry.models.text.document import Document
+    from tokenry.models.text.prompt import plain
 
     kept = by_information(TEXT, smollm2)
     ranking = SelfInformation(units="word").rank(plain(smollm2.tokenizer, [Document(TEXT)]), model=smollm2)
@@ -195,7 +196,8 @@ def test_on_texts_it_has_not_seen_it_agrees_with_its_teacher_and_is_many_times_f
     from tokenry.compress.self_information import SelfInformation
     from tokenry.data import read
     from tokenry.models.files.load import load
-    from tokenry.models.text.prompt import Document, plain
+    from tokenry.models.text.document import Document
+    from tokenry.models.text.prompt import plain
 
     language, pupil = load("smollm2"), LLMLingua2(budget=0.5)
     pupil.rank(batch(TEXT))

@@ -114,7 +114,7 @@ def test_pipelines_survive_json_and_have_controls():
     control = control_of(pipeline)
     assert [m.name() for m in control.methods] == ["random", "random"]
     assert control.methods[0].budget == pipeline.methods[0].budget
-    assert control.methods[0].units == "word"
+    assert str(control.methods[0].units) == "compress/word"
     assert control.methods[1].budget == pipeline.methods[1].budget
 
 

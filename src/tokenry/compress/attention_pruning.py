@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
+from tokenry.compress.parts.kind import Kind, Word
 from tokenry.compress.scores.information import beginning
 from tokenry.compress.scores.received import layers, received
 from tokenry.compress.scores.scorer import (
@@ -22,10 +23,10 @@ from tokenry.compress.scores.scorer import (
     side_by_side,
     sliding,
 )
-from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import between, choice, positive, setting
+from tokenry.core.fields import between, choice, part, positive, setting
 from tokenry.models.attention.rest import at_rest
 from tokenry.models.files.load import LanguageModel
 
@@ -86,7 +87,7 @@ class AttentionPruning(Compressor):
         ),
     )
 
-    units: str = choice("word", "sentence", "token", default="word", doc="what is kept or dropped as a whole")
+    units: Kind = part(Word(), doc="what is kept or dropped as a whole")
     readers: str = choice("question", "text", "last", default="question", doc="tokens whose attention counts")
     heads: str = choice("mean", "max", default="mean", doc="what is made of the heads of a layer")
     shallowest: float = between(0.0, 1.0, default=0.5, doc="depth from which layers count; 0 is before the first")
@@ -109,7 +110,7 @@ class AttentionPruning(Compressor):
         """Only where the question is what reads."""
         return self.readers == "question"
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         scorer = scorer_for(self.scorer, model, self.name())
         ask = query.strip() if query and self.readers != "text" else ""
         gap, question = plain_ids(scorer, BETWEEN if ask else ""), plain_ids(scorer, ask)

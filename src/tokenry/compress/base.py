@@ -1,45 +1,52 @@
-"""Room: compress. Fewer tokens before the first layer: score units of the text, keep the best, exactly to budget."""
+"""Room: compress. Fewer tokens before the first layer: score units of the text, keep the best, never above budget."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
-from tokenry.compress.kept.fit import fit
-from tokenry.compress.scores.ranking import Ranking
-from tokenry.compress.units.document import Document, documents
-from tokenry.compress.units.keepsakes import KINDS, keepsakes
+from tokenry.compress.parts.kind import Kind, Sentence
+from tokenry.compress.units.keepsakes import KINDS
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import size, some_of
+from tokenry.core.fields import part, setting, size, some_of
 from tokenry.core.method import Method
-from tokenry.core.tokens import TokenBatch
 
 if TYPE_CHECKING:
+    from tokenry.compress.kept.shortening import Compressed
+    from tokenry.compress.scores.ranking import Ranking
+    from tokenry.compress.units.document import Document
+    from tokenry.compress.units.page import Page
+    from tokenry.core.tokens import TokenBatch
     from tokenry.models.files.load import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compressor(Method):
-    """A method that drops tokens of the text by the score of the word or sentence they stand in.
+    """A method that leaves out units of a text by their score. It says only how much a unit is worth: `score`.
+
+    It has two doors. `shorten` takes a text and gives a text, for models behind an API: units stay or go as a whole,
+    what is left out is marked in its place, and the budget, counted in the tokens of any vocabulary, is a ceiling.
+    `compress` takes and gives tokens, for a model at hand. Of tokens, words and sentences exactly the budget is kept
+    there, and nothing is marked, since every token's fate is known; a kind that reads a format is written anew as in
+    a text, with its marks.
 
     The budget counts the document tokens of each row: real ones that are not protected. Protected tokens always stay
-    and are never counted. Exactly the budget is kept, in the order of the text, whatever the units are; words of the
-    kinds in `force` stay first. A method says only how much a unit is worth: `score`.
+    and are never counted.
     """
 
     room: ClassVar[str] = "compress"
     needs_query: ClassVar[bool] = False
 
     budget: Budget = size(Budget(share=0.5), doc="document tokens that stay")
-    units: str
+    units: Kind = part(Sentence(), doc="what is kept or dropped as a whole")
     force: tuple[str, ...] = some_of(*KINDS, default=(), doc="kinds of words that stay whatever their score")
+    guard: bool = setting(True, doc="of a text, whether what its kind holds important stays, such as lines with errors")
+    fill: bool = setting(False, doc="of a text, whether units that are worth nothing fill the budget up")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,8 +57,26 @@ class Compressor(Method):
             )
 
     @abstractmethod
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
-        """How much each unit of `document.units` is worth, at least one unit; higher stays."""
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Any:
+        """How much each unit of `document.units` is worth, (U), at least one unit; higher stays."""
+
+    def worth(self, scores: Float[np.ndarray, "U"]) -> Bool[np.ndarray, "U"]:
+        """Units whose score is more than chance; others are not kept to fill a budget."""
+        return np.ones(len(scores), dtype=bool)
+
+    def shorten(
+        self, text: str, tokenizer: Any, query: str | None = None, *, model: LanguageModel | None = None
+    ) -> Compressed:
+        """A text with its best units and marks where others stood, of at most the budget's tokens.
+
+        Args:
+            tokenizer: whose tokens are counted: a name, a file or an object, see `Counter.of`.
+            query: what will be asked about the text.
+            model: the model that will answer, for methods that score with it.
+        """
+        from tokenry.compress.kept.shortening import shorten
+
+        return shorten(self, text, tokenizer, query, model=model)
 
     def compress(
         self, batch: TokenBatch, query: str | None = None, *, model: LanguageModel | None = None
@@ -60,53 +85,56 @@ class Compressor(Method):
 
         Args:
             query: what will be asked about the text.
-            model: the model that will answer, for methods that score with it.
+            model: the model that will answer, for methods that score with it and for kinds that write marks.
 
         Raises:
             Incompatible: a token that may be dropped comes from no text.
             InvalidValue: the query is missing and needed, or `force` needs more tokens than the budget has.
         """
-        return self.fit(batch, self.rank(batch, query, model=model))
+        return self.fit(batch, self.rank(batch, query, model=model), model=model)
 
-    @torch.no_grad()
     def rank(self, batch: TokenBatch, query: str | None = None, *, model: LanguageModel | None = None) -> Ranking:
         """Score the units of every row, each row by itself, and change nothing."""
+        from tokenry.compress.units.document import documents
+
+        self.check_query(query)
+        return self.judge(batch, documents(batch, self.units, self.name()), query, model)
+
+    def check_query(self, query: str | None) -> None:
+        """Refuse to go on without a question where one is needed."""
         if self.needs_query and not (query and query.strip()):
             raise InvalidValue(
                 f"{self.name()}: ask must be given, since relevance is relevance to it; got {query!r}; "
                 f"pass the question, or use self_information."
             )
-        return self.judge(batch, documents(batch, self.units, self.name()), query, model)
 
     def judge(
         self, batch: TokenBatch, found: list[Document], query: str | None, model: LanguageModel | None
     ) -> Ranking:
         """Score rows as documents; a method that ranks the sources of a row against each other does it here."""
-        return Ranking(tuple(found), tuple(self._scores(d, query, model) for d in found))
+        import torch
+
+        from tokenry.compress.scores.ranking import Ranking
+
+        with torch.no_grad():
+            return Ranking(tuple(found), tuple(torch.from_numpy(self.scores(d, query, model)).float() for d in found))
 
     def choose(self, ranking: Ranking, row: int, count: int, forced: Bool[np.ndarray, "W"]) -> Bool[np.ndarray, "T"]:
         """Which tokens of a row stay, `count` free ones; a method that gives each source a budget does it here."""
+        from tokenry.compress.kept.fit import fit
+
         return fit(ranking.documents[row], ranking.scores[row], count, forced)
 
-    def fit(self, batch: TokenBatch, ranking: Ranking) -> TokenBatch:
+    def fit(self, batch: TokenBatch, ranking: Ranking, *, model: LanguageModel | None = None) -> TokenBatch:
         """Keep the best of a ranking of this batch; a batch of which everything stays is returned as it is."""
-        stays = batch.mask.cpu().clone()
-        for row, document in enumerate(ranking.documents):
-            count = self.budget.count(document.size)
-            forced = keepsakes(document, self.force)
-            needed = int((forced[document.words.of] & document.free).sum())
-            if needed > count:
-                raise InvalidValue(
-                    f"{self.name()}: budget must hold the {needed} tokens of row {row} that "
-                    f"force={'+'.join(self.force)} keeps; got {self.budget}, which is {count} of {document.size}; "
-                    f"raise the budget or force less."
-                )
-            stays[row, document.columns] = torch.from_numpy(self.choose(ranking, row, count, forced))
-        if torch.equal(stays, batch.mask.cpu()):
-            return batch
-        return batch.only(stays).renumbered()
+        from tokenry.compress.kept.batches import fitted
 
-    def _scores(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+        return fitted(self, batch, ranking, model)
+
+    def scores(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[np.ndarray, "U"]:
+        """What `score` says, as numbers that can be put in order."""
         if not len(document.units):
-            return torch.zeros(0)
-        return self.score(document, query, model).float().cpu().nan_to_num()
+            return np.zeros(0)
+        found = self.score(document, query, model)
+        found = found.detach().float().cpu().numpy() if hasattr(found, "detach") else np.asarray(found)
+        return np.nan_to_num(found.astype(np.float64))

@@ -26,8 +26,9 @@ from tokenry.compress.scores.scorer import (
     sliding,
 )
 from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
-from tokenry.core.fields import between, choice, positive, setting
+from tokenry.core.fields import between, positive, setting
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel
 
@@ -95,7 +96,6 @@ class ContrastiveRelevance(Compressor):
         ),
     )
 
-    units: str = choice("sentence", "word", "token", default="sentence", doc="what is kept or dropped as a whole")
     coarse: float = between(1.0, 1000.0, default=2.0, doc="the best documents that hold this many budgets take part")
     delta: float = between(0.0, 1.0, default=0.3, doc="share that the best document keeps more than the middle one")
     reorder: bool = setting(False, doc="put the documents into the order of their rank, the best first")
@@ -108,12 +108,10 @@ class ContrastiveRelevance(Compressor):
         super().__post_init__()
         check_below_window(type(self).__name__, "stride", self.stride, self.window)
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         return document.units.mean(self.read(document, query, model)[0])
 
-    def read(
-        self, document: Document, query: str | None, model: LanguageModel | None
-    ) -> tuple[Float[Tensor, "T"], float]:
+    def read(self, document: Page, query: str | None, model: LanguageModel | None) -> tuple[Float[Tensor, "T"], float]:
         """s_j of the tokens of one document, and its r_k."""
         assert query is not None
         scorer = scorer_for(self.scorer, model, self.name())
@@ -165,7 +163,7 @@ class ContrastiveRelevance(Compressor):
             stays[part.tokens] = fit(part.document, scores, int(own), forced[part.of(document.words)])
         return stays
 
-    def fit(self, batch: TokenBatch, ranking: Ranking) -> TokenBatch:
-        after = super().fit(batch, ranking)
+    def fit(self, batch: TokenBatch, ranking: Ranking, *, model: LanguageModel | None = None) -> TokenBatch:
+        after = super().fit(batch, ranking, model=model)
         assert isinstance(ranking, SourceRanking)
         return reordered(after, [[p.source for p in row] for row in ranking.parts]) if self.reorder else after

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
+from tokenry.compress.parts.kind import Word
 from tokenry.compress.scores.vectors import hidden_states, pooled, text_vectors
-from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
-from tokenry.core.fields import between, choice, setting
+from tokenry.core.fields import between, setting
 from tokenry.models.files.load import Encoder, LanguageModel, load_encoder
 
 
@@ -54,20 +56,19 @@ class DenseRelevance(Compressor):
         ),
     )
 
-    units: str = choice("sentence", "word", default="sentence", doc="what is kept or dropped as a whole")
     encoder: str = setting("minilm", doc="sentence encoder: an alias, a folder or a hub id")
     mix: float = between(0.0, 1.0, default=0.5, doc="weight of a word's own relevance beside that of its sentence")
     needs_query = True
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Any:
         assert query is not None
         encoder = load_encoder(self.encoder)
         asked = text_vectors(encoder, [query])[0]
-        if self.units == "sentence":
+        if not isinstance(self.units, Word):
             return text_vectors(encoder, document.texts) @ asked
-        return self._words(document, encoder, asked)
+        return document.of_words(self._words(document, encoder, asked))
 
-    def _words(self, document: Document, encoder: Encoder, asked: Float[Tensor, "E"]) -> Float[Tensor, "W"]:
+    def _words(self, document: Page, encoder: Encoder, asked: Float[Tensor, "E"]) -> Float[Tensor, "W"]:
         words, sentences = document.words, document.sentences
         heads = [start for start, _ in words.bounds]
         by_word = torch.zeros(len(words), len(asked))

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from tokenry.compress.base import Compressor
 from tokenry.compress.parts.attribution import Attribution, DecompX
+from tokenry.compress.parts.kind import Kind, Word
 from tokenry.compress.scores.lexrank import lexrank
-from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
-from tokenry.core.fields import choice, part, setting
+from tokenry.core.fields import part, setting
 from tokenry.models.files.load import Encoder, LanguageModel, load_encoder
 
 WINDOW = 128
@@ -73,11 +75,11 @@ class FrugalPrompt(Compressor):
         ),
     )
 
-    units: str = choice("word", default="word", doc="what is kept or dropped as a whole")
+    units: Kind = part(Word(), doc="what is kept or dropped as a whole")
     attribution: Attribution = part(DecompX(), doc="how tokens are weighed: decompx or globenc")
     encoder: str = setting("minilm", doc="encoder that reads: an alias, a folder or a hub id")
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Any:
         # Exact shares need 32-bit floats, whatever the hardware likes best.
         encoder = load_encoder(self.encoder, dtype="float32")
         words, sentences = document.words, document.sentences
@@ -90,7 +92,7 @@ class FrugalPrompt(Compressor):
             word = torch.tensor([bisect_right(heads, a) - 1 for a in at], dtype=torch.long)
             scores.index_add_(0, word, _spread(weights)[inside])
         central = torch.from_numpy(lexrank(_terms(document))).float()
-        return scores * central[torch.from_numpy(words.within(sentences))]
+        return document.of_words(scores * central[torch.from_numpy(words.within(sentences))])
 
     def _weights(
         self, encoder: Encoder, texts: Sequence[str]
@@ -110,7 +112,7 @@ class FrugalPrompt(Compressor):
             yield int(text), weights, torch.tensor(encoded["offset_mapping"][row]).view(-1, 2)
 
 
-def _terms(document: Document) -> list[list[str]]:
+def _terms(document: Page) -> list[list[str]]:
     """The words of every sentence without case and punctuation."""
     found: list[list[str]] = [[] for _ in document.sentences.bounds]
     sentence = document.words.within(document.sentences).tolist()

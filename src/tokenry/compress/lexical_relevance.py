@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import bm25s
-import Stemmer
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import numpy as np
+from jaxtyping import Bool, Float
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.units.document import Document
+from tokenry.compress.parts.kind import Word
+from tokenry.compress.scores.terms import bm25, terms_for
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
-from tokenry.core.fields import between, choice
+from tokenry.core.fields import between
 
 if TYPE_CHECKING:
     from tokenry.models.files.load import LanguageModel
-
-_TERM = r"(?u)\b\w+\b"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +26,9 @@ class LexicalRelevance(Compressor):
     What it does
         s(u) = sum over terms t of the query of idf(t) * f(t, u) / (f(t, u) + k1 (1 - b + b |u| / mean |u|)),
         idf(t) = log(1 + (U - n(t) + 1/2) / (n(t) + 1/2)), where f counts t in the sentence u, n counts the sentences
-        that hold t, and the sentences of the row are the collection. Terms are lower-cased, stemmed words that are
-        no stop words. As words, each is worth its sentence, plus idf(t) where it is a term t of the query itself.
+        that hold t, and the sentences of the row are the collection. Terms are lower-cased words without those that say
+        nothing, stemmed in the language of the text; of scripts without spaces, pairs of signs. As words, each is worth
+        its sentence, plus idf(t) where it is a term t of the query itself.
     Where it acts
         On the text, before the first layer, with the query; needs no model.
     Shapes
@@ -43,7 +39,7 @@ class LexicalRelevance(Compressor):
     Raises
         InvalidValue: no query, a field out of range, or a budget too small for `force`.
     Deviations
-        Stemming and stop words are English; other languages match by whole words.
+        The language is found by common words; where there is no stemmer for it, terms are whole words.
     Relations
         `dense_relevance` finds sentences that say the same in other words.
     """
@@ -61,45 +57,24 @@ class LexicalRelevance(Compressor):
         deviations=(
             "idf is that of Lucene, which is never negative",
             "words inherit the score of their sentence",
-            "stemming and stop words are English",
+            "terms are stems in the language of the text, which common words tell, or pairs of signs",
         ),
     )
 
-    units: str = choice("sentence", "word", default="sentence", doc="what is kept or dropped as a whole")
     k1: float = between(0.0, 10.0, default=1.5, doc="how much more a term counts the more often it occurs")
     b: float = between(0.0, 1.0, default=0.75, doc="how much long sentences are held back")
     needs_query = True
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Any:
         assert query is not None
-        terms = _terms([query])[0]
-        sentences = _terms(document.texts_of(document.sentences))
-        scores = self._bm25(sentences, terms)
-        if self.units == "sentence":
-            return scores
-        idf = _idf(sentences, terms)
-        own = [max((idf.get(t, 0.0) for t in word), default=0.0) for word in _terms(document.texts)]
-        return scores[torch.from_numpy(document.words.within(document.sentences))] + torch.tensor(own)
+        terms, asked = terms_for(query, document.text)
+        if not isinstance(self.units, Word):
+            return bm25(document.texts, terms, asked, k1=self.k1, b=self.b)[0]
+        scores, idf = bm25(document.texts_of(document.sentences), terms, asked, k1=self.k1, b=self.b)
+        around = scores[document.words.within(document.sentences)]
+        words = document.texts_of(document.words)
+        own = np.array([max((idf.get(t, 0.0) for t in terms.of(word)), default=0.0) for word in words])
+        return document.of_words(around + own)
 
-    def _bm25(self, sentences: list[list[str]], terms: list[str]) -> Float[Tensor, "S"]:
-        known = set().union(*sentences)
-        asked = [t for t in terms if t in known]
-        if not asked:
-            return torch.zeros(len(sentences))
-        index = bm25s.BM25(k1=self.k1, b=self.b)
-        index.index(sentences, show_progress=False)
-        return torch.from_numpy(index.get_scores(asked)).clone()
-
-
-def _terms(texts: list[str]) -> list[list[str]]:
-    """Stems of the words of each text, without stop words."""
-    stemmer = Stemmer.Stemmer("english")
-    found = bm25s.tokenize(
-        texts, token_pattern=_TERM, stopwords="en_plus", stemmer=stemmer, return_ids=False, show_progress=False
-    )
-    return [list(terms) for terms in found]
-
-
-def _idf(sentences: list[list[str]], terms: list[str]) -> dict[str, float]:
-    holds = Counter(t for sentence in sentences for t in set(sentence) & set(terms))
-    return {t: math.log(1 + (len(sentences) - n + 0.5) / (n + 0.5)) for t, n in holds.items()}
+    def worth(self, scores: Float[np.ndarray, "U"]) -> Bool[np.ndarray, "U"]:
+        return scores > 0

@@ -12,14 +12,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
+from tokenry.compress.parts.kind import Kind, Token
 from tokenry.compress.scores.information import information
 from tokenry.compress.scores.prefix_reader import PrefixReader
 from tokenry.compress.scores.ranking import Ranking
 from tokenry.compress.scores.scorer import check_below_window, reach, scorer_for, spread
-from tokenry.compress.units.document import Document, Units
+from tokenry.compress.units.document import Document
 from tokenry.compress.units.keepsakes import keepsakes
+from tokenry.compress.units.page import Page, Units
 from tokenry.core.card import Card
-from tokenry.core.fields import between, choice, positive, setting
+from tokenry.core.fields import between, part, positive, setting
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel
 
@@ -81,7 +83,7 @@ class LLMLingua(Compressor):
         ),
     )
 
-    units: str = choice("token", "word", default="token", doc="what is kept or dropped as a whole")
+    units: Kind = part(Token(), doc="what is kept or dropped as a whole")
     scorer: str | None = setting(None, doc="causal model that scores; none for the one that answers")
     segment: int = positive(200, doc="tokens that are chosen from at a time")
     coarse: float = between(1.0, 100.0, default=2.0, doc="sources are taken until they hold this many times the budget")
@@ -98,13 +100,11 @@ class LLMLingua(Compressor):
         scores = (self._scored(d, sources[row, d.columns].numpy(), model) for row, d in enumerate(found))
         return Ranking(tuple(found), tuple(scores))
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         """Of a document that is one source; `judge` knows the sources of a batch."""
         return self._scored(document, np.zeros(len(document.free), dtype=np.int64), model)
 
-    def _scored(
-        self, document: Document, source: Int[np.ndarray, "T"], model: LanguageModel | None
-    ) -> Float[Tensor, "U"]:
+    def _scored(self, document: Page, source: Int[np.ndarray, "T"], model: LanguageModel | None) -> Float[Tensor, "U"]:
         """What the segments choose, written as scores."""
         if not len(document.units):
             return torch.zeros(0)
@@ -151,15 +151,15 @@ class LLMLingua(Compressor):
         share = max(0, self.budget.count(document.size) - int((forced & document.free).sum()))
         total, passed, spent = int(loose.sum()), 0, 0
         standing: list[int] = []
-        for part in _segments(np.flatnonzero(taken | kept), document.units, self.segment):
-            surprise[part] = text.handed_on(reader.read(standing, text.ids_of(part)), part)
-            passed += int(loose[part].sum())
+        for piece in _segments(np.flatnonzero(taken | kept), document.units, self.segment):
+            surprise[piece] = text.handed_on(reader.read(standing, text.ids_of(piece)), piece)
+            passed += int(loose[piece].sum())
             # Rounded on the way, so that the numbers of all segments add up to the share.
             allowed = (2 * share * passed + total) // (2 * total) - spent if total else 0
-            chosen = _best(document.units.of[part], surprise[part], loose[part], allowed)
-            kept[part] |= chosen
+            chosen = _best(document.units.of[piece], surprise[piece], loose[piece], allowed)
+            kept[piece] |= chosen
             spent += int(chosen.sum())
-            standing += text.standing(part, kept)
+            standing += text.standing(piece, kept)
         return kept
 
 
@@ -194,14 +194,14 @@ def _best(
 class _Text:
     """A document in tokens of the scorer, each with the first and the last of the document's tokens that it touches."""
 
-    document: Document
+    document: Page
     ids: Int[Tensor, "S"]
     first: Int[np.ndarray, "S"]
     last: Int[np.ndarray, "S"]
     spans: Int[np.ndarray, "S 2"] | None
 
     @classmethod
-    def of(cls, document: Document, scorer: LanguageModel, own: bool) -> _Text:
+    def of(cls, document: Page, scorer: LanguageModel, own: bool) -> _Text:
         if own and document.ids is not None and bool((document.ids >= 0).all()):
             every = np.arange(len(document.ids))
             return cls(document, document.ids, every, every, None)

@@ -15,11 +15,12 @@ from torch import Tensor
 from tokenry.compress.base import Compressor
 from tokenry.compress.heads.keep_drop import KeepDrop, holder
 from tokenry.compress.kept.fit import fit
-from tokenry.compress.units.document import Document
+from tokenry.compress.parts.kind import Kind, Word
 from tokenry.compress.units.keepsakes import keepsakes
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import choice, setting
+from tokenry.core.fields import part, setting
 from tokenry.core.learned import PARAMETERS
 from tokenry.models.files.load import LanguageModel
 
@@ -81,12 +82,12 @@ class LLMLingua2(Compressor):
         training=True,
     )
 
-    units: str = choice("word", "sentence", default="word", doc="what is kept or dropped as a whole")
+    units: Kind = part(Word(), doc="what is kept or dropped as a whole")
     encoder: str = setting("minilm", doc="encoder that reads the text: an alias, a folder or a hub id")
     head: str | None = setting(None, doc="folder of a trained head; none for the one that ships for the encoder")
     drop_consecutive: bool = setting(False, doc="whether a unit that repeats the kept one before it gives way")
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         head = self._head()
         states, at = head.read(document.text, [start for start, _ in document.sentences.bounds])
         units = len(document.units)
@@ -112,7 +113,7 @@ class LLMLingua2(Compressor):
             )
         return head
 
-    def _without_repeats(self, document: Document, scores: Float[Tensor, "U"]) -> Float[Tensor, "U"]:
+    def _without_repeats(self, document: Page, scores: Float[Tensor, "U"]) -> Float[Tensor, "U"]:
         """Put last what would repeat the kept unit before it, until nothing does."""
         forced = keepsakes(document, self.force)
         fixed = np.bincount(document.units.of, weights=forced[document.words.of] | ~document.free) > 0

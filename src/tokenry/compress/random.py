@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from tokenry.compress.base import Compressor
-from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
-from tokenry.core.fields import choice, natural
+from tokenry.core.fields import natural
 
 if TYPE_CHECKING:
     from tokenry.models.files.load import LanguageModel
@@ -47,12 +46,10 @@ class RandomUnits(Compressor):
         trial={"budget": 0.5},
     )
 
-    units: str = choice("sentence", "word", "token", default="sentence", doc="what is kept or dropped as a whole")
     seed: int = natural(0, doc="of the random choice")
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
-        drawn = [_draw(f"{self.seed}:{i}:{text}") for i, text in enumerate(document.texts)]
-        return torch.tensor(drawn, dtype=torch.float64)
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[np.ndarray, "U"]:
+        return np.array([_draw(f"{self.seed}:{i}:{text}") for i, text in enumerate(document.texts)])
 
 
 def _draw(key: str) -> float:

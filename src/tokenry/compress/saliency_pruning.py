@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tokenry.compress.base import Compressor
+from tokenry.compress.parts.kind import Kind, Word
 from tokenry.compress.scores.information import beginning
 from tokenry.compress.scores.integrated_gradients import attributions
 from tokenry.compress.scores.scorer import (
@@ -23,9 +24,9 @@ from tokenry.compress.scores.scorer import (
     side_by_side,
     sliding,
 )
-from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
-from tokenry.core.fields import choice, positive, setting
+from tokenry.core.fields import choice, part, positive, setting
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.attention.rest import at_rest
 from tokenry.models.files.load import LanguageModel
@@ -86,7 +87,7 @@ class SaliencyPruning(Compressor):
         ),
     )
 
-    units: str = choice("word", "sentence", "token", default="word", doc="what is kept or dropped as a whole")
+    units: Kind = part(Word(), doc="what is kept or dropped as a whole")
     target: str = choice("question", "text", default="question", doc="whose likelihood is explained")
     reference: str | None = setting(None, doc="continuation of text and question that is explained in their place")
     steps: int = positive(1, doc="gradients along the way from nothing to the embeddings; 1 is gradient times input")
@@ -103,7 +104,7 @@ class SaliencyPruning(Compressor):
         """Only where the question is what is explained."""
         return self.target == "question" and not self.reference
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         scorer = scorer_for(self.scorer, model, self.name())
         ask = query.strip() if query and (self.reference or self.target == "question") else ""
         between = [BETWEEN, ask] if self.reference and ask else []

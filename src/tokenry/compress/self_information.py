@@ -8,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
+from tokenry.compress.parts.kind import Kind, Word
 from tokenry.compress.scores.information import information
 from tokenry.compress.scores.scorer import by_token, check_below_window, reach, scorer_for
-from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
-from tokenry.core.fields import choice, positive, setting
+from tokenry.core.fields import part, positive, setting
 from tokenry.models.files.load import LanguageModel
 
 
@@ -56,7 +57,7 @@ class SelfInformation(Compressor):
         ),
     )
 
-    units: str = choice("word", "sentence", "token", default="word", doc="what is kept or dropped as a whole")
+    units: Kind = part(Word(), doc="what is kept or dropped as a whole")
     scorer: str | None = setting(None, doc="causal model that scores; none for the one that answers")
     window: int = positive(1024, doc="tokens the scorer reads together, at most its context")
     stride: int = positive(768, doc="tokens by which the next window advances")
@@ -65,7 +66,7 @@ class SelfInformation(Compressor):
         super().__post_init__()
         check_below_window(type(self).__name__, "stride", self.stride, self.window)
 
-    def score(self, document: Document, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
+    def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         scorer = scorer_for(self.scorer, model, self.name())
         return document.units.mean(by_token(document, scorer, model, lambda ids: self._information(ids, scorer)))
 

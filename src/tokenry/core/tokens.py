@@ -245,6 +245,56 @@ class TokenBatch:
         ).tidied()
         return joined.renumbered() if len(joined.positions) == 1 else joined
 
+    def retold(
+        self,
+        columns: Sequence[Int[Tensor, "T"]],
+        rows: Sequence[Sequence[tuple[int, Sequence[tuple[int, float]]]]],
+    ) -> TokenBatch:
+        """Put other ids in the place of some columns of each row; all other tokens stay where they are.
+
+        Args:
+            columns: of each row the columns that go, ascending; the new tokens stand where they stood.
+            rows: of each row, for every new token its id and the columns it holds some of, as places in `columns` with
+                the share of each; one that holds none is protected. A row without new tokens stays as it is.
+        """
+        b, n = self.shape
+        ids, steps = _named(self), []
+        made: list[list[tuple[int, int, list[tuple[int, float]]]]] = []
+        for row, (gone, new) in enumerate(zip(columns, rows, strict=True)):
+            at = gone.tolist()
+            fresh = [(i, -1, [(at[t], share) for t, share in held]) for i, held in new]
+            stays = [(int(ids[row, c]), c, [(c, 1.0)]) for c in self.mask[row].nonzero()[:, 0].tolist()]
+            if fresh:
+                first = sum(c < at[0] for _, c, _ in stays)
+                taken = set(at)
+                stays = [*(s for s in stays[:first]), *fresh, *(s for s in stays[first:] if s[1] not in taken)]
+            made.append(stays)
+        m = max(1, *(len(row) for row in made))
+        out = torch.full((b, m), 0, dtype=torch.long, device=self.mask.device)
+        old = torch.full((b, m), -1, dtype=torch.long, device=self.mask.device)
+        mask = torch.zeros(b, m, dtype=torch.bool, device=self.mask.device)
+        own = torch.zeros_like(mask)
+        for row, tokens in enumerate(made):
+            for place, (i, c, held) in enumerate(tokens, m - len(tokens)):
+                out[row, place], old[row, place], mask[row, place], own[row, place] = i, c, True, not held
+                steps += [(row * m + place, row * n + h, share) for h, share in held]
+        step = Fate.summed(
+            torch.tensor([s[:2] for s in steps], dtype=torch.long, device=mask.device).view(-1, 2).T,
+            torch.tensor([s[2] for s in steps], device=mask.device),
+            (b, m, n),
+        )
+        stayed = old.clamp_min(0)
+        return replace(
+            self,
+            ids=out,
+            embeds=None,
+            mask=mask,
+            positions=_count(mask),
+            modality=torch.where(mask, int(Modality.TEXT), int(Modality.PAD)),
+            protected=own | (_gather(self.protected, stayed) & (old >= 0)),
+            fate=self.fate.then(step),
+        )
+
     def embedded(self, lookup: Callable[[Tensor], Tensor] | None) -> Float[Tensor, "B N E"]:
         """The embeddings of all tokens; where there are none yet, `lookup` makes them of the ids.
 

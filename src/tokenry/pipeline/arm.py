@@ -49,7 +49,7 @@ def run(job: Job) -> dict[str, Any]:
 
     from tokenry.models.files.load import load
     from tokenry.models.generate.answer import Sampling, divergence
-    from tokenry.models.text.prompt import Document
+    from tokenry.models.text.document import Document
     from tokenry.pipeline.pipeline import Pipeline
 
     started = time.perf_counter()

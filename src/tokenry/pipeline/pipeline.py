@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenry.compress.base import Compressor
-from tokenry.compress.kept.text import text_of
-from tokenry.core.budget import Budget
-from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
+from tokenry.compress.kept.shortening import Compressed
+from tokenry.core.errors import ContextOverflow, InvalidValue
 from tokenry.core.learned import Learned
 from tokenry.core.method import Method
 from tokenry.core.registry import load as load_method
@@ -23,15 +20,14 @@ from tokenry.core.registry import parse
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.generate.answer import Answer, Attach, Sampling, answer, follow
-from tokenry.models.text.prompt import Document, plain, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 from tokenry.pipeline.accounting import account
 from tokenry.pipeline.preparing import Change, Prepared, cache_of, prepare
 from tokenry.pipeline.reading import Reading
 from tokenry.pipeline.stages import Stages
-from tokenry.pipeline.trace import Step, Trace, document_tokens
-
-REFITS = 8
-"""Tries at making a compressed text, counted again, as long as its budget and no longer."""
+from tokenry.pipeline.texts import shorten_all
+from tokenry.pipeline.trace import Step, Trace
 
 Documents = str | Document | Sequence[str | Document]
 
@@ -77,35 +73,21 @@ class Pipeline:
     def compress(
         self, documents: Documents, tokenizer: Any, ask: str | None = None, model: LanguageModel | None = None
     ) -> str:
-        """The compressed text itself, for models behind an API; budgets count tokens of `tokenizer`.
+        """The compressed text itself, for models behind an API; see `shorten`."""
+        return self.shorten(documents, tokenizer, ask, model).text
 
-        Joining what is left can make new tokens of old ones, so the text is counted again and shortened to the budget.
+    def shorten(
+        self, documents: Documents, tokenizer: Any, ask: str | None = None, model: LanguageModel | None = None
+    ) -> Compressed:
+        """The compressed text, with marks where something is left out; budgets are ceilings in tokens of `tokenizer`.
+
+        Args:
+            tokenizer: whose tokens are counted: a name, a file or an object, see `Counter.of`.
 
         Raises:
             Incompatible: the pipeline holds something else than compressors, which no text can carry.
         """
-        other = next((m for m in self.methods if not isinstance(m, Compressor)), None)
-        if other is not None:
-            raise Incompatible(f"compress: text cannot carry {other}; leave it out.")
-        batch = plain(tokenizer, _documents(documents))
-        if not self.methods:
-            return text_of(batch)
-        last = prepare(batch, self.stages, ask, model).changes[-1]
-        assert isinstance(last.method, Compressor)
-        assert last.ranking is not None
-        goal = int(last.batch.lengths[0])
-        fitting, shortest = (-1, ""), (1 << 62, "")
-        tokens = document_tokens(last.batch)
-        for _ in range(REFITS):
-            fitted = replace(last.method, budget=Budget(tokens=tokens)).fit(last.before, last.ranking)
-            text = text_of(fitted)
-            count = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-            fitting = max(fitting, (count, text)) if count <= goal else fitting
-            shortest = min(shortest, (count, text))
-            if count in (0, goal):
-                break
-            tokens = max(1, tokens * goal // count)
-        return (fitting if fitting[1] else shortest)[1]
+        return shorten_all(self.methods, _documents(documents), tokenizer, ask, model)
 
     def generate(
         self,

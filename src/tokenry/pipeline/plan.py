@@ -15,7 +15,7 @@ from tokenry.core.registry import entries
 from tokenry.measure.statistics import intervals
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Sampling, divergence
-from tokenry.models.text.prompt import Document
+from tokenry.models.text.document import Document
 from tokenry.pipeline.pipeline import Pipeline
 
 SHARES = (0.75, 0.5, 0.25, 0.1)

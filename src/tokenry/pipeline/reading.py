@@ -18,7 +18,8 @@ from tokenry.models.attention.adapter import ModelAdapter, own_buffers
 from tokenry.models.cache.frozen import FrozenCache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Answer, Sampling, after, answer
-from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 
 
 class Reading:

@@ -20,7 +20,7 @@ def compress(
     use: o.Use = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of standard output.")] = None,
     ask: o.Ask = None,
-    tokenizer: Annotated[str, typer.Option(help="Model whose tokens the budget counts.")] = "smollm2",
+    tokenizer: Annotated[str, typer.Option(help="Whose tokens count: a model, o200k_base, a file …")] = "smollm2",
     protect: o.Protect = None,
     as_json: o.Json = False,
 ) -> None:
@@ -30,25 +30,24 @@ def compress(
             "use: needs at least one method, such as --use lexical_relevance:budget=0.5 with --ask; got none."
         )
     from tokenry.core.registry import parse
+    from tokenry.core.saving import write_text
+    from tokenry.models.text.counting import Counter
+    from tokenry.pipeline.texts import shorten_all
 
     chosen = [parse(spec) for spec in use]
     texts = o.read_documents(documents, protect)
-
-    from tokenry.apps.cli.show import warn
-    from tokenry.core.saving import write_text
-    from tokenry.models.files.load import load_tokenizer
-    from tokenry.pipeline.pipeline import Pipeline
-
-    counting = load_tokenizer(tokenizer)
-    text = Pipeline(chosen).compress(texts, counting, ask)
-    before, after = (len(counting(t, add_special_tokens=False, verbose=False)["input_ids"])
-                     for t in ("\n\n".join(d.text for d in texts), text))  # fmt: skip
+    found = shorten_all(chosen, texts, Counter.of(tokenizer), ask)
+    text, before, after = found.text, found.tokens_in, found.tokens_out
     if out is not None:
         write_text(out, text)
     if as_json:
-        found = {"schema": COMPRESS_SCHEMA, "tokens_in": before, "tokens_out": after, "text": text}
-        sys.stdout.write(json.dumps(found) + "\n")
+        shown = {
+            "schema": COMPRESS_SCHEMA, "tokens_in": before, "tokens_out": after, "text": text,
+            "left_out": [list(span) for span in found.left_out], "notes": list(found.notes),
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(shown) + "\n")
     elif out is None:
         sys.stdout.write(text + "\n")
     if not as_json:
-        warn(f"{before} -> {after} tokens of {tokenizer}" + (f", written to {out}" if out else ""))
+        said = f"{before} -> {after} tokens of {tokenizer}" + (f", written to {out}" if out else "")
+        sys.stderr.write("".join(f"{line}\n" for line in (*found.notes, said)))

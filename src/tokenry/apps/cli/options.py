@@ -12,7 +12,7 @@ import typer
 from tokenry.core.errors import InvalidValue, UnreadableInput
 
 if TYPE_CHECKING:
-    from tokenry.models.text.prompt import Document
+    from tokenry.models.text.document import Document
 
 LARGEST_DOCUMENT = 64 << 20
 """Bytes of one document beyond which it is refused."""
@@ -42,7 +42,7 @@ def read_documents(names: list[str], protect: list[str] | None = None) -> list[D
         UnreadableInput: missing, empty, binary, not UTF-8 or too large.
         InvalidValue: a pattern that is no regular expression.
     """
-    from tokenry.models.text.prompt import Document
+    from tokenry.models.text.document import Document
 
     patterns = [_pattern(p) for p in protect or []]
     documents = []

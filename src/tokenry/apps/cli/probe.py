@@ -15,7 +15,7 @@ from tokenry.core.errors import InvalidValue
 if TYPE_CHECKING:
     from tokenry.core.tokens import TokenBatch
     from tokenry.models.files.load import LanguageModel
-    from tokenry.models.text.prompt import Document
+    from tokenry.models.text.document import Document
 
 
 def probe(

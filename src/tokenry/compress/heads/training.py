@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tokenry.compress.heads.keep_drop import KeepDrop, holder
+from tokenry.compress.parts.kind import Word
 from tokenry.compress.self_information import SelfInformation
 from tokenry.compress.units.sentences import CLOSERS, MARKS, OPENERS, sentence_starts, words
 from tokenry.core.errors import InvalidValue
 from tokenry.models.files.load import LanguageModel, load
-from tokenry.models.text.prompt import Document, plain
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import plain
 
 T = TypeVar("T")
 
@@ -74,7 +76,7 @@ def train(
 
 def by_information(text: str, scorer: LanguageModel) -> list[bool]:
     """Label each word of a text: the half with the most self-information in every `STRETCH` words stays."""
-    ranking = SelfInformation(units="word").rank(plain(scorer.tokenizer, [Document(text)]), model=scorer)
+    ranking = SelfInformation(units=Word()).rank(plain(scorer.tokenizer, [Document(text)]), model=scorer)
     heads = [start for start, _ in ranking.documents[0].words.bounds]
     unit = torch.from_numpy(holder(heads, [start for start, _ in words(text)]))
     return better_half(ranking.scores[0])[unit].tolist()

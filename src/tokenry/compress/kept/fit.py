@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokenry.compress.units.document import Document, Units
+from tokenry.compress.units.page import Page, Units
 
 
 def fit(
-    document: Document, scores: Float[Tensor, "U"], count: int, forced: Bool[np.ndarray, "W"] | None = None
+    document: Page, scores: Float[Tensor, "U"], count: int, forced: Bool[np.ndarray, "W"] | None = None
 ) -> Bool[np.ndarray, "T"]:
     """Which tokens of a document stay: all that are not free, and exactly `count` of those that are.
 
@@ -47,7 +47,7 @@ def fit(
 class _Choice:
     """The tokens that stay so far, and how many more may."""
 
-    def __init__(self, document: Document, count: int) -> None:
+    def __init__(self, document: Page, count: int) -> None:
         self.document = document
         self.free = document.free
         self.kept = np.zeros(len(document.free), dtype=bool)

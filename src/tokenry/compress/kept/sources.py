@@ -11,7 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tokenry.compress.scores.ranking import Ranking
-from tokenry.compress.units.document import Document, Units
+from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Units
 from tokenry.core.tokens import TokenBatch
 
 
@@ -127,6 +128,7 @@ def _part(document: Document, source: int, tokens: Int[np.ndarray, "P"]) -> Part
         words=own(document.words),
         sentences=own(document.sentences),
         unit=document.unit,
+        stretch=document.stretch[tokens],
     )
     return Part(source, alone, tokens)
 

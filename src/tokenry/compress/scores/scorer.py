@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tokenry.compress.units.document import Document
+from tokenry.compress.units.page import Page
 from tokenry.core.errors import InvalidValue
 from tokenry.models.files.load import LanguageModel, load
 
@@ -36,7 +36,7 @@ def scorer_for(name: str | None, model: LanguageModel | None, who: str) -> Langu
 
 
 def by_token(
-    document: Document,
+    document: Page,
     scorer: LanguageModel,
     model: LanguageModel | None,
     measure: Callable[[Int[Tensor, "S"]], Float[Tensor, "S"]],
@@ -48,7 +48,7 @@ def by_token(
 
 
 def through_text(
-    document: Document, scorer: LanguageModel, measure: Callable[[Int[Tensor, "S"]], Float[Tensor, "S"]]
+    document: Page, scorer: LanguageModel, measure: Callable[[Int[Tensor, "S"]], Float[Tensor, "S"]]
 ) -> Float[Tensor, "T"]:
     """Values of the document's tokens from a model with a tokenizer of its own."""
     encoded = scorer.tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -57,7 +57,7 @@ def through_text(
     return spread(measure(ids), theirs, document)
 
 
-def spread(values: Float[Tensor, "S"], spans: np.ndarray, document: Document) -> Float[Tensor, "T"]:
+def spread(values: Float[Tensor, "S"], spans: np.ndarray, document: Page) -> Float[Tensor, "T"]:
     """Hand values of other tokens, at the characters `spans`, on to the document's tokens in proportion."""
     density = np.zeros(len(document.text) + 1)
     for value, (start, end) in zip(values.tolist(), spans.tolist(), strict=True):

@@ -5,13 +5,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tokenry.compress.kept.text import Reading, read
+from tokenry.compress.parts.kind import Kind, Sentence, Token, Word
+from tokenry.compress.units.cut import Cut
+from tokenry.compress.units.page import Page, Units
 from tokenry.compress.units.sentences import sentence_starts, words
 from tokenry.core.errors import Incompatible
 from tokenry.core.tokens import TokenBatch
@@ -22,39 +26,8 @@ LONGEST = 120
 _CLAUSE = tuple(",;:—–)，；：、")
 
 
-@dataclass(frozen=True, eq=False)
-class Units:
-    """A partition of a document's tokens into runs.
-
-    Args:
-        of: number of the unit that each token belongs to, ascending from 0 without holes.
-        bounds: first character and end of each unit in the document's text, white space around it left out.
-    """
-
-    of: Int[np.ndarray, "T"]
-    bounds: tuple[tuple[int, int], ...]
-
-    def __len__(self) -> int:
-        return len(self.bounds)
-
-    @cached_property
-    def first(self) -> Int[np.ndarray, "U"]:
-        """First token of each unit."""
-        return np.flatnonzero(np.diff(self.of, prepend=-1))
-
-    def within(self, larger: Units) -> Int[np.ndarray, "U"]:
-        """For each unit, the unit of a coarser partition that holds it."""
-        return larger.of[self.first]
-
-    def mean(self, values: Float[Tensor, "T"]) -> Float[Tensor, "U"]:
-        """Mean of a value of the tokens over each unit."""
-        of = torch.from_numpy(self.of)
-        total = torch.zeros(len(self), dtype=values.dtype).index_add(0, of, values)
-        return total / torch.bincount(of, minlength=len(self)).clamp_min(1)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Document:
+class Document(Page):
     """The tokens of one row that come from texts which may be compressed.
 
     Protected tokens inside such a text are part of it, so that they count as context, but are not free.
@@ -69,7 +42,8 @@ class Document:
         tokens: every token by itself.
         words: tokens grouped by words.
         sentences: words grouped by sentences.
-        unit: which of the three groupings is scored.
+        unit: how it is cut: the three groupings are those of tokens, any other kind cuts the text.
+        stretch: the number of the stretch of one source that each token belongs to.
     """
 
     text: str
@@ -81,27 +55,26 @@ class Document:
     tokens: Units
     words: Units
     sentences: Units
-    unit: str
+    unit: Kind
+    stretch: Int[np.ndarray, "T"]
 
-    @property
+    @cached_property
     def units(self) -> Units:
-        return {"token": self.tokens, "word": self.words, "sentence": self.sentences}[self.unit]
+        """What is scored."""
+        groups = {Token: self.tokens, Word: self.words, Sentence: self.sentences}
+        found = groups.get(type(self.unit))
+        return super().units if found is None else found
 
-    @property
-    def texts(self) -> list[str]:
-        """The text of every unit."""
-        return self.texts_of(self.units)
-
-    def texts_of(self, units: Units) -> list[str]:
-        return [self.text[start:end] for start, end in units.bounds]
-
-    @property
-    def size(self) -> int:
-        """Tokens that may be dropped."""
-        return int(self.free.sum())
+    @cached_property
+    def cut(self) -> Cut:  # type: ignore[override]
+        """The units of each stretch of a source, as a kind that reads a format finds them."""
+        firsts = np.flatnonzero(np.diff(self.stretch, prepend=-1)).tolist()
+        edges = [*(int(self.starts[t]) for t in firsts), len(self.text)]
+        edges[:1] = [0]
+        return Cut.joined([(a, self.unit.cut(self.text[a:b])) for a, b in pairwise(edges)])
 
 
-def documents(batch: TokenBatch, unit: str, who: str) -> list[Document]:
+def documents(batch: TokenBatch, unit: Kind, who: str) -> list[Document]:
     """Every row of a batch as a document.
 
     Raises:
@@ -138,6 +111,7 @@ def documents(batch: TokenBatch, unit: str, who: str) -> list[Document]:
                 words=by_word,
                 sentences=by_sentence,
                 unit=unit,
+                stretch=reading.stretch,
             )
         )
     return found

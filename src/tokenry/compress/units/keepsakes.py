@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import numpy as np
 from jaxtyping import Bool
 
-from tokenry.compress.units.document import Document
 from tokenry.compress.units.lines import code_spans
+from tokenry.compress.units.page import Page
 from tokenry.compress.units.sentences import CLOSERS, MARKS, OPENERS, STARTERS
 
 Span = tuple[int, int]
@@ -34,7 +34,7 @@ _JSON_KEY = re.compile(r'"(?:[^"\\\n]|\\.)*"\s*:')
 _ACRONYM = re.compile(r"(?:[^\W\d_a-z]\.){2,}|[^\W\d_a-z]{2,}[\d-]*s?")
 
 
-def keepsakes(document: Document, kinds: Collection[str]) -> Bool[np.ndarray, "W"]:
+def keepsakes(document: Page, kinds: Collection[str]) -> Bool[np.ndarray, "W"]:
     """Which words of a document hold something of the given kinds.
 
     - `numbers`: anything with digits, its sign, currency, unit of scale, month and decimals; not numbers in words.
@@ -55,23 +55,23 @@ def keepsakes(document: Document, kinds: Collection[str]) -> Bool[np.ndarray, "W
     return found
 
 
-def _numbers(document: Document) -> Iterator[Span]:
+def _numbers(document: Page) -> Iterator[Span]:
     return (m.span() for m in _NUMBER.finditer(document.text))
 
 
-def _negations(document: Document) -> Iterator[Span]:
+def _negations(document: Page) -> Iterator[Span]:
     return (m.span() for m in _NEGATION.finditer(document.text))
 
 
-def _code(document: Document) -> Iterable[Span]:
+def _code(document: Page) -> Iterable[Span]:
     return [*code_spans(document.text), *(m.span() for m in _INLINE_CODE.finditer(document.text))]
 
 
-def _json_keys(document: Document) -> Iterator[Span]:
+def _json_keys(document: Page) -> Iterator[Span]:
     return (m.span() for m in _JSON_KEY.finditer(document.text))
 
 
-def _names(document: Document) -> Iterator[Span]:
+def _names(document: Page) -> Iterator[Span]:
     begins = set(document.words.of[document.sentences.first].tolist())
     texts = document.texts_of(document.words)
     bare = [t.strip(OPENERS + CLOSERS + MARKS + ",;:-—–") for t in texts]
@@ -87,7 +87,7 @@ def _names(document: Document) -> Iterator[Span]:
             yield document.words.bounds[w]
 
 
-_FINDERS: Mapping[str, Callable[[Document], Iterable[Span]]] = {
+_FINDERS: Mapping[str, Callable[[Page], Iterable[Span]]] = {
     "numbers": _numbers,
     "names": _names,
     "negations": _negations,

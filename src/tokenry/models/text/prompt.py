@@ -14,22 +14,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.origin import Source, SourceKind
 from tokenry.core.sequence import TokenSequence
 from tokenry.core.tokens import TokenBatch
+from tokenry.models.text.document import Document
 from tokenry.models.text.text_bytes import byte_offsets
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text to read.
-
-    Args:
-        text: the whole text.
-        name: what to call it.
-        protect: half-open character spans that no method may remove.
-    """
-
-    text: str
-    name: str = ""
-    protect: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

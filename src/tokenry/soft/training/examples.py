@@ -17,7 +17,8 @@ from tokenry.core.errors import InvalidValue, UnreadableInput
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.files.load import LanguageModel
-from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 
 LARGEST = 64 << 20
 """Bytes of a file of examples beyond which it is refused."""

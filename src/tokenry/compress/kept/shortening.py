@@ -1,0 +1,215 @@
+"""A text, shortened: kind, units, scores, choice, and the text with its marks; no torch where scores need none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from tokenry.compress.kept.choose import Choice, ranked
+from tokenry.compress.kept.writing import Piece, broken, pieces, written
+from tokenry.compress.parts.kind import Kind
+from tokenry.compress.units.cut import Cut
+from tokenry.compress.units.keepsakes import keepsakes
+from tokenry.compress.units.page import Page, TextPage
+from tokenry.core.errors import InvalidValue
+from tokenry.models.text.counting import Counter
+
+if TYPE_CHECKING:
+    from tokenry.compress.base import Compressor
+    from tokenry.models.files.load import LanguageModel
+
+BETWEEN = "\n\n"
+"""What sets documents apart."""
+ROUNDS = 4
+"""Times a text is counted again to come nearer to its budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """What is left of a text.
+
+    Args:
+        text: what a model is to read.
+        tokens_in: of the whole text, and `tokens_out` of what is left, by the counted vocabulary.
+        pieces: slices of the source and marks, in order.
+        notes: what a reader should know, such as that nothing matched the question.
+    """
+
+    text: str
+    tokens_in: int
+    tokens_out: int
+    pieces: tuple[Piece, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[tuple[int, int], ...]:
+        """Characters of the source that are missing, from and to."""
+        return tuple((p.start, p.end) for p in self.pieces if p.mark)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def shorten(
+    method: Compressor,
+    text: str | Sequence[str],
+    tokenizer: Any,
+    query: str | None = None,
+    *,
+    model: LanguageModel | None = None,
+    protect: Sequence[tuple[int, int]] = (),
+    key: str | None = None,
+) -> Compressed:
+    """See `Compressor.shorten`.
+
+    Args:
+        text: one, or several documents, which share the budget and are set apart by a blank line.
+        protect: characters from and to that stay, in the text as a whole.
+        key: under which the original is kept, for the marks.
+
+    Raises:
+        InvalidValue: no question where one is needed, or a budget that cannot hold what is protected or forced.
+    """
+    method.check_query(query)
+    counter = Counter.of(tokenizer)
+    texts = [text] if isinstance(text, str) else list(text)
+    text = BETWEEN.join(texts)
+    whole = counter(text)
+    if method.budget.count(whole) >= whole:
+        return _untouched(text, whole)
+    starts = accumulate((len(t) + len(BETWEEN) for t in texts), initial=0)
+    cut = Cut.joined([(at, method.units.cut(t)) for at, t in zip(starts, texts, strict=False)])
+    page = TextPage(text, cut)
+    scores = method.scores(page, query, model)
+    worth = np.ones(len(cut), dtype=bool) if method.fill else method.worth(scores)
+    notes = () if worth.any() or not len(cut) else ("nothing in the text matches the question",)
+    guarded = _protected(cut, protect)
+    spent = counter(written(pieces(text, cut, guarded, key))) if protect else 0
+    count = spent + method.budget.count(max(1, whole - spent))
+    must = guarded | _forced(method, page)
+    if count >= whole:
+        return _untouched(text, whole)
+    fitted = _Fitted(text, cut, counter, count, key)
+    if fitted.keep(must) > count:
+        raise InvalidValue(
+            f"{method.name()}: budget must hold what force={'+'.join(method.force)} keeps; got {method.budget}, "
+            f"which is {count} of {whole} tokens; raise the budget or force less."
+        )
+    strong = cut.strong & method.guard & ~must
+    fitted.take(ranked(cut, scores, strong))
+    # Where nothing matches and nothing alarms, the text is all that there is to show.
+    fitted.take(ranked(cut, scores, ~must & (worth | (not worth.any() and not strong.any()))))
+    left, size = fitted.settle(must)
+    if size >= whole:
+        return _untouched(text, whole)
+    return Compressed(written(left), whole, size, tuple(left), notes)
+
+
+class _Fitted:
+    """A choice that is counted as it is written until it is as long as its budget and no longer."""
+
+    def __init__(self, text: str, cut: Cut, counter: Counter, count: int, key: str | None) -> None:
+        self.text, self.cut, self.counter, self.count, self.key = text, cut, counter, count, key
+        sizes = counter.counts(cut.texts(text))
+        closed = np.flatnonzero(cut.tail[:, 1] > cut.tail[:, 0])
+        sizes[closed] += counter.counts([text[a:b] for a, b in cut.tail[closed].tolist()])
+        nothing = pieces(text, cut, np.zeros(len(cut), dtype=bool), key)
+        marks = counter.counts([p.text for p in nothing if p.mark])
+        frame = counter.counts([p.text for p in nothing if not p.mark])
+        self.choice = Choice.begin(cut, sizes, max(1, int(marks.max())) if len(marks) else 0, int(frame.sum()))
+        self.order: list[int] = []
+        self.passed: list[int] = []
+
+    def take(self, order: Int[np.ndarray, "X"]) -> None:
+        """Keep units down a ranking as long as they seem to fit."""
+        added = self.choice.take(order, self.count)
+        self.order += added
+        self.passed += [u for u in order.tolist() if not self.choice.kept[u]]
+
+    def keep(self, units: Bool[np.ndarray, "U"]) -> int:
+        """Keep units whatever they take; the tokens of the text that they make."""
+        self.choice.take(np.flatnonzero(units), 1 << 62)
+        if units.any():
+            self.choice.total = self._written()[1]
+        return self.choice.total if units.any() else 0
+
+    def settle(self, must: Bool[np.ndarray, "U"]) -> tuple[list[Piece], int]:
+        """What is left, as near to the budget as whole units come from below, and its tokens."""
+        self.choice.bridge()
+        best: tuple[list[Piece], int] | None = None
+        for _ in range(ROUNDS):
+            left, size = self._written()
+            if size <= self.count:
+                if best is None or size > best[1]:
+                    best = left, size
+                self.choice.total = size
+                added = self.choice.take(np.array(self.passed, dtype=np.int64), self.count)
+                self.order += added
+                if not added:
+                    break
+            else:
+                self._drop(size - self.count, must)
+        return best or self._shrunk(must)
+
+    def _written(self) -> tuple[list[Piece], int]:
+        left = _sound(self.text, self.cut, self.choice.kept, self.key)
+        return left, self.counter(written(left))
+
+    def _drop(self, tokens: int, must: Bool[np.ndarray, "U"]) -> None:
+        """Give up the units that were taken last, of about so many tokens."""
+        loose = ~must
+        while tokens > 0 and self.order:
+            u = self.order.pop()
+            if self.choice.kept[u] and loose[u] and not self.choice.kept[self.cut.parent == u].any():
+                self.choice.kept[u] = False
+                tokens -= max(1, int(self.choice.sizes[u]) - self.choice.mark)
+
+    def _shrunk(self, must: Bool[np.ndarray, "U"]) -> tuple[list[Piece], int]:
+        """Units given up one by one until the text fits; at last a mark alone, or nothing at all."""
+        while self.order:
+            self._drop(1, must)
+            left, size = self._written()
+            if size <= self.count:
+                return left, size
+        end = len(self.text)
+        for said in (f"[all {len(self.cut)} {self.cut.kinds[0].counts} left out]" if len(self.cut) else "", "[…]", "…"):
+            size = self.counter(said)
+            if said and size <= self.count:
+                return [Piece(said, 0, end, mark=True)], size
+        return [Piece("", 0, end, mark=True)], 0
+
+
+def _protected(cut: Cut, protect: Sequence[tuple[int, int]]) -> Bool[np.ndarray, "U"]:
+    """Units that hold something protected, with those they stand under."""
+    found = np.zeros(len(cut), dtype=bool)
+    for low, high in protect:
+        found |= (cut.start < high) & (cut.end > low)
+    return cut.with_parents(found)
+
+
+def _forced(method: Compressor, page: Page) -> Bool[np.ndarray, "U"]:
+    """Units of forced words, with those they stand under."""
+    found = np.zeros(len(page.cut), dtype=bool)
+    if method.force and len(page.words):
+        found[page.units.of[page.words.first[keepsakes(page, method.force)]]] = True
+    return page.cut.with_parents(found)
+
+
+def _sound(text: str, cut: Cut, kept: Bool[np.ndarray, "U"], key: str | None) -> list[Piece]:
+    """What is left, where each part that parsed before still does; one that does not stays as it was."""
+    left = pieces(text, cut, kept, key)
+    if all(type(kind).valid is Kind.valid for kind in cut.kinds):
+        return left
+    torn = list(broken(text, cut, left))
+    if not torn:
+        return left
+    return pieces(text, cut, kept | np.isin(cut.kind, torn), key)
+
+
+def _untouched(text: str, size: int) -> Compressed:
+    return Compressed(text, size, size, (Piece(text, 0, len(text)),))

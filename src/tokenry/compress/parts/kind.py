@@ -1,0 +1,163 @@
+"""What a text is made of: how it is cut into units that may go, and how it says in place what is gone.
+
+Sentences, words, tokens and lines stand here. A kind that reads a format has a file of its own beside this one.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tokenry.compress.units.alarms import alarming
+from tokenry.compress.units.cut import Cut, Gap
+from tokenry.compress.units.sentences import sentence_bounds, words
+from tokenry.core.card import Card
+from tokenry.core.fields import positive
+from tokenry.core.method import Part
+
+UNCHANGED = "the source is unchanged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Part):
+    """How a text is cut into units that stay or go as a whole.
+
+    What stays, stays byte for byte. What goes leaves a mark in its place, in the kind's own syntax, which counts what
+    is missing in the source's own unit.
+    """
+
+    room: ClassVar[str] = "compress"
+    counts: ClassVar[str] = "units"
+    """What a mark counts, as in "lines 41–118"."""
+
+    @abstractmethod
+    def cut(self, text: str) -> Cut:
+        """The units of a text; what none of them holds always stays."""
+
+    def is_one(self, text: str) -> bool:
+        """Whether a text is of this kind; what it can be told from is up to the kind."""
+        return False
+
+    def valid(self, text: str) -> bool:
+        """Whether a text parses. Where a text did and what is left of it does not, nothing is left out."""
+        return True
+
+    def mark(self, text: str, gap: Gap) -> str:
+        """What stands in place of a gap, with the white space that sets it apart; `text` is what was cut."""
+        return f"[{self.said(gap)}]"
+
+    def said(self, gap: Gap) -> str:
+        """The words of a mark; the first of a text says more."""
+        if gap.key is not None:
+            return f"{self.ranged(gap)} left out, id {gap.key}"
+        return f"{self.ranged(gap)} left out; {UNCHANGED}" if gap.opens else f"… {self.ranged(gap)}"
+
+    def ranged(self, gap: Gap) -> str:
+        """What is missing, counted: `lines 41–118`."""
+        a, b = gap.numbers
+        return f"{self.counts.removesuffix('s')} {a}" if a == b else f"{self.counts} {a}–{b}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence(Kind):
+    """Sentences, list items, headings and lines of code; white space belongs to the one before."""
+
+    part = Card(
+        title="Sentences (baseline)",
+        year=2026,
+        url="https://en.wikipedia.org/wiki/Sentence_boundary_disambiguation",
+        summary="sentences, list items, headings and lines of code",
+    )
+    counts = "sentences"
+
+    longest: int = positive(2000, doc="characters beyond which a sentence is cut at a line, a clause or a word")
+
+    def cut(self, text: str) -> Cut:
+        return Cut.of(self, text, sentence_bounds(text, self.longest))
+
+    def mark(self, text: str, gap: Gap) -> str:
+        return _between(text, gap, super().mark(text, gap))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(Kind):
+    """Lines as they are; a run of blank lines belongs to the line before."""
+
+    part = Card(
+        title="Lines (baseline)",
+        year=2026,
+        url="https://en.wikipedia.org/wiki/Newline",
+        summary="lines as they are",
+    )
+    counts = "lines"
+
+    def cut(self, text: str) -> Cut:
+        lines = text.splitlines(keepends=True)
+        ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
+        begins = np.flatnonzero([bool(line.strip()) for line in lines])
+        if not len(begins):
+            return Cut.of(self, text, [])
+        begins[0] = 0
+        last = np.append(begins[1:], len(lines))
+        starts = np.where(begins > 0, ends[begins - 1], 0)
+        bounds = np.stack((starts, ends[last - 1]), 1)
+        strong = [alarming(text[a:b]) for a, b in bounds.tolist()]
+        return Cut.of(self, text, bounds, number=np.stack((begins + 1, last), 1), strong=strong)
+
+    def mark(self, text: str, gap: Gap) -> str:
+        return own_line(text, gap, super().mark(text, gap))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word(Kind):
+    """Words with their punctuation and the white space behind them; one mark serves for all that are missing."""
+
+    part = Card(
+        title="Words (baseline)",
+        year=2026,
+        url="https://en.wikipedia.org/wiki/Word",
+        summary="words with their punctuation",
+    )
+    counts = "words"
+
+    def cut(self, text: str) -> Cut:
+        starts = np.array([a for a, _ in words(text)], dtype=np.int64)
+        starts[:1] = 0
+        return Cut.of(self, text, np.stack((starts, np.append(starts[1:], len(text))[: len(starts)]), 1))
+
+    def mark(self, text: str, gap: Gap) -> str:
+        if gap.opens:
+            said = f"[words left out{'' if gap.key is None else f', id {gap.key}'}; {UNCHANGED}] "
+            return said if gap.start == 0 else " " + said
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token(Word):
+    """Tokens of the vocabulary that the budget counts; a text by itself has words."""
+
+    part = Card(
+        title="Tokens (baseline)",
+        year=2026,
+        url="https://en.wikipedia.org/wiki/Lexical_analysis",
+        summary="tokens of the vocabulary that the budget counts",
+    )
+
+
+def own_line(text: str, gap: Gap, said: str) -> str:
+    """A mark on a line of its own, at the depth of what it stands for."""
+    lead = "" if gap.start == 0 or text[gap.start - 1] == "\n" else "\n"
+    first = text[gap.start : gap.end].lstrip("\r\n")
+    indent = first[: len(first) - len(first.lstrip(" \t"))]
+    return f"{lead}{indent}{said}" + ("\n" if gap.end < len(text) or text.endswith("\n") else "")
+
+
+def _between(text: str, gap: Gap, said: str) -> str:
+    """A mark within prose: after a space, or in a paragraph of its own where a paragraph went."""
+    gone = text[gap.start : gap.end]
+    space = gone[len(gone.rstrip()) :]
+    lead = "" if gap.start == 0 or text[gap.start - 1].isspace() else " "
+    return lead + said + (space if gap.end < len(text) else space[:0])

@@ -1,0 +1,84 @@
+"""Logs: lines with what belongs to them; a trace stays whole, and lines that repeat others go first."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tokenry.compress.parts.kind import Kind, own_line
+from tokenry.compress.units.alarms import alarming
+from tokenry.compress.units.cut import Cut, Gap
+from tokenry.core.card import Card
+from tokenry.core.fields import positive
+
+_HEAD = re.compile(
+    r"""\s*[\[(<]?(?:\d{4}[-/]\d\d[-/]\d\d|\d\d:\d\d:\d\d|[A-Z][a-z]{2}\s+\d{1,2}\s\d\d:\d\d|\d{1,2}/[A-Z][a-z]{2}/\d{4})
+    | \S*\s*[\[(]?(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\b
+    | (?:time|ts|level)=\S+""",
+    re.VERBOSE,
+)
+_GOES_ON = re.compile(r"[ \t]+\S|at\s|Caused by:|\.\.\. \d+ more|During handling of|The above exception|\s*$")
+_TRACE = re.compile(r"Traceback \(most recent call last\)|^goroutine \d+|^panic:", re.MULTILINE)
+_VARIES = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{7,}(?:-[0-9a-f]{4,})*\b|\d+")
+_LOOKED_AT = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Kind):
+    """Lines of a log; indented lines, and those of a stack trace, belong to the line that they follow.
+
+    A line that differs from an earlier one in nothing but numbers, times and ids says it again, and is kept last. The
+    first line of each kind that reports an error is kept before anything else. A mark that stands for repeats of one
+    line says so: `[lines 42–118 left out, like line 41]`.
+    """
+
+    part = Card(
+        title="Drain: An Online Log Parsing Approach with Fixed Depth Tree",
+        year=2017,
+        url="https://doi.org/10.1109/ICWS.2017.13",
+        summary="lines of a log with their traces; repeats go first and errors stay",
+    )
+    counts = "lines"
+
+    longest: int = positive(200, doc="lines that belong together at most")
+
+    def is_one(self, text: str) -> bool:
+        lines = [line for line in text[:100_000].split("\n")[:_LOOKED_AT] if line.strip()]
+        return len(lines) > 4 and 2 * sum(_HEAD.match(line) is not None for line in lines) >= len(lines)
+
+    def cut(self, text: str) -> Cut:
+        bounds: list[tuple[int, int]] = []
+        number: list[tuple[int, int]] = []
+        trace = False
+        at = 0
+        for i, line in enumerate(text.splitlines(keepends=True), 1):
+            first, last = number[-1] if number else (i, i)
+            ends = trace and not _GOES_ON.match(line) and not _HEAD.match(line)
+            if bounds and last - first < self.longest - 1 and (ends or _GOES_ON.match(line)):
+                bounds[-1], number[-1] = (bounds[-1][0], at + len(line)), (first, i)
+                trace = trace and not ends
+            else:
+                bounds.append((at, at + len(line)))
+                number.append((i, i))
+            trace = trace or _TRACE.search(line) is not None
+            at += len(line)
+        seen: set[str] = set()
+        again, strong = [], []
+        for a, b in bounds:
+            shape = _shape(text[a:b])
+            again.append(shape in seen)
+            strong.append(alarming(text[a:b]) and shape not in seen)
+            seen.add(shape)
+        return Cut.of(self, text, bounds, number=number, strong=strong, again=again)
+
+    def mark(self, text: str, gap: Gap) -> str:
+        said = self.said(gap)
+        before = text[: gap.start].rstrip("\n").rpartition("\n")[2]
+        if before and all(_shape(line) == _shape(before) for line in text[gap.start : gap.end].splitlines()):
+            said += f", like line {gap.numbers[0] - 1}"
+        return own_line(text, gap, f"[{said}]")
+
+
+def _shape(line: str) -> str:
+    """A line without what differs between its repeats."""
+    return _VARIES.sub("#", line.strip())

@@ -1,0 +1,141 @@
+"""A text shortened: whole units, marks in their place, never above the budget, and still of its kind."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from tokenry.compress.kept.writing import pieces, written
+from tokenry.compress.parts.auto import kind_of
+from tokenry.compress.parts.kind import Kind
+from tokenry.compress.random import RandomUnits
+from tokenry.core.errors import InvalidValue
+from tokenry.core.registry import parse, parse_part
+
+RECORDS = [{"id": i, "name": f"n{i}", "size": i * 1.50, "tags": ["a", "b, c"], "in": {"x": '"q"'}} for i in range(40)]
+TEXTS = {
+    "json": json.dumps({"took": 3, "results": RECORDS, "next": None}),
+    "json indented": json.dumps({"took": 3, "results": RECORDS}, indent=2),
+    "json lines": "\n".join(map(json.dumps, RECORDS)) + "\n",
+    "json nested": json.dumps({"a": {"b": {"c": RECORDS}, "d": [1, 2, 3]}}),
+    "csv": "id,name,note\n" + "".join(f'{i},n{i},"a, b\nc {i}"\n' for i in range(40)),
+    "tsv": "id\tname\n" + "".join(f"{i}\tn{i}\n" for i in range(40)),
+    "markdown table": "| id | name |\n|---|---|\n" + "".join(f"| {i} | n{i} |\n" for i in range(40)),
+    "log": "".join(f"2026-11-30 10:00:{i:02d} INFO w{i % 3} step {i}\n" for i in range(50))
+    + '2026-11-30 10:01:00 ERROR broke\nTraceback (most recent call last):\n  File "a.py", line 3\nIndexError: gone\n',
+    "prose": " ".join(f"Sentence number {i} says something, and Mr. Smith agrees." for i in range(60)),
+    "lines": "".join(f"item{i}\n" for i in range(60)),
+    "mixed": "Here it is.\n\n```json\n" + json.dumps(RECORDS) + "\n```\n\nThat was it. " + "More follows. " * 40,
+    "hostile": "\ufeff\r\nA.\r\n\r\nB!\x00 C\u200d.\n\n\n好。好。" + "x" * 5000 + "\n" + "👩\u200d👩. " * 60,
+}
+
+
+class Words:
+    """Counts what stands between white space, so that tests need no vocabulary."""
+
+    name = "words"
+
+    def encode_ordinary_batch(self, texts, num_threads=1):
+        return [re.findall(r"\w+|[^\w\s]", text) for text in texts]
+
+
+@pytest.fixture(params=TEXTS)
+def text(request):
+    return TEXTS[request.param]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.25, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("units", ["auto", "sentence", "lines", "word"])
+def test_never_above_its_budget_and_nothing_rewritten(text, units, share):
+    method = RandomUnits(budget=share, units=units, guard=False)
+    found = method.shorten(text, Words())
+    size = len(Words().encode_ordinary_batch([text])[0])
+    assert found.tokens_in == size
+    assert found.tokens_out == len(Words().encode_ordinary_batch([found.text])[0]) <= method.budget.count(size)
+    assert "".join(p.text for p in found.pieces) == found.text
+    at = 0
+    for piece in found.pieces:
+        assert piece.start == at
+        assert piece.mark or piece.text == text[piece.start : piece.end]
+        at = piece.end
+    assert at == len(text)
+    assert share < 1.0 or found.text == text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_left_is_of_the_same_kind(text, seed):
+    kind = kind_of(text)
+    cut, rng = kind.cut(text), random.Random(seed)
+    for share in (0.0, 0.1, 0.5, 0.9):
+        kept = np.array([rng.random() < share for _ in range(len(cut))], dtype=bool)
+        left = written(pieces(text, cut, cut.with_parents(kept)))
+        assert kind.valid(left) or not kind.valid(text)
+
+
+def test_units_tile_what_they_cut(text):
+    cut = parse_part("auto", Kind).cut(text)
+    spans = sorted([*zip(cut.start, cut.end, strict=True), *(tuple(t) for t in cut.tail if t[1] > t[0])])
+    assert all(a < b for a, b in spans)
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_kinds_are_seen():
+    seen = {name: str(kind_of(text)).removeprefix("compress/") for name, text in TEXTS.items()}
+    assert {seen[n] for n in TEXTS if n.startswith("json")} == {"json"}
+    assert seen["csv"] == seen["tsv"] == seen["markdown table"] == "table"
+    assert (seen["log"], seen["prose"], seen["lines"], seen["mixed"]) == ("log", "sentence", "lines", "sentence")
+
+
+def test_an_error_with_its_trace_is_all_that_matters():
+    found = parse("lexical_relevance:budget=0.25,units=auto").shorten(TEXTS["log"], Words(), "why did it break?")
+    assert found.text == (
+        "[lines 1–50 left out; the source is unchanged]\n" + TEXTS["log"][TEXTS["log"].index("2026-11-30 10:01:00") :]
+    )
+
+
+def test_records_are_whole_and_gaps_are_said():
+    found = parse("lexical_relevance:budget=0.1,units=json").shorten(TEXTS["json"], Words(), "the one called n17")
+    left = json.loads(found.text)
+    assert left["results"] == [
+        {"_left_out": "items 1–17; the source is unchanged"}, RECORDS[17], {"_left_out": "items 19–40"},
+    ]  # fmt: skip
+
+
+def test_a_mark_names_the_id_of_the_original():
+    from tokenry.compress.kept.shortening import shorten
+
+    found = shorten(RandomUnits(budget=0.2, units="auto"), TEXTS["csv"], Words(), key="ab12")
+    assert all("id ab12" in p.text for p in found.pieces if p.mark)
+
+
+def test_nothing_that_matches_is_said():
+    found = parse("lexical_relevance:budget=0.25").shorten(TEXTS["prose"], Words(), "zebra")
+    assert found.notes == ("nothing in the text matches the question",)
+    assert found.text
+
+
+def test_what_is_protected_stays_or_is_refused():
+    from tokenry.compress.kept.shortening import shorten
+
+    low = TEXTS["prose"].index("number 41")
+    found = shorten(RandomUnits(budget=0.1), TEXTS["prose"], Words(), protect=[(low, low + 9)])
+    assert "number 41 says" in found.text
+    with pytest.raises(InvalidValue, match="budget must hold what force=numbers keeps"):
+        RandomUnits(budget=0.1, force="numbers").shorten(TEXTS["prose"], Words())
+
+
+def test_neither_torch_nor_transformers_is_loaded():
+    code = (
+        "import sys; from tokenry.core.registry import parse; from tests.compress.test_shorten import Words\n"
+        "for use in ('lexical_relevance', 'compress/random'):\n"
+        "    parse(use + ':budget=0.5,units=auto').shorten('a b. ' * 99, Words(), 'a')\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).returncode == 0
