@@ -12,11 +12,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "tokenry.core.budget",
-    "Document": "tokenry.models.text.prompt",
+    "Document": "tokenry.models.text.document",
     "Pipeline": "tokenry.pipeline.pipeline",
     "TokenBatch": "tokenry.core.tokens",
     "Trace": "tokenry.pipeline.trace",
     "Reading": "tokenry.pipeline.reading",
+    "compress_messages": "tokenry.pipeline.messages.compressing",
     "load": "tokenry.models.files.load",
     "load_vision_language": "tokenry.models.signals.vision_language",
     "open_tokenizer": "tokenry.segment.engines.opening",
