@@ -25,7 +25,8 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.text.begin import begin_mark
-from tokenry.models.text.prompt import Document, plain
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import plain
 from tokenry.probe.active_dormant import ActiveDormant
 from tokenry.probe.bigram.backcopy import BigramBackcopy
 from tokenry.probe.bigram.toy import BigramToy

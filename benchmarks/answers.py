@@ -27,7 +27,8 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.data import Question
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.generate.answer import Sampling, answer
-from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 from tokenry.pipeline.pipeline import check_fit
 
 DENSE, MAX_NEW = "dense", 32

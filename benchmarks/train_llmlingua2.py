@@ -33,7 +33,8 @@ from tokenry.compress.units.document import documents
 from tokenry.compress.units.sentences import words
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel, load
-from tokenry.models.text.prompt import Document, plain
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import plain
 
 LEARN = ("constitution", "in_the_year_2889", "sotu_1930")
 """Documents of which the head that ships is made; the two others test it."""

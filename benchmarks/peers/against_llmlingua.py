@@ -26,7 +26,8 @@ from tables import show
 from tokenry import Pipeline, data
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.generate.answer import Sampling, answer
-from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 from tokenry.pipeline.pipeline import check_fit
 
 HOME = PeerFolder("llmlingua", (

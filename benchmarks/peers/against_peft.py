@@ -30,7 +30,8 @@ from torch import Tensor
 
 from tokenry.models.attention.rest import at_rest
 from tokenry.models.files.load import LanguageModel
-from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 from tokenry.soft.base import SoftTokens
 from tokenry.soft.prefix_tuning import PrefixTuning
 from tokenry.soft.prompt_tuning import PromptTuning

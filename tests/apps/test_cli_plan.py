@@ -10,7 +10,7 @@ import pytest
 from tokenry.apps.report.pareto import front
 from tokenry.core.errors import InvalidValue
 from tokenry.data import read
-from tokenry.models.text.prompt import Document
+from tokenry.models.text.document import Document
 from tokenry.pipeline.plan import Sample, plan, samples
 
 

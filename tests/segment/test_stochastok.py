@@ -25,7 +25,8 @@ from tokenry.core.errors import Incompatible
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.data import read
 from tokenry.models.files.load import load_tokenizer
-from tokenry.models.text.prompt import Document, prompt
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import prompt
 from tokenry.models.text.vocabulary import vocabulary_of
 from tokenry.segment import stochastok
 from tokenry.segment.spelling import splits

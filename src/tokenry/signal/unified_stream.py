@@ -21,7 +21,8 @@ from tokenry.data.image import Image
 from tokenry.data.sound import Sound
 from tokenry.data.video import Video
 from tokenry.models.files.load import LanguageModel, load_tokenizer
-from tokenry.models.text.prompt import Document, plain
+from tokenry.models.text.document import Document
+from tokenry.models.text.prompt import plain
 from tokenry.signal.audio_frames import AudioFrames
 from tokenry.signal.base import SegmentTokenizer, SignalTokenizer
 from tokenry.signal.parts.patch_codes import Codes

@@ -19,6 +19,7 @@ from tokenry.apps.cli import (
     plan,
     probe,
     run,
+    serve,
     train,
     tune,
 )
@@ -42,6 +43,8 @@ app.command()(decode.decode)
 app.command()(train.train)
 app.command()(tune.tune)
 app.command()(measure.measure)
+app.command()(serve.serve)
+app.command()(serve.savings)
 app.command("list")(methods.list_methods)
 app.command()(methods.explain)
 app.add_typer(models.app, name="models")

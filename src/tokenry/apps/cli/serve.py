@@ -1,0 +1,88 @@
+"""`tokenry serve` and `tokenry savings`: a gateway in front of any model, and what it saved."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tokenry.apps.cli import options as o
+
+SAVINGS_SCHEMA = "tokenry.savings/0"
+
+
+def serve(
+    upstream: Annotated[str | None, typer.Option(help="Address of the API, such as https://api.example.com.")] = None,
+    use: o.Use = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Whose tokens are counted.")] = None,
+    floor: Annotated[int | None, typer.Option(help="Results of fewer tokens stay.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="A tool whose results stay; * stands for any letters.")] = None,
+    retrieve: Annotated[str | None, typer.Option(help="no, offer or answer: how originals come back.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read the settings, say what they are, and stop.")] = False,
+) -> None:
+    """Serve a gateway: results of tools get shorter on their way to a model behind an API."""
+    from dataclasses import asdict
+
+    from tokenry.apps.server.config import Config
+    from tokenry.core.errors import InvalidValue
+
+    settings = Config.read(
+        config, upstream=upstream, use=tuple(use) if use else None, host=host, port=port, tokenizer=tokenizer,
+        floor=floor, keep=tuple(keep) if keep else None, retrieve=retrieve,
+    )  # fmt: skip
+    if not settings.upstream:
+        raise InvalidValue("upstream: must be given, as the address of the API that requests go on to; got none.")
+    if check:
+        shown = asdict(settings) | {"keys": len(settings.keys)}
+        sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
+        return
+
+    from tokenry.core.needs import need
+
+    uvicorn = need("uvicorn", "serve")
+    for library in ("starlette", "httpx", "prometheus_client"):
+        need(library, "serve")
+    from tokenry.apps.server.gateway import Gateway
+    from tokenry.models.text.counting import Counter
+
+    Counter.of(settings.tokenizer)
+    app = Gateway(settings).app()
+    sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
+    uvicorn.run(
+        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_seconds),
+    )  # fmt: skip
+
+
+def savings(
+    ledger: Annotated[str, typer.Option(metavar="FILE", help="The ledger; the gateway's usual one if not given.")] = "",
+    as_json: o.Json = False,
+) -> None:
+    """Show what the gateway saved."""
+    from tokenry.apps.server.ledger import Ledger
+
+    found = Ledger(ledger or None).summary()
+    if as_json:
+        sys.stdout.write(json.dumps({"schema": SAVINGS_SCHEMA, **found}) + "\n")
+        return
+    of = found["tokens_in"]
+    lines = [
+        f"requests          {found['requests']:>12,}",
+        f"shortened         {found['shortened']:>12,}",
+        f"tokens of results {of:>12,} -> {found['tokens_out']:,}",
+        f"brought back      {found['retrieved']:>12,}",
+        f"saved             {found['saved']:>12,}" + (f" ({100 * found['saved'] / of:.0f} %)" if of else ""),
+        f"provider's cache  {found['cache_read']:>12,} read, {found['cache_written']:,} written",
+    ]
+    for title, sums in (("by content", found["by_content"]), ("by method", found["by_method"])):
+        lines += ["", title]
+        lines += [f"  {name:<40} {s['tokens_in']:>12,} -> {s['tokens_out']:,}" for name, s in sums.items()]
+    if found["passed_on"]:
+        lines += ["", "passed on as it was", *(f"  {why:<40} {n:>12,}" for why, n in found["passed_on"].items())]
+    sys.stdout.write("\n".join(lines) + "\n")

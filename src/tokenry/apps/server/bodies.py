@@ -1,0 +1,92 @@
+"""Requests with shorter results of tools: the bytes that a client sent, with some strings exchanged in place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tokenry.pipeline.messages import retrieve
+from tokenry.pipeline.messages.compressing import Change, compress_messages
+from tokenry.pipeline.messages.originals import Originals
+from tokenry.pipeline.messages.raw import Path, entered, exchanged
+
+STYLES: Mapping[str, tuple[str, str]] = {
+    "/v1/chat/completions": ("chat", "messages"),
+    "/v1/responses": ("responses", "input"),
+    "/v1/messages": ("anthropic", "messages"),
+    "/v1/messages/count_tokens": ("anthropic", "messages"),
+}
+"""Paths whose requests hold messages: how they are written, and the field that holds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """A request as it goes on.
+
+    Args:
+        body: its bytes.
+        changes: what became of each result.
+        why: why nothing was done, where nothing was.
+    """
+
+    body: bytes
+    changes: tuple[Change, ...] = ()
+    why: str = ""
+
+
+def shortened(
+    path: str,
+    body: bytes,
+    *,
+    use: tuple[str, ...],
+    tokenizer: str,
+    floor: int,
+    keep: tuple[str, ...],
+    originals: Originals | None,
+) -> Shortened:
+    """Shorten the results in a request; whatever else it holds stays byte for byte.
+
+    Args:
+        originals: where originals are kept; the request then gets the tool that brings them back.
+    """
+    style, field = STYLES[path]
+    text = body.decode("utf-8")
+    request: Any = json.loads(text, parse_int=str, parse_float=str)
+    messages = request.get(field) if isinstance(request, Mapping) else None
+    if not isinstance(messages, list):
+        return Shortened(body, why=f"no list of {field}")
+    tools = request.get("tools")
+    offers = originals is not None and _may_offer(request)
+    found = compress_messages(
+        messages, tools=tools if isinstance(tools, list) else None, use=use, tokenizer=tokenizer, floor=floor,
+        keep=keep, originals=originals if offers else None, style=style,
+    )  # fmt: skip
+    texts: dict[Path, str] = {}
+    for change in found.changes:
+        if not change.why:
+            texts[field, *change.path] = _at(found.messages, change.path)
+    if not texts:
+        return Shortened(body, found.changes, why="nothing to shorten")
+    text = exchanged(text, texts)
+    if offers and not retrieve.carries(tools):
+        declared = json.dumps(retrieve.schema(style), ensure_ascii=False)
+        tool_list = isinstance(tools, list)
+        text = entered(text, ("tools",), "", declared) if tool_list else entered(text, (), "tools", f"[{declared}]")
+    return Shortened(text.encode(), found.changes)
+
+
+def _may_offer(request: Mapping[str, Any]) -> bool:
+    """Whether a request may get a tool: one that forces a certain tool, or forbids them, must stay as it is."""
+    choice = request.get("tool_choice")
+    if not isinstance(request.get("tools", []), list):
+        return False
+    return choice in (None, "auto") or (isinstance(choice, Mapping) and choice.get("type") == "auto")
+
+
+def _at(value: Any, path: Path) -> str:
+    for key in path:
+        value = value[key]
+    assert isinstance(value, str)
+    return value

@@ -1,0 +1,253 @@
+"""The gateway: bytes pass as they came but for results of tools, replies are never taken apart, and faults pass on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.compress.test_shorten import TEXTS
+from tests.pipeline.test_messages import call, result
+from tokenry.apps.server.config import Config
+from tokenry.apps.server.gateway import Gateway
+from tokenry.core.errors import InvalidValue, UnreadableInput
+
+STREAM = [b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', b": ping\n\n", b"data: [DONE]\n\n"]
+LONG = TEXTS["json"]
+
+
+class Upstream:
+    """A model's API that keeps what it was sent."""
+
+    def __init__(self):
+        self.seen: list[tuple[str, bytes, dict]] = []
+        self.replies: list[Response] = []
+
+    async def answer(self, request):
+        self.seen.append((request.url.path, await request.body(), dict(request.headers)))
+        if self.replies:
+            return self.replies.pop(0)
+        if b'"stream":true' in self.seen[-1][1].replace(b" ", b""):
+
+            async def body():
+                for part in STREAM:
+                    yield part
+                    await asyncio.sleep(0.05)
+
+            return StreamingResponse(body(), media_type="text/event-stream")
+        usage = {"prompt_tokens": 11, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 7}}
+        return JSONResponse({"choices": [{"message": {"content": "ok"}}], "usage": usage}, headers={"x-own": "1"})
+
+
+@contextmanager
+def serving(app):
+    """An application on a free port of this machine."""
+    free = socket.socket()
+    free.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [free]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{free.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def upstream():
+    return Upstream()
+
+
+@pytest.fixture
+def gateway(upstream, tmp_path):
+    """A gateway with some settings, in front of the upstream; its client."""
+
+    @contextmanager
+    def made(**settings):
+        route = Route("/{path:path}", upstream.answer, methods=["GET", "POST"])
+        with serving(Starlette(routes=[route])) as address:
+            config = Config(
+                upstream=address, tokenizer="sample-unigram", floor=50, ledger=str(tmp_path / "l.sqlite"),
+                originals=str(tmp_path / "o.sqlite"), **settings,
+            )  # fmt: skip
+            made.gateway = Gateway(config)
+            with serving(made.gateway.app()) as own, httpx.Client(base_url=own, timeout=30) as client:
+                yield client
+
+    return made
+
+
+def talk(style="chat", **more):
+    field = "input" if style == "responses" else "messages"
+    said = [{"role": "user", "content": "the one called n17"}, call(style, "c", "q", {}), result(style, "c", LONG)]
+    return {"model": "m", field: said, "n": 1.50, "big": 123456789012345678901234567890, **more}
+
+
+PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "anthropic": "/v1/messages"}
+
+
+@pytest.mark.parametrize("style", PATHS)
+def test_only_the_result_is_exchanged(gateway, upstream, style):
+    body = json.dumps(talk(style), indent=1).replace('"n": 1.5', '"n": 1.50')
+    with gateway() as client:
+        said = client.post(PATHS[style], content=body, headers={"authorization": "Bearer secret"})
+    path, sent, headers = upstream.seen[0]
+    assert (said.status_code, path, headers["authorization"]) == (200, PATHS[style], "Bearer secret")
+    quoted = json.dumps(LONG)
+    before, _, after = body.partition(quoted)
+    assert sent.decode().startswith(before)
+    assert sent.decode().endswith(after)
+    assert len(sent) < len(body)
+    assert "123456789012345678901234567890" in sent.decode()
+    assert int(said.headers["x-tokenry-tokens-out"]) < int(said.headers["x-tokenry-tokens-in"])
+    assert said.headers["x-own"] == "1"
+    assert b"secret" not in (gateway.gateway.ledger.file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no json", b'{"messages": 3}', b'{"messages": [{"role": "user", "content": "hi"}]}', b"[" * 10_000,
+     b'{"messages": [' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"]}", b"\xff\xfe",
+     b'{"messages": [], "messages": [1]}',
+     b'{"messages": [{"role": "tool", "content": "\\ud800"}]}'],
+)  # fmt: skip
+def test_whatever_it_is_passes_as_it_came(gateway, upstream, body):
+    with gateway() as client:
+        said = client.post("/v1/chat/completions", content=body)
+    assert said.status_code == 200
+    assert upstream.seen[0][1] == body
+    assert said.headers["x-tokenry-passed"]
+
+
+def test_streams_pass_byte_for_byte_as_they_come(gateway, upstream):
+    with gateway() as client, client.stream("POST", PATHS["chat"], json=talk(stream=True)) as said:
+        times, parts = [], []
+        for part in said.iter_raw():
+            parts.append(part)
+            times.append(time.perf_counter())
+    assert b"".join(parts) == b"".join(STREAM)
+    assert times[-1] - times[0] > 0.05
+    assert said.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_faults_of_the_upstream_reach_the_client(gateway, upstream, status):
+    upstream.replies.append(Response(b"\x00 odd", status, {"retry-after": "7"}))
+    with gateway() as client:
+        said = client.post(PATHS["chat"], json=talk())
+    assert (said.status_code, said.content, said.headers["retry-after"]) == (status, b"\x00 odd", "7")
+
+
+def test_an_upstream_that_is_not_there(tmp_path):
+    config = Config(upstream="http://127.0.0.1:1", ledger=str(tmp_path / "l"), tokenizer="sample-unigram")
+    with serving(Gateway(config).app()) as own:
+        said = httpx.post(own + PATHS["chat"], json=talk())
+    assert said.status_code == 502
+    assert said.json()["error"]["message"] == "upstream: ConnectError"
+
+
+def test_a_fault_of_ours_passes_the_request_on(gateway, upstream, monkeypatch):
+    monkeypatch.setattr("tokenry.apps.server.gateway.shortened", lambda *a, **k: 1 / 0)
+    body = json.dumps(talk()).encode()
+    with gateway() as client:
+        assert client.post(PATHS["chat"], content=body).status_code == 200
+        assert 'tokenry_faults_total{kind="ZeroDivisionError"} 1.0' in client.get("/metrics").text
+    assert upstream.seen[0][1] == body
+
+
+def test_one_that_takes_too_long_passes(gateway, upstream, monkeypatch):
+    monkeypatch.setattr("tokenry.apps.server.gateway.shortened", lambda *a, **k: time.sleep(1))
+    with gateway(seconds=0.1) as client:
+        said = client.post(PATHS["chat"], json=talk())
+    assert said.headers["x-tokenry-passed"] == "fault: TimeoutError"
+
+
+def test_a_request_chooses_among_what_is_allowed(gateway, upstream):
+    other = "compress/random:budget=0.1,units=auto"
+    with gateway(allowed=(other,)) as client:
+        sent = {
+            use: client.post(PATHS["chat"], json=talk(), headers={"x-tokenry-use": use}).headers.get("x-tokenry-use")
+            for use in (other, "off", "compress/random:budget=0.9")
+        }
+    assert sent[other] == other
+    assert sent["off"] is None
+    assert sent["compress/random:budget=0.9"] == "lexical_relevance:budget=0.25,units=auto"
+    assert json.loads(upstream.seen[1][1]) == talk()
+    assert all("x-tokenry-use" not in headers for _, _, headers in upstream.seen)
+
+
+def test_keys_and_limits(gateway, upstream):
+    with gateway(keys=("k",), most_bytes=10_000) as client:
+        assert client.post(PATHS["chat"], json={}).status_code == 401
+        assert client.get("/").status_code == 401
+        key = {"x-tokenry-key": "k"}
+        assert client.post(PATHS["chat"], content=b"x" * 20_000, headers=key).status_code == 413
+        assert client.get("/v1/models", headers=key).status_code == 200
+        assert client.get("/v1/%2e%2e/secret", headers=key).status_code == 400
+        assert client.get("/healthz").text == "ok\n"
+    assert [path for path, *_ in upstream.seen] == ["/v1/models"]
+
+
+def test_the_ledger_and_its_page(gateway, upstream):
+    with gateway() as client:
+        client.post(PATHS["chat"], json=talk())
+        client.post(PATHS["chat"], json={"messages": []})
+        time.sleep(0.1)
+        found = client.get("/savings.json").json()["summary"]
+        assert "tokenry gateway" in client.get("/").text
+    assert (found["requests"], found["shortened"], found["cache_read"], found["prompt"]) == (2, 1, 14, 22)
+    assert found["saved"] == found["tokens_in"] - found["tokens_out"] > 0
+    assert list(found["by_content"]) == ["json"]
+    assert found["passed_on"] == {"nothing to shorten": 1}
+
+
+def test_calls_of_our_own_tool_are_answered(gateway, upstream):
+    with gateway(retrieve="answer") as client:
+        first = client.post(PATHS["chat"], json=talk())
+        assert first.status_code == 200
+        sent = json.loads(upstream.seen[0][1])
+        assert sent["tools"][0]["function"]["name"] == "tokenry_retrieve"
+        key = gateway.gateway.originals.key_of(LONG)
+        assert f"id {key}" in sent["messages"][2]["content"] or f'"id": "{key}"' in sent["messages"][2]["content"]
+        asked = {"id": "r", "function": {"name": "tokenry_retrieve", "arguments": json.dumps({"id": key})}}
+        upstream.replies.append(JSONResponse({"choices": [{"message": {"content": None, "tool_calls": [asked]}}]}))
+        said = client.post(PATHS["chat"], json=talk())
+        assert said.json()["choices"][0]["message"]["content"] == "ok"
+        again = json.loads(upstream.seen[-1][1])
+        assert again["messages"][-1]["content"] == LONG
+        stream = client.post(PATHS["chat"], json=talk(stream=True))
+        assert stream.status_code == 200
+    assert "tools" not in json.loads(upstream.seen[-1][1])
+
+
+def test_configuration(tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text('upstream = "http://a"\nport = 1\nkeep = ["read_*"]\n')
+    found = Config.read(file, {"TOKENRY_SERVE_PORT": "2", "TOKENRY_SERVE_RECORD_TEXT": "yes"}, floor=7)
+    assert (found.upstream, found.port, found.keep, found.floor, found.record_text) == (
+        "http://a", 2, ("read_*",), 7, True,
+    )  # fmt: skip
+    for name, value in {
+        "prot": "1",
+        "port": "x",
+        "floor": "-1",
+        "upstream": "ftp://a",
+        "retrieve": "y",
+        "use": "window",
+    }.items():
+        with pytest.raises(InvalidValue):
+            Config.read(file, {f"TOKENRY_SERVE_{name.upper()}": value})
+    file.write_text("port = ")
+    with pytest.raises(UnreadableInput, match="must be TOML"):
+        Config.read(file, {})
