@@ -38,8 +38,8 @@ class Sent:
         return self._library.Response(200, json=self.said)
 
 
-CHAT = {"id": "x", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}]}  # fmt: skip
+CHOICE = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}
+CHAT = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [CHOICE]}
 MESSAGE = {"id": "x", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
            "stop_sequence": None, "content": [{"type": "text", "text": "ok"}],
            "usage": {"input_tokens": 1, "output_tokens": 1}}  # fmt: skip
