@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ SAVINGS_SCHEMA = "tokenry.savings/0"
 
 def serve(
     upstream: Annotated[str | None, typer.Option(help="Address of the API, such as https://api.example.com.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Serve this model itself, instead of standing before an API.")
+    ] = None,
     use: o.Use = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -26,7 +29,13 @@ def serve(
     retrieve: Annotated[str | None, typer.Option(help="no, offer or answer: how originals come back.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read the settings, say what they are, and stop.")] = False,
 ) -> None:
-    """Serve a gateway: results of tools get shorter on their way to a model behind an API."""
+    """Serve a gateway: results of tools get shorter on their way to a model behind an API.
+
+    With --model a model at hand answers; --use then names an attention method that is bound to each request's cache.
+    """
+    if model is not None:
+        _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port)
+        return
     from dataclasses import asdict
 
     from tokenry.apps.server.config import Config
@@ -43,11 +52,7 @@ def serve(
         sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
         return
 
-    from tokenry.core.needs import need
-
-    uvicorn = need("uvicorn", "serve")
-    for library in ("starlette", "httpx", "prometheus_client"):
-        need(library, "serve")
+    uvicorn = _needed("starlette", "httpx", "prometheus_client")
     from tokenry.apps.server.gateway import Gateway
     from tokenry.models.text.counting import Counter
 
@@ -58,6 +63,32 @@ def serve(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=int(settings.drain_seconds),
     )  # fmt: skip
+
+
+def _speak(model: str, use: list[str], host: str, port: int) -> None:
+    """Serve a model at hand."""
+    from tokenry.core.errors import InvalidValue
+
+    if len(use) > 1:
+        raise InvalidValue(f"use: must be at most one attention method for a model at hand; got {', '.join(use)}.")
+    uvicorn = _needed("starlette")
+    from tokenry.apps.server.model import ModelApi
+    from tokenry.apps.server.speaking import Speaker
+    from tokenry.models.files.load import load
+
+    speaker = Speaker(load(model), use[0] if use else None)
+    sys.stderr.write(f"http://{host}:{port} serves {speaker.language.name}\n")
+    uvicorn.run(ModelApi(speaker).app(), host=host, port=port, log_level="warning", server_header=False)
+    speaker.close()
+
+
+def _needed(*libraries: str) -> Any:
+    """uvicorn, after everything that a server needs beside it was found."""
+    from tokenry.core.needs import need
+
+    for library in libraries:
+        need(library, "serve")
+    return need("uvicorn", "serve")
 
 
 def savings(
