@@ -16,9 +16,7 @@ SAVINGS_SCHEMA = "tokenry.savings/0"
 
 def serve(
     upstream: Annotated[str | None, typer.Option(help="Address of the API, such as https://api.example.com.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Serve this model itself, instead of standing before an API.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Serve this model itself, not an API.")] = None,
     use: o.Use = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
