@@ -86,6 +86,24 @@ def test_compress_writes_text_within_the_budget(tokenry, small, document, tmp_pa
     assert found["tokens_out"] <= int(found["tokens_in"] * 0.5 + 0.5)
 
 
+def test_compress_takes_messages(tokenry, small, tmp_path):
+    rows = [{"id": i, "text": f"row {i} of many"} for i in range(50)]
+    talk = [{"role": "user", "content": "row 7"}, {"role": "tool", "tool_call_id": "c", "content": json.dumps(rows)}]
+    file = tmp_path / "m.json"
+    for given in (talk, {"model": "m", "messages": talk}):
+        file.write_text(json.dumps(given))
+        done = tokenry("compress", "--messages", file, "--tokenizer", small, "--floor", 50)
+        found = json.loads(done.out)
+        left = found if isinstance(given, list) else found["messages"]
+        assert rows[7] in json.loads(left[1]["content"])
+        assert len(left[1]["content"]) < len(talk[1]["content"])
+        assert "1 of them shorter" in done.err
+    found = json.loads(tokenry("compress", "--messages", file, "--tokenizer", small, "--floor", 50, "--json").out)
+    assert found["changes"][0]["kind"] == "json"
+    for wrong in (["--messages", file, file], []):
+        assert "needs text files, or --messages" in tokenry("compress", *wrong).err
+
+
 def test_compare_puts_every_arm_beside_dense_and_random(tokenry, small, document):
     done = tokenry("compare", "snapkv:budget=40", "--text", document, "--model", small, "--max-new", 4, "--json")
     found = json.loads(done.out)

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from tests.compress.test_shorten import TEXTS, Words
-from tokenry import compress_messages
+from tokenry import Pipeline, compress_messages
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.pipeline.messages import retrieve
 from tokenry.pipeline.messages.originals import Originals
@@ -140,6 +140,18 @@ def test_the_store_is_bounded(tmp_path):
 )
 def test_odd_messages_pass(odd):
     assert len(short(odd).messages) == len(odd)
+
+
+def test_notebooks_show_what_happened():
+    shown = short(conversation("chat"))._repr_html_()
+    assert "<table>" in shown
+    assert "kept by name" in short(conversation("chat"), keep=["*"])._repr_html_()
+
+
+def test_a_pipeline_names_what_is_for_messages():
+    for given in ({"role": "user", "content": "a"}, [{"role": "user", "content": "a"}]):
+        with pytest.raises(InvalidValue, match="compress_messages"):
+            Pipeline(["compress/random"]).compress(given, Words())
 
 
 def test_wrong_use_is_said():

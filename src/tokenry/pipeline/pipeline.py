@@ -282,6 +282,8 @@ def _revived(values: Mapping[str, Any]) -> Method:
 def _documents(documents: Documents) -> list[Document]:
     if isinstance(documents, str | Document):
         documents = [documents]
+    if isinstance(documents, Mapping) or any(isinstance(d, Mapping) for d in documents):
+        raise InvalidValue("documents: must be texts; got messages; shorten these with compress_messages.")
     found = [Document(d) if isinstance(d, str) else d for d in documents]
     if not found:
         raise InvalidValue("documents: must hold at least one text; got none.")

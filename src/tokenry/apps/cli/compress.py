@@ -10,21 +10,34 @@ from typing import Annotated
 import typer
 
 from tokenry.apps.cli import options as o
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import InvalidValue, UnreadableInput
 
 COMPRESS_SCHEMA = "tokenry.compress/0"
+MESSAGES_SCHEMA = "tokenry.messages/0"
 
 
 def compress(
-    documents: o.Documents,
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="DOC...", help="Text files; - reads standard input.")
+    ] = None,
+    messages: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Chat messages in JSON: a list, or a request that holds one.")
+    ] = None,
     use: o.Use = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of standard output.")] = None,
     ask: o.Ask = None,
     tokenizer: Annotated[str, typer.Option(help="Whose tokens count: a model, o200k_base, a file …")] = "smollm2",
+    floor: Annotated[int, typer.Option(help="Of messages: results of fewer tokens stay.")] = 2000,
+    keep: Annotated[list[str] | None, typer.Option(help="Of messages: a tool whose results stay.")] = None,
     protect: o.Protect = None,
     as_json: o.Json = False,
 ) -> None:
-    """Shorten documents to a budget and print what is left."""
+    """Shorten documents to a budget and print what is left, or shorten the results of tools in chat messages."""
+    if (messages is None) == (not documents):
+        raise InvalidValue("compress: needs text files, or --messages with a file; got both or neither.")
+    if messages is not None:
+        _messages(messages, use, out, ask, tokenizer, floor, keep or [], as_json)
+        return
     if not use:
         raise InvalidValue(
             "use: needs at least one method, such as --use lexical_relevance:budget=0.5 with --ask; got none."
@@ -35,7 +48,7 @@ def compress(
     from tokenry.pipeline.texts import shorten_all
 
     chosen = [parse(spec) for spec in use]
-    texts = o.read_documents(documents, protect)
+    texts = o.read_documents(documents or [], protect)
     found = shorten_all(chosen, texts, Counter.of(tokenizer), ask)
     text, before, after = found.text, found.tokens_in, found.tokens_out
     if out is not None:
@@ -51,3 +64,44 @@ def compress(
     if not as_json:
         said = f"{before} -> {after} tokens of {tokenizer}" + (f", written to {out}" if out else "")
         sys.stderr.write("".join(f"{line}\n" for line in (*found.notes, said)))
+
+
+def _messages(
+    file: Path, use: list[str] | None, out: Path | None, ask: str | None, tokenizer: str, floor: int, keep: list[str],
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write the same document with shorter results of tools."""
+    from tokenry.core.saving import write_text
+    from tokenry.pipeline.messages.compressing import USE, compress_messages
+
+    try:
+        given = json.loads(o.read_bytes(str(file)))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableInput(f"{file}: must be JSON; {error}.") from error
+    fields = [name for name in ("messages", "input") if isinstance(given, dict) and isinstance(given.get(name), list)]
+    found = compress_messages(
+        given[fields[0]] if fields else given, use=tuple(use or USE), tokenizer=tokenizer, ask=ask, floor=floor,
+        keep=keep,
+    )  # fmt: skip
+    written = json.dumps(given | {fields[0]: found.messages} if fields else found.messages, ensure_ascii=False)
+    if out is not None:
+        write_text(out, written + "\n")
+    if as_json:
+        changes = [
+            {"path": list(c.path), "tool": c.tool, "kind": c.kind, "tokens_in": c.tokens_in,
+             "tokens_out": c.tokens_out, "why": c.why}
+            for c in found.changes
+        ]  # fmt: skip
+        shown = {
+            "schema": MESSAGES_SCHEMA, "tokens_in": found.tokens_in, "tokens_out": found.tokens_out,
+            "changes": changes, "messages": found.messages,
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(shown) + "\n")
+        return
+    if out is None:
+        sys.stdout.write(written + "\n")
+    shorter = sum(not c.why for c in found.changes)
+    sys.stderr.write(
+        f"{found.tokens_in} -> {found.tokens_out} tokens of {tokenizer} in {len(found.changes)} results, "
+        f"{shorter} of them shorter\n"
+    )

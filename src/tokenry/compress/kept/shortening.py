@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,11 @@ class Compressed:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the text, with marks set apart."""
+        shown = "".join(f"<mark>{escape(p.text)}</mark>" if p.mark else escape(p.text) for p in self.pieces)
+        return f"<p>{self.tokens_in:,} → {self.tokens_out:,} tokens</p><pre>{shown}</pre>"
 
 
 def shorten(

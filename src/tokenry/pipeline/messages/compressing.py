@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import lru_cache
+from html import escape
 from typing import Any
 
 from tokenry.compress.base import Compressor
@@ -74,6 +75,16 @@ class Messages:
 
     def __iter__(self) -> Any:
         return iter(self.messages)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: what became of every result."""
+        rows = "".join(
+            f"<tr><td>{escape(c.tool)}</td><td>{c.kind}</td><td>{c.tokens_in:,}</td><td>{c.tokens_out:,}</td>"
+            f"<td>{escape(c.why)}</td></tr>"
+            for c in self.changes
+        )
+        heads = "".join(f"<th>{name}</th>" for name in ("tool", "content", "before", "after", "why not"))
+        return f"<p>{self.tokens_in:,} → {self.tokens_out:,} tokens</p><table><tr>{heads}</tr>{rows}</table>"
 
 
 def compress_messages(
