@@ -11,6 +11,7 @@ import torch
 
 from tests.apps.test_gateway import serving
 from tests.compress.compress_rows import characters
+from tests.pipeline.test_messages import call
 from tokenry.apps.server.config import Config
 from tokenry.apps.server.gateway import Gateway
 from tokenry.apps.server.model import ModelApi
@@ -70,6 +71,27 @@ def test_a_prefix_is_read_once_and_changes_nothing(language):
     assert (alone.cached, second.cached > 60) == (0, True)
 
 
+def test_the_styles_say_the_same(language):
+    speaker = Speaker(language)
+    system = [{"role": "system", "content": "be brief"}]
+    with serving(ModelApi(speaker).app()) as address:
+        chat = {"messages": [*system, *talk("hello there")], "max_tokens": 6}
+        anthropic = {"system": [{"type": "text", "text": "be brief"}], "messages": talk("hello there"), "max_tokens": 6}
+        said = httpx.post(f"{address}/v1/chat/completions", json=chat).json()["choices"][0]["message"]["content"]
+        other = httpx.post(f"{address}/v1/messages", json=anthropic).json()
+        assert other["content"][0]["text"] == said
+        stream = httpx.post(f"{address}/v1/messages", json=anthropic | {"stream": True}).text
+        events = [json.loads(line[6:]) for line in stream.split("\n") if line.startswith("data: ")]
+        deltas = [e["delta"]["text"] for e in events if e["type"] == "content_block_delta"]
+        assert "".join(deltas).strip() == said
+        assert events[-1]["type"] == "message_stop"
+        counted = httpx.post(f"{address}/v1/messages/count_tokens", json=anthropic).json()
+        assert counted["input_tokens"] == sum(other["usage"][n] for n in ("input_tokens", "cache_read_input_tokens"))
+        more = httpx.post(f"{address}/v1/completions", json={"prompt": "hello", "max_tokens": 6}).json()
+        assert more["choices"][0]["text"] == speaker.speak(["hello"], sampling_of({"max_tokens": 6})).text
+    speaker.close()
+
+
 def test_several_at_once_and_streams(language):
     speaker = Speaker(language)
     asked = [talk(f"question number {i} about something") for i in range(6)]
@@ -107,6 +129,51 @@ def test_a_gateway_in_front_changes_nothing_where_nothing_is_shortened(language,
             said = [httpx.post(f"{at}/v1/chat/completions", json=body).json() for at in (address, front)]
     speaker.close()
     assert said[0]["choices"] == said[1]["choices"]
+
+
+def openai_talk(address, messages, stream):
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(api_key="k", base_url=f"{address}/v1")
+    options = {"model": "m", "messages": messages, "max_tokens": 6, "temperature": 0}
+    said = client.chat.completions.create(**options, stream=stream)
+    return "".join(c.choices[0].delta.content or "" for c in said) if stream else said.choices[0].message.content
+
+
+def anthropic_talk(address, messages, stream):
+    anthropic = pytest.importorskip("anthropic")
+    client = anthropic.Anthropic(api_key="k", base_url=address)
+    options = {"model": "m", "messages": messages, "max_tokens": 6}
+    if stream:
+        with client.messages.stream(**options) as said:
+            return "".join(said.text_stream)
+    return client.messages.create(**options).content[0].text
+
+
+def litellm_talk(address, messages, stream):
+    litellm = pytest.importorskip("litellm")
+    options = {"model": "openai/m", "messages": messages, "max_tokens": 6, "api_base": f"{address}/v1", "api_key": "k"}
+    said = litellm.completion(**options, stream=stream)
+    return "".join(c.choices[0].delta.content or "" for c in said) if stream else said.choices[0].message.content
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("client", [openai_talk, anthropic_talk, litellm_talk])
+def test_real_clients_hear_the_same_through_a_gateway(language, tmp_path, monkeypatch, client, stream):
+    """A conversation with calls of tools, whose results are too short to be shortened."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    asked, told = call("chat", "c", "find", {"name": "n17"}), {"role": "tool", "tool_call_id": "c", "content": "here"}
+    asked["tool_calls"][0]["type"] = "function"
+    if client is anthropic_talk:
+        asked = call("anthropic", "c", "find", {"name": "n17"})
+        told = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "here"}]}
+    messages = [{"role": "user", "content": "where is n17?"}, asked, told]
+    speaker = Speaker(language)
+    with serving(ModelApi(speaker).app()) as address:
+        config = Config(upstream=address, tokenizer="sample-unigram", ledger=str(tmp_path / "l"))
+        with serving(Gateway(config).app()) as front:
+            heard = [client(at, messages, stream) for at in (address, front)]
+    speaker.close()
+    assert heard[0] == heard[1] != ""
 
 
 @pytest.mark.parametrize(

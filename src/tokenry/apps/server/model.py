@@ -1,12 +1,10 @@
-"""The API of a model at hand: chat completions as OpenAI writes them, streamed token by token."""
+"""The API of a model at hand, as OpenAI and Anthropic have it, streamed token by token."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,8 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tokenry.apps.server.speaking import Said, Speaker, Stopped, sampling_of
+from tokenry.apps.server.speaking import Speaker, Stopped, sampling_of
+from tokenry.apps.server.styles import STYLES, Anthropic, Event, Style
 from tokenry.core.errors import TokenryError
+from tokenry.models.generate.answer import Sampling
 
 _END = object()
 
@@ -41,7 +41,8 @@ class ModelApi:
                 Route("/healthz", lambda _: PlainTextResponse("ok\n")),
                 Route("/readyz", lambda _: PlainTextResponse("ready\n")),
                 Route("/v1/models", self._models),
-                Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/messages/count_tokens", self._count, methods=["POST"]),
+                *(Route(path, self._answer, methods=["POST"]) for path in STYLES),
             ]
         )
 
@@ -49,25 +50,28 @@ class ModelApi:
         one = {"id": self.speaker.language.name, "object": "model", "created": 0, "owned_by": "tokenry"}
         return JSONResponse({"object": "list", "data": [one]})
 
-    async def _chat(self, request: Request) -> Response:
+    async def _count(self, request: Request) -> Response:
         try:
-            body = json.loads(await request.body())
-            if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-                return _error(400, "body: must be an object with messages")
-            sampling = sampling_of(body)
-            if body.get("stream"):
-                return StreamingResponse(self._stream(body, sampling), media_type="text/event-stream")
-            async with self._slots:
-                said = await run_in_threadpool(self.speaker.speak, body["messages"], sampling)
+            messages = Anthropic.messages(_object(await request.body()))
+            return JSONResponse({"input_tokens": len(self.speaker.ids(messages))})
         except (ValueError, RecursionError, TokenryError) as error:
             return _error(400, str(error))
-        message = {"role": "assistant", "content": said.text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop" if said.finished else "length"}
-        return JSONResponse(self._head("chat.completion") | {"choices": [choice], "usage": _usage(said)})
 
-    async def _stream(self, body: dict[str, Any], sampling: Any) -> AsyncIterator[str]:
+    async def _answer(self, request: Request) -> Response:
+        style = STYLES[request.url.path](self.speaker.language.name)
+        try:
+            body = _object(await request.body())
+            messages, sampling = style.messages(body), sampling_of(body)
+            if body.get("stream"):
+                return StreamingResponse(self._stream(style, messages, sampling), media_type="text/event-stream")
+            async with self._slots:
+                said = await run_in_threadpool(self.speaker.speak, messages, sampling)
+        except (ValueError, RecursionError, TokenryError) as error:
+            return _error(400, str(error))
+        return JSONResponse(style.whole(said))
+
+    async def _stream(self, style: Style, messages: Sequence[Any], sampling: Sampling) -> AsyncIterator[str]:
         """Events of an answer while it is written; when nobody listens any more, writing stops."""
-        head = self._head("chat.completion.chunk")
         pieces: asyncio.Queue[Any] = asyncio.Queue()
         loop, gone = asyncio.get_running_loop(), False
 
@@ -76,39 +80,39 @@ class ModelApi:
                 raise Stopped
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        def event(delta: dict[str, Any], why: str | None = None, **more: Any) -> str:
-            choice = {"index": 0, "delta": delta, "finish_reason": why}
-            return f"data: {json.dumps(head | {'choices': [choice]} | more, ensure_ascii=False)}\n\n"
-
         async with self._slots:
-            work = partial(self.speaker.speak, body["messages"], sampling, tell)
-            task = asyncio.ensure_future(run_in_threadpool(work))
+            task = asyncio.ensure_future(run_in_threadpool(partial(self.speaker.speak, messages, sampling, tell)))
             task.add_done_callback(lambda _: pieces.put_nowait(_END))
             try:
-                yield event({"role": "assistant", "content": ""})
+                for event in style.begins():
+                    yield _written(event)
                 while (piece := await pieces.get()) is not _END:
-                    yield event({"content": piece})
-                said = task.result()
-                yield event({}, "stop" if said.finished else "length", usage=_usage(said))
+                    yield _written(style.piece(piece))
+                for event in style.ends(task.result()):
+                    yield _written(event)
             except TokenryError as error:
-                yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'invalid_request_error'}})}\n\n"
+                yield _written(("error", {"type": "error", "error": _fault(str(error))}))
             finally:
                 gone = True
-            yield "data: [DONE]\n\n"
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()),
-            "model": self.speaker.language.name,
-        }  # fmt: skip
+            if style.done is not None:
+                yield f"data: {style.done}\n\n"
 
 
-def _usage(said: Said) -> dict[str, Any]:
-    return {
-        "prompt_tokens": said.prompt, "completion_tokens": said.completion,
-        "total_tokens": said.prompt + said.completion, "prompt_tokens_details": {"cached_tokens": said.cached},
-    }  # fmt: skip
+def _object(body: bytes) -> dict[str, Any]:
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise ValueError(f"body: must be an object; got {type(found).__name__}.")
+    return found
+
+
+def _written(event: Event) -> str:
+    name, data = event
+    return (f"event: {name}\n" if name else "") + f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _fault(message: str) -> dict[str, str]:
+    return {"message": message, "type": "invalid_request_error"}
 
 
 def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": {"message": message, "type": "invalid_request_error"}}, status)
+    return JSONResponse({"type": "error", "error": _fault(message)}, status)

@@ -104,10 +104,14 @@ class Speaker:
         return Said(found.text, len(ids), held, len(said), len(said) < sampling.max_new_tokens)
 
     def ids(self, messages: Sequence[Any]) -> list[int]:
-        """The tokens of a conversation; what people and tools say is text, whatever marks it spells."""
-        said = [_said(m) for m in messages]
-        if not said:
-            raise InvalidValue("messages: must hold at least one message; got none.")
+        """The tokens of a conversation, or of one text; what people and tools say is text, whatever marks it spells.
+
+        Args:
+            messages: objects with the texts `role` and `content`, or a single text.
+        """
+        if len(messages) == 1 and isinstance(messages[0], str):
+            return tokenize(self.language.tokenizer, [Piece(messages[0], "text")], whole=True).ids.tolist()
+        said = [(m["role"], m["content"]) for m in messages]
         free = (c for c in map(chr, range(0xE000, 0xF8FF)) if c not in "".join(text for _, text in said))
         marks = [next(free) for _ in said]
         shown = [{"role": role, "content": mark} for (role, _), mark in zip(said, marks, strict=True)]
@@ -173,25 +177,6 @@ def sampling_of(request: Mapping[str, Any]) -> Sampling:
         raise InvalidValue(f"n: must be 1; got {request['n']!r}; ask several times.")
     seed = seed if isinstance(seed, int) else time.time_ns() & 0xFFFF
     return Sampling(max_new_tokens=most, temperature=float(heat), top_p=float(top), seed=seed)
-
-
-def _said(message: Any) -> tuple[str, str]:
-    """Role and text of one message.
-
-    Raises:
-        InvalidValue: something that a text model cannot read.
-    """
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise InvalidValue(f"messages: must be objects with a role; got {message!r:.80}.")
-    content = message.get("content")
-    if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
-        content = "".join(p["text"] for p in content)
-    if content is None:
-        content = ""
-    if not isinstance(content, str):
-        raise InvalidValue("messages: must hold text alone; this model reads nothing else.")
-    role = message["role"]
-    return ("system" if role == "developer" else role), content
 
 
 def _common(kept: Sequence[int], ids: Sequence[int]) -> int:
