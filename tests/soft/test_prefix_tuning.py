@@ -14,6 +14,7 @@ from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
+from tokenry.models.cache.name import with_cache
 from tokenry.models.cache.prefix import Geometry, Prefix, geometry, prefix_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import DECODERS, tiny
@@ -107,7 +108,7 @@ def test_beams_with_a_prefix_are_those_of_the_text(options):
     cache = method.cache(held, model)
     cache.batch_repeat_interleave(options["num_beams"])
     found = model.model.generate(
-        **held.model_inputs(), past_key_values=cache, max_new_tokens=6, do_sample=False, **options
+        **held.model_inputs(), **with_cache(cache), max_new_tokens=6, do_sample=False, **options
     )
     expected = model.model.generate(**hard(batch, model).model_inputs(), max_new_tokens=6, do_sample=False, **options)
     assert torch.equal(found, expected[:, -found.shape[1] :])
@@ -121,7 +122,7 @@ def test_sampled_sequences_with_a_prefix():
     cache.batch_repeat_interleave(3)
     with torch.random.fork_rng():
         found = model.model.generate(
-            **held.model_inputs(), past_key_values=cache, max_new_tokens=5, do_sample=True, num_return_sequences=3
+            **held.model_inputs(), **with_cache(cache), max_new_tokens=5, do_sample=True, num_return_sequences=3
         )
     assert found.shape == (3, 5)
 

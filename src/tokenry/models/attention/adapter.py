@@ -49,7 +49,7 @@ class _Call:
     @property
     def buffer(self) -> KVBuffer | None:
         """The cache layer that this call wrote to, where it is ours."""
-        if self.cache is None or self.place.kind != "self":
+        if self.cache is None or self.place.kind != "self" or not self.place.cached:
             return None
         layers = own_part(self.cache).layers
         held = layers[self.place.layer] if self.place.layer < len(layers) else None
@@ -102,6 +102,8 @@ class ModelAdapter:
         self.sites: WeakKeyDictionary[nn.Module, Place] = WeakKeyDictionary()
         self.latent = False
         """Whether the cache holds latents that keys and values are made of at every step."""
+        self.repeats = False
+        """Whether attention gets every head that the cache holds several times."""
         self.biased = False
         """Whether logits get a bias by position, which such models count out from the keys that are held."""
         self._lock = threading.Lock()
@@ -252,7 +254,7 @@ class ModelAdapter:
                 "use a model of a family that does."
             )
         self.sites.update(search.places)
-        self.latent, self.biased = search.latent, search.biased
+        self.latent, self.repeats, self.biased = search.latent, search.repeats, search.biased
 
     @torch.no_grad()
     def _prove(self, experiment: Experiment) -> None:
@@ -335,8 +337,6 @@ def _attention(
     """The one attention function that transformers calls."""
     if dropout:
         raise Incompatible("attend: attention dropout must be 0 while tokenry is attached; call model.eval().")
-    if _now.search is not None:
-        _now.search.note(module, key, extra.get("position_bias"))
     call = _now.call if _now.call is not None and _now.call.module is module else None
     # Taken once, so that nothing here holds on to the model.
     _now.call = None
@@ -345,6 +345,8 @@ def _attention(
     facts = attention_mask
     if isinstance(facts, Tensor):
         facts = given_mask(facts, query, key)
+    if _now.search is not None:
+        _now.search.note(module, query, key, facts, extra.get("position_bias"))
     moved = streaming.columns(place.stack)
     if moved is not None:
         facts = (facts or everything(query, key)).over(moved)

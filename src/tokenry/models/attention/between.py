@@ -210,7 +210,7 @@ class Blocks:
         if not isinstance(layers, nn.ModuleList) or len(layers) < 2:
             raise UnsupportedModel(f"{self}: must keep at least two layers in a list to change tokens between them.")
         self.blocks = list(layers)
-        self.cached = any(p.kind == "self" for p in adapter.sites.values() if p.stack == stack)
+        self.cached = any(p.kind == "self" and p.cached for p in adapter.sites.values() if p.stack == stack)
         self.first = next(iter(adapter.sites.values())).stack == stack
         """Whether a pass through the model begins here."""
         self.whole = False

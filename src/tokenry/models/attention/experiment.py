@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+
+from tokenry.models.cache.name import NAME, cache_of, with_cache
 
 TEXT = 6
 """Text tokens of each row, unless asked otherwise; the second row is padded by two on the left."""
@@ -40,31 +44,42 @@ class Experiment:
             # One more than the encoder's, so that the two are told apart.
             self.inputs["decoder_input_ids"] = self._ids(self.text + 1)
 
-    @property
-    def caches(self) -> bool:
-        """Whether the model decodes with a cache."""
-        return "past_key_values" in self._accepts and "use_cache" in self._accepts
+    @cached_property
+    def decodes(self) -> bool:
+        """Whether the model reads tokens after those that a cache holds.
 
-    def run(self, **more: Any) -> Any:
-        """One forward over the whole input."""
-        return self.model(**self.inputs, **more)
+        Its settings do not tell: after training, `use_cache` is often off.
+        """
+        if NAME not in self._accepts:
+            return False
+        return self.model.can_generate() or cache_of(self.model(**self.inputs, use_cache=True)) is not None
 
-    def step(self, cache: Any) -> Any:
-        """One more token in each row, after `run(use_cache=True)` gave `cache`."""
+    def new_cache(self, kind: type[DynamicCache] = DynamicCache) -> Cache | None:
+        """An empty cache; None for a model that does not decode."""
+        if not self.decodes:
+            return None
+        own = kind(config=self.model.config)
+        return EncoderDecoderCache(own, kind(config=self.model.config)) if self.model.config.is_encoder_decoder else own
+
+    def run(self, cache: Cache | None = None) -> Any:
+        """One forward over the whole input, into a cache, a new one where none is given."""
+        cache = self.new_cache() if cache is None else cache
+        return self.model(**self.inputs, **_with(cache))
+
+    def step(self, cache: Cache) -> Any:
+        """One more token in each row, after `run` filled the cache."""
         following = self._ids(1) + 1
         if "decoder_input_ids" in self._accepts:
-            return self.model(**{**self.inputs, "decoder_input_ids": following}, past_key_values=cache, use_cache=True)
+            return self.model(**{**self.inputs, "decoder_input_ids": following}, **_with(cache))
         mask = torch.nn.functional.pad(self.inputs["attention_mask"], (0, 1), value=1)
         more = {"position_ids": mask.sum(1, keepdim=True) - 1} if "position_ids" in self._accepts else {}
-        return self.model(input_ids=following, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
+        return self.model(input_ids=following, attention_mask=mask, **_with(cache), **more)
 
     def answers(self) -> list[Tensor]:
         """What the model computes for real tokens, at once and one step on."""
-        with_cache = {"use_cache": True} if self.caches else {}
-        prompt = self.run(**with_cache)
-        found = list(self._real(prompt))
-        cache = prompt.get("past_key_values") if isinstance(prompt, Mapping) else None
-        return found + list(self._real(self.step(cache))) if cache is not None else found
+        cache = self.new_cache()
+        found = list(self._real(self.run(cache)))
+        return found if cache is None else found + list(self._real(self.step(cache)))
 
     def _real(self, outputs: Any) -> Iterator[Tensor]:
         mask = self.inputs.get("attention_mask")
@@ -111,3 +126,7 @@ class Experiment:
     def _waves(self, *shape: int) -> Tensor:
         count = int(torch.tensor(shape).prod())
         return torch.arange(count, device=self.model.device).mul(0.37).sin().view(shape).to(self.model.dtype)
+
+
+def _with(cache: Cache | None) -> dict[str, Any]:
+    return {} if cache is None else {**with_cache(cache), "use_cache": True}

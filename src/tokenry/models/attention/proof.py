@@ -84,8 +84,8 @@ def _states(blocks: Blocks, experiment: Experiment, *, masked: bool) -> list[Ten
 
 
 def _go(experiment: Experiment) -> None:
-    outputs = experiment.run(**({"use_cache": True} if experiment.caches else {}))
-    cache = outputs.get("past_key_values")
+    cache = experiment.new_cache()
+    experiment.run(cache)
     if cache is not None:
         experiment.step(cache)
 

@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicSlidingWindowLa
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.attention.rest import evaluating
+from tokenry.models.cache.name import with_cache
 from tokenry.models.text.lookup import close, lookup, vocabulary_size
 
 PROBE = (2, 3)
@@ -60,7 +61,7 @@ class Prefix:
         base = unwrap(model)
         with evaluating(base):
             cache = DynamicCache(config=base.config)
-            base(inputs_embeds=embeds[None].to(base.device, base.dtype), past_key_values=cache, use_cache=True)
+            base(inputs_embeds=embeds[None].to(base.device, base.dtype), **with_cache(cache), use_cache=True)
         pairs: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
         if not pairs or any(k is None or v is None or k.ndim != 4 or v.ndim != 4 for k, v in pairs):
             raise _refusal(base, "must cache keys and values in every layer; it does not")
@@ -156,7 +157,7 @@ def follow_prefix(model: Any, cache: Cache, embeds: Float[Tensor, "B N E"], **mo
         inputs_embeds=embeds[:, held:],
         attention_mask=torch.ones(b, n, dtype=torch.long, device=embeds.device),
         position_ids=torch.arange(held, n, device=embeds.device).expand(b, -1),
-        past_key_values=cache,
+        **with_cache(cache),
         **more,
     )
 

@@ -13,6 +13,7 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.models.attention.adapter import unwrap
+from tokenry.models.cache.name import renamed, with_cache
 from tokenry.models.generate.session import Session
 from tokenry.models.generate.step import Notes, Step, Stepper, View
 from tokenry.models.text.lookup import prove
@@ -64,7 +65,7 @@ def generate(
         criteria = options.get("stopping_criteria") or []
         options["stopping_criteria"] = StoppingCriteriaList([*criteria, StopStringCriteria(tokenizer, stop)])
     loop = _loop(stepper, tokenizer, streamer, seed)
-    return model.generate(**options, streamer=streamer, custom_generate=loop)
+    return model.generate(**renamed(options), streamer=streamer, custom_generate=loop)
 
 
 def _loop(
@@ -181,7 +182,7 @@ class _Said:
             self.streamer.end()
         if not self._dict:
             return self.ids
-        found: dict[str, Any] = {"sequences": self.ids, "past_key_values": session.cache, **kept}
+        found: dict[str, Any] = {"sequences": self.ids, **with_cache(session.cache), **kept}
         return Decoded(**found, notes=tuple(self._notes))
 
     def _keep_scores(self, i: int) -> None:

@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache
 
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.attention.adapter import unwrap
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.text.lookup import lookup
 
 _BY_COLUMN = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
@@ -156,9 +157,9 @@ class Session:
                 other._inputs[name] = value.repeat_interleave(times, -2)
         cache = copy.deepcopy(self.cache)
         if cache is None:
-            raise Incompatible("repeat: the model must keep its state in past_key_values; it does not.")
+            raise Incompatible("repeat: the model must keep what it has read in a cache; it does not.")
         cache.batch_repeat_interleave(times)
-        other._inputs["past_key_values"] = cache
+        other._inputs |= with_cache(cache)
         other._outputs = {}
         return other
 
@@ -169,7 +170,7 @@ class Session:
     @property
     def cache(self) -> Cache | None:
         """Keys and values of what was read."""
-        return self._inputs.get("past_key_values")
+        return cache_of(self._inputs)
 
     @property
     def mask(self) -> Tensor | None:
@@ -202,5 +203,6 @@ class Session:
         # Not to be held: without `logits_to_keep` these are as many as the prompt has tokens.
         outputs["logits"] = outputs.logits[:, -1:].clone()
         self._outputs = outputs
-        if "past_key_values" in outputs:
-            self._inputs["past_key_values"] = outputs.past_key_values
+        cache = cache_of(outputs)
+        if cache is not None:
+            self._inputs |= with_cache(cache)
