@@ -13,14 +13,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer, EncoderDecoderCache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, EncoderDecoderCache
 from transformers.masking_utils import AttentionMaskInterface
 
 from tokenry.core.errors import Incompatible, UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.hooks import Hook, Lent
 from tokenry.models.attention.mask import MaskFacts, everything, given_mask, note_facts
 from tokenry.models.attention.place import Place, Search
-from tokenry.models.attention.rest import evaluating
+from tokenry.models.attention.rest import evaluating, proving
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
 
@@ -126,9 +128,10 @@ class ModelAdapter:
     def of(cls, model: Any) -> ModelAdapter:
         """The adapter of a model, made and proven once; wrappers such as PEFT's are looked through."""
         base = unwrap(model)
-        if base not in _adapters:
-            _adapters[base] = cls(base)
-        return _adapters[base]
+        with proving:
+            if base not in _adapters:
+                _adapters[base] = cls(base)
+            return _adapters[base]
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -146,18 +149,18 @@ class ModelAdapter:
         Raises:
             Incompatible: another attention method is already attached in this way.
         """
-        if self._default is not None:
-            raise Incompatible(
-                "attend: only one attention method may act on a cache; got a second one; "
-                "leave the first `with` block, or bind each method to a cache of its own."
-            )
-        self._enter()
-        self._default = bind
-        try:
-            yield
-        finally:
-            self._default = None
-            self._leave()
+        with self.attached():
+            with self._lock:
+                if self._default is not None:
+                    raise Incompatible(
+                        "attend: only one attention method may act on a cache; got a second one; "
+                        "leave the first `with` block, or bind each method to a cache of its own."
+                    )
+                self._default = bind
+            try:
+                yield
+            finally:
+                self._default = None
 
     def bind(self, cache: Cache, handler: Handler) -> None:
         """Let `handler` attend for this cache, whose plain layers become `KVBuffer`s.
@@ -172,18 +175,19 @@ class ModelAdapter:
 
     def _enter(self) -> None:
         with self._lock:
-            self._attached += 1
-            if self._attached > 1:
+            if self._attached:
+                self._attached += 1
                 return
             with ExitStack() as stack:
                 stack.enter_context(_implementation(self.model))
-                stack.callback(self.model.register_forward_pre_hook(self._whole_pass).remove)
+                stack.callback(self.model.register_forward_pre_hook(Hook(self._whole_pass)).remove)
                 for i, (module, place) in enumerate(self.sites.items()):
-                    hook = module.register_forward_pre_hook(self._note(place, first=i == 0), with_kwargs=True)
+                    hook = module.register_forward_pre_hook(Hook(self._note(place, first=i == 0)), with_kwargs=True)
                     stack.callback(hook.remove)
                 for blocks in self.blocks.values():
                     stack.enter_context(blocks.hooked())
                 self._hooks = stack.pop_all()
+            self._attached = 1
 
     def _leave(self) -> None:
         with self._lock:
@@ -234,7 +238,7 @@ class ModelAdapter:
 
     @torch.no_grad()
     def _make_experiment(self) -> Experiment:
-        with evaluating(self.model), self._refusing("must take text, images or sounds by their usual names"):
+        with evaluating(self.model), self._refusing("must take inputs of the sizes that its configuration names"):
             return Experiment(self.model)
 
     @torch.no_grad()
@@ -259,7 +263,7 @@ class ModelAdapter:
     @torch.no_grad()
     def _prove(self, experiment: Experiment) -> None:
         """Dense attention through tokenry must give the model's own outputs, padded, cached and one step on."""
-        with evaluating(self.model):
+        with evaluating(self.model), self._refusing("must read a small input, and one token after it from its cache"):
             own = experiment.answers()
             with self.attached_to(lambda _: Site.dense):
                 ours = experiment.answers()
@@ -276,16 +280,19 @@ class ModelAdapter:
     @contextmanager
     def experimenting(self, rule: str) -> Iterator[None]:
         """Run the model on small inputs with attention through tokenry; what it cannot run is refused."""
-        with torch.no_grad(), evaluating(self.model), self.attached(), self._refusing(rule):
+        with proving, torch.no_grad(), evaluating(self.model), self.attached(), self._refusing(rule):
             yield
 
     @contextmanager
     def _refusing(self, rule: str) -> Iterator[None]:
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except (TypeError, AttributeError, RuntimeError, ValueError, LookupError) as error:
+            # What it said is for those who read the traceback.
             raise UnsupportedModel(
-                f"{type(self.model).__name__}: {rule}; got {type(error).__name__}: {error}."
+                f"{type(self.model).__name__}: {rule}; it does not; use a model of another family."
             ) from error
 
 
@@ -310,8 +317,8 @@ def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
             forget is then masked, and held.
     """
     cache = own_part(cache)
-    if cache.layer_class_to_replicate is DynamicLayer:
-        cache.layer_class_to_replicate = KVBuffer
+    if private.layer_kind(cache) is DynamicLayer:
+        private.set_layer_kind(cache, KVBuffer)
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:
             cache.layers[i] = KVBuffer.adopt(layer)
@@ -321,6 +328,13 @@ def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
                     "attend: a cache with sliding windows must be new where tokens change; got a used one."
                 )
             cache.layers[i] = KVBuffer()
+
+
+def grows(model: PreTrainedModel) -> bool:
+    """Whether some layers of the model's cache keep every token, so that methods may forget some."""
+    cache = DynamicCache(config=model.config)
+    own_buffers(cache)
+    return private.layer_kind(cache) is KVBuffer or any(isinstance(layer, KVBuffer) for layer in cache.layers)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -396,14 +410,16 @@ def _bias(bias: Tensor | None, columns: Tensor | None) -> Tensor | None:
 
 @contextmanager
 def _implementation(model: PreTrainedModel) -> Iterator[None]:
-    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
-    before = [(c, c._attn_implementation) for c in configs.values()]
+    before = [(config, private.attention_name(config)) for config in private.configurations(model)]
     model.set_attn_implementation(NAME)
+    for config, name in before:
+        if private.attention_name(config) == NAME:
+            private.name_attention(config, Lent(NAME, name))
     try:
         yield
     finally:
         for config, name in before:
-            config._attn_implementation = name
+            private.name_attention(config, name)
 
 
 AttentionInterface.register(NAME, _attention)

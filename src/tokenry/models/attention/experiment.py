@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +11,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
+from tokenry.core.errors import UnsupportedModel
+from tokenry.models import private
 from tokenry.models.cache.name import NAME, cache_of, with_cache
+
+KNOWN = ("input_ids", "pixel_values", "input_features")
+"""Names of inputs that can be made up."""
 
 TEXT = 6
 """Text tokens of each row, unless asked otherwise; the second row is padded by two on the left."""
@@ -32,6 +36,7 @@ class Experiment:
 
     def __init__(self, model: PreTrainedModel, *, rows: int = 2, text: int = TEXT) -> None:
         self.model, self.rows, self.text = model, rows, text
+        self.device = private.input_device(model)
         self._accepts = inspect.signature(model.forward).parameters
         self.inputs: dict[str, Tensor] = {}
         if "pixel_values" in self._accepts:
@@ -43,16 +48,13 @@ class Experiment:
         if "decoder_input_ids" in self._accepts:
             # One more than the encoder's, so that the two are told apart.
             self.inputs["decoder_input_ids"] = self._ids(self.text + 1)
-
-    @cached_property
-    def decodes(self) -> bool:
-        """Whether the model reads tokens after those that a cache holds.
-
-        Its settings do not tell: after training, `use_cache` is often off.
-        """
-        if NAME not in self._accepts:
-            return False
-        return self.model.can_generate() or cache_of(self.model(**self.inputs, use_cache=True)) is not None
+        if not self.inputs:
+            raise UnsupportedModel(
+                f"{type(model).__name__}: must take text, pictures or sounds under one of the names "
+                f"{', '.join(KNOWN)}; it takes {', '.join(self._accepts)}; use a model of another family."
+            )
+        self.decodes = self._decodes()
+        """Whether the model reads tokens after those that a cache holds."""
 
     def new_cache(self, kind: type[DynamicCache] = DynamicCache) -> Cache | None:
         """An empty cache; None for a model that does not decode."""
@@ -81,6 +83,12 @@ class Experiment:
         found = list(self._real(self.run(cache)))
         return found if cache is None else found + list(self._real(self.step(cache)))
 
+    def _decodes(self) -> bool:
+        """Not told by settings: `use_cache` is often off after training, and is no matter of what a model can do."""
+        if NAME not in self._accepts:
+            return False
+        return self.model.can_generate() or cache_of(self.model(**self.inputs, use_cache=True)) is not None
+
     def _real(self, outputs: Any) -> Iterator[Tensor]:
         mask = self.inputs.get("attention_mask")
         for value in outputs.values():
@@ -106,11 +114,11 @@ class Experiment:
         model: Any = self.model
         features = model.get_image_features(pixel_values=self.inputs["pixel_values"])
         rows = features if isinstance(features, list | tuple | Tensor) else features.pooler_output
-        return torch.full((self.rows, len(rows[0])), token, device=self.model.device)
+        return torch.full((self.rows, len(rows[0])), token, device=self.device)
 
     def _ids(self, count: int) -> Tensor:
         vocabulary = int(self.model.config.get_text_config().vocab_size)
-        ids = torch.arange(self.rows * count, device=self.model.device).view(self.rows, count) * 7 + 3
+        ids = torch.arange(self.rows * count, device=self.device).view(self.rows, count) * 7 + 3
         return ids.remainder(min(vocabulary, 97))
 
     def _images(self) -> Tensor:
@@ -125,7 +133,7 @@ class Experiment:
 
     def _waves(self, *shape: int) -> Tensor:
         count = int(torch.tensor(shape).prod())
-        return torch.arange(count, device=self.model.device).mul(0.37).sin().view(shape).to(self.model.dtype)
+        return torch.arange(count, device=self.device).mul(0.37).sin().view(shape).to(self.model.dtype)
 
 
 def _with(cache: Cache | None) -> dict[str, Any]:

@@ -43,18 +43,16 @@ class Search:
         self._names = {m: n for n, m in model.named_modules()}
         self._lists = {n for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
         self._decodes = False
-        self._own: _Watched | None = None
-        self._other: _Watched | None = None
+        self._own: Any = None
+        self._other: Any = None
 
     def run(self, experiment: Experiment) -> None:
         """Run the input; where the model decodes, with caches that tell which of their layers was written."""
         self._decodes = experiment.decodes
-        cache = experiment.new_cache(_Watched)
-        if isinstance(cache, EncoderDecoderCache):
-            self._own, self._other = cache.self_attention_cache, cache.cross_attention_cache
-        else:
-            self._own = cache
-        self.places.clear()
+        cache: Any = experiment.new_cache(_Watched)
+        together = isinstance(cache, EncoderDecoderCache)
+        self._own = cache.self_attention_cache if together else cache
+        self._other = cache.cross_attention_cache if together else None
         experiment.run(cache)
 
     def note(self, module: nn.Module, query: Tensor, key: Tensor, facts: MaskFacts | None, bias: Tensor | None) -> None:
@@ -66,7 +64,7 @@ class Search:
         if other is not None:
             self.places[module] = Place(other, "cross", stack)
             return
-        written = None if own is None or self._own is None else self._own.layers[own].keys
+        written = None if own is None else self._own.layers[own].keys
         count = key.shape[2] if written is None else written.shape[2]
         if written is not None and written.shape[1::2] != key.shape[1::2]:
             if _repeated(written, key):

@@ -57,7 +57,7 @@ class Answer:
         text: the same as text, without special tokens.
         prefill: seconds until the first token was there.
         decode: seconds from the first token to the last.
-        cache: the cache as generation left it.
+        cache: the cache as generation left it; None where the model gives none.
         logits: raw next-token logits of every generated token, when asked for.
         run: what the attached method's block gave.
         notes: what a decoder noted at every step.
@@ -67,7 +67,7 @@ class Answer:
     text: str
     prefill: float
     decode: float
-    cache: Cache
+    cache: Cache | None
     logits: Float[Tensor, "N V"] | None = field(default=None, repr=False)
     run: Any = field(default=None, repr=False)
     notes: tuple[Notes, ...] = field(default=(), repr=False)

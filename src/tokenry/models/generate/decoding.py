@@ -12,6 +12,7 @@ from transformers import LogitsProcessorList, PreTrainedTokenizerBase, StoppingC
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.cache.name import renamed, with_cache
 from tokenry.models.generate.session import Session
@@ -88,7 +89,7 @@ def _loop(
             generators = tuple(torch.Generator().manual_seed(seed + i) for i in range(len(input_ids)))
             state = stepper.start(session)
             session.begin()
-            with model._optimize_model_for_decode():
+            with private.optimised(model):
                 while not said.over:
                     step = stepper.step(said.view(state, generators))
                     said.enter(step)
@@ -111,9 +112,7 @@ class _Said:
         self.unfinished = torch.ones(len(self.ids), dtype=torch.bool, device=self.ids.device)
         self.padded = ~self.unfinished
         self.ends = ends
-        marks = getattr(config, "_eos_token_tensor", None)
-        self.end_of_text = () if marks is None else tuple(marks.flatten().tolist())
-        self.pad = config._pad_token_tensor
+        self.end_of_text, self.pad = private.end_marks(config), private.padding_mark(config)
         self.steps = 0
         self._dict = bool(config.return_dict_in_generate)
         self._kept: dict[str, list[Any]] = {

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.text.lookup import lookup
@@ -62,7 +63,7 @@ class Session:
         """A model that starts by reading some text, beside the one that generates."""
         base: Any = unwrap(model)
         inputs = {"attention_mask": mask, "use_cache": True, "logits_to_keep": 1}
-        if not base._supports_logits_to_keep():
+        if not private.keeps_logits(base):
             del inputs["logits_to_keep"]
         if mask is not None:
             inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
@@ -71,7 +72,7 @@ class Session:
 
     def begin(self) -> Session:
         """Read the prompt."""
-        self._take(self.model._prefill(self.ids, self._config, self._inputs), 1)
+        self._take(private.read_prompt(self.model, self.ids, self._config, self._inputs), 1)
         if self._crops and self.cache is not None:
             # Only now: layers that forget by themselves would otherwise hold the whole prompt.
             self.cache.activate_past_recording()
@@ -89,7 +90,7 @@ class Session:
         """
         n = ids.shape[1]
         self.ids = torch.cat((self.ids, ids), 1)
-        self._inputs = self.model._update_model_kwargs_for_generation(self._outputs, self._inputs, num_new_tokens=n)
+        self._inputs = private.going_on(self.model, self._outputs, self._inputs, n)
         given = self.model.prepare_inputs_for_generation(self.ids, next_sequence_length=n, **self._inputs)
         if embeds is not None:
             del given["input_ids"]
@@ -140,9 +141,7 @@ class Session:
         """Give the cache back as it came."""
         if self._crops and self.cache is not None:
             self.cache.crop(0)
-            for layer in self.cache.layers:
-                if hasattr(layer, "record_past"):
-                    layer.record_past = False
+            private.stop_recording(self.cache)
 
     def repeat(self, times: int) -> Session:
         """A copy in which every row stands `times` times, one after the other; this one is left as it is."""
