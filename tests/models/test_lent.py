@@ -35,6 +35,10 @@ def generate(model):
     )
 
 
+def same(a, b):
+    return torch.allclose(torch.stack(a.logits), torch.stack(b.logits), atol=2e-5, rtol=1e-4)
+
+
 COPIES = {"memory": copy.deepcopy, "file": lambda model: pickle.loads(pickle.dumps(model))}
 
 
@@ -53,11 +57,11 @@ def test_a_copy_is_of_the_model_as_it_was(family, how):
         found = generate(copied)
     assert names(copied) == before
     assert NAME not in names(part)
-    assert torch.equal(torch.stack(found.logits), torch.stack(expected.logits))
-    assert not torch.equal(torch.stack(chosen.logits), torch.stack(expected.logits))
+    assert same(found, expected)
+    assert not same(chosen, expected)
     assert not any(isinstance(layer, KVBuffer) for layer in cache_of(found).layers)
     with METHOD(copied):
-        assert torch.equal(torch.stack(generate(copied).logits), torch.stack(chosen.logits))
+        assert same(generate(copied), chosen)
     assert names(model) == names(copied) == before
 
 
@@ -130,7 +134,7 @@ def test_offloaded_models_are_attended_as_whole_ones(method, where, tmp_path):
         dispatch_model(model, device_map, main_device="cpu", offload_dir=tmp_path, force_hooks=True)
     with method(model):
         found = generate(model)
-    assert torch.equal(torch.stack(found.logits), torch.stack(expected.logits))
+    assert same(found, expected)
     assert NAME not in names(model)
 
 

@@ -43,7 +43,7 @@ def test_every_method_acts_as_before_the_training(case):
         expected = generate(plain)
     with case.trial()(model) as ours:
         found = generate(model)
-    assert torch.equal(torch.stack(found.logits), torch.stack(expected.logits))
+    torch.testing.assert_close(torch.stack(found.logits), torch.stack(expected.logits), atol=2e-5, rtol=1e-4)
     assert ours.reads.per_step == theirs.reads.per_step
     assert [layer.keys.shape for layer in cache_of(found).layers] == [
         layer.keys.shape for layer in cache_of(expected).layers
