@@ -13,6 +13,7 @@ from accelerate import cpu_offload, dispatch_model
 from tests.padded import padded
 from tokenry.attend.snapkv import SnapKV
 from tokenry.attend.token_select import TokenSelect
+from tokenry.core.errors import UnsupportedModel
 from tokenry.models.attention.adapter import NAME, ModelAdapter
 from tokenry.models.attention.proof import proven_blocks
 from tokenry.models.attention.rest import evaluating
@@ -136,6 +137,32 @@ def test_offloaded_models_are_attended_as_whole_ones(method, where, tmp_path):
         found = generate(model)
     assert same(found, expected)
     assert NAME not in names(model)
+
+
+def test_models_that_share_a_configuration_give_it_back_together():
+    model = tiny("llama")
+    before, whole, part = names(model), ModelAdapter.of(model), ModelAdapter.of(model.get_decoder())
+    first, second = whole.attached(), part.attached()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(names(model)) == {NAME}, "the part is still attached"
+    second.__exit__(None, None, None)
+    assert names(model) == before
+
+
+def test_an_implementation_that_cannot_be_set_is_given_back(monkeypatch):
+    model = tiny("clip")
+    before = names(model)
+
+    def half(name):
+        model.config._attn_implementation_internal = name
+        raise ValueError("not supported")
+
+    monkeypatch.setattr(model, "set_attn_implementation", half)
+    with pytest.raises(UnsupportedModel, match="must run a small input through"):
+        ModelAdapter.of(model)
+    assert names(model) == before
 
 
 def test_configurations_that_belong_to_no_model_are_given_back():

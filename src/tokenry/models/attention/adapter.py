@@ -19,7 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models import private
 from tokenry.models.attention.experiment import Experiment
-from tokenry.models.attention.hooks import Hook, Lent
+from tokenry.models.attention.lent import Hook, lent
 from tokenry.models.attention.mask import MaskFacts, everything, given_mask, note_facts
 from tokenry.models.attention.place import Place, Search
 from tokenry.models.attention.rest import evaluating, proving
@@ -179,7 +179,7 @@ class ModelAdapter:
                 self._attached += 1
                 return
             with ExitStack() as stack:
-                stack.enter_context(_implementation(self.model))
+                stack.enter_context(lent(self.model, NAME))
                 stack.callback(self.model.register_forward_pre_hook(Hook(self._whole_pass)).remove)
                 for i, (module, place) in enumerate(self.sites.items()):
                     hook = module.register_forward_pre_hook(Hook(self._note(place, first=i == 0)), with_kwargs=True)
@@ -245,7 +245,7 @@ class ModelAdapter:
     def _find_sites(self, experiment: Experiment) -> None:
         """Run a small input: the modules that call the attention function are the attention layers."""
         rule = "must run a small input through transformers' attention interface"
-        with evaluating(self.model), _implementation(self.model), self._refusing(rule):
+        with self._refusing(rule), evaluating(self.model), lent(self.model, NAME):
             search = Search(self.model)
             _now.search = search
             try:
@@ -406,20 +406,6 @@ def _bias(bias: Tensor | None, columns: Tensor | None) -> Tensor | None:
     width = int(columns.max()) + 1
     at = torch.where(columns >= 0, columns, width)[:, :1].unsqueeze(2).expand(b, h, n, k)
     return bias.new_zeros(b, h, n, width + 1).scatter_(-1, at, bias.expand(b, -1, -1, -1))[..., :width]
-
-
-@contextmanager
-def _implementation(model: PreTrainedModel) -> Iterator[None]:
-    before = [(config, private.attention_name(config)) for config in private.configurations(model)]
-    model.set_attn_implementation(NAME)
-    for config, name in before:
-        if private.attention_name(config) == NAME:
-            private.name_attention(config, Lent(NAME, name))
-    try:
-        yield
-    finally:
-        for config, name in before:
-            private.name_attention(config, name)
 
 
 AttentionInterface.register(NAME, _attention)

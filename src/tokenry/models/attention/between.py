@@ -17,7 +17,7 @@ from tokenry.core.fate import Fate
 from tokenry.models import private
 from tokenry.models.attention.adapter import ModelAdapter, own_part, streaming
 from tokenry.models.attention.axes import facts_of, hooked, learn_axes
-from tokenry.models.attention.hooks import Hook
+from tokenry.models.attention.lent import Hook
 from tokenry.models.cache.kv import KVBuffer
 
 

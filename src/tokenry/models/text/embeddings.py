@@ -50,9 +50,7 @@ def matrices_of(model: Any) -> Matrices:
     if not (isinstance(table, nn.Embedding) and isinstance(head, nn.Linear) and table.weight.is_floating_point()):
         raise UnsupportedModel(f"{_called(base)}: must embed ids and give logits by one matrix of numbers each.")
     if "meta" in (table.weight.device.type, head.weight.device.type):
-        raise UnsupportedModel(
-            f"{_called(base)}: must hold its embeddings; they are offloaded; load it whole."
-        )
+        raise UnsupportedModel(f"{_called(base)}: must hold its embeddings; they are offloaded; load it whole.")
     others = [
         name
         for name, module in base.named_modules()
