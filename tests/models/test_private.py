@@ -19,6 +19,7 @@ from tokenry.models.files.tiny import tiny
 
 SRC = Path(tokenry.__file__).parent
 HERE = SRC / "models" / "private.py"
+DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 OTHERS = {
     "learned.py": {"_modules"},
     "load.py": {"_is_avx512_bf16_supported", "_is_amx_tile_supported"},
@@ -37,7 +38,7 @@ def model():
 def test_they_stand_in_one_file():
     """A name that begins with an underscore, and that nothing of ours is called, is somebody else's."""
     trees = {file: list(ast.walk(ast.parse(file.read_text(encoding="utf-8")))) for file in SRC.rglob("*.py")}
-    ours = {node.name for tree in trees.values() for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    ours = {node.name for tree in trees.values() for node in tree if isinstance(node, DEFINED)}
     ours |= {node.id for tree in trees.values() for node in tree if isinstance(node, ast.Name)}
     ours |= {
         node.attr for tree in trees.values() for node in tree
