@@ -108,6 +108,7 @@ import sys, torch
 from tokenry import SnapKV
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.tiny import tiny
 model = tiny("llama")
 frozen, _ = FrozenCache.load(sys.argv[1])

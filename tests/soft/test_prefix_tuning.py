@@ -26,6 +26,9 @@ from tokenry.soft.training.answer_loss import evaluate, loss
 from tokenry.soft.training.examples import Example, lessons
 from tokenry.soft.training.tuning import tune
 
+BY_PEFT = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
+"""PEFT hands its prefixes to a model by the name of old."""
+
 
 @pytest.mark.parametrize("hidden", [0, 8])
 @pytest.mark.parametrize("family", DECODERS)
@@ -207,6 +210,7 @@ def test_caches_of_rows_of_different_lengths():
     assert prefix_cache(model.model, [None]).get_seq_length() == 0
 
 
+@BY_PEFT
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_peft_reads_what_is_written_and_gives_the_same_logits(family, hidden, tmp_path):
@@ -222,6 +226,7 @@ def test_peft_reads_what_is_written_and_gives_the_same_logits(family, hidden, tm
     assert again.to_dict() == method.fold().to_dict()
 
 
+@BY_PEFT
 @pytest.mark.parametrize("projection", [False, True])
 def test_what_peft_saves_is_read(tmp_path, projection):
     from peft import PrefixTuningConfig, get_peft_model
