@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from tokenry import data, parse
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
 
 Attach = Callable[[int], AbstractContextManager[Any]]
@@ -38,7 +39,7 @@ def read(language: LanguageModel, prompt: Tensor) -> tuple[Cache, float]:
     """Read a row of ids in one pass: the cache it leaves, and seconds."""
     cache = DynamicCache(config=language.model.config)
     start = time.perf_counter()
-    language.model(input_ids=prompt[None], past_key_values=cache, logits_to_keep=1)
+    language.model(input_ids=prompt[None], **with_cache(cache), logits_to_keep=1)
     return cache, time.perf_counter() - start
 
 
@@ -58,7 +59,7 @@ def feed(language: LanguageModel, cache: Cache, text: Tensor) -> Steps:
     rows, seconds = [], []
     for token in text:
         start = time.perf_counter()
-        out = language.model(input_ids=token.view(1, 1), past_key_values=cache)
+        out = language.model(input_ids=token.view(1, 1), **with_cache(cache))
         seconds.append(time.perf_counter() - start)
         rows.append(out.logits[0, -1].float())
     return Steps(torch.stack(rows), seconds)

@@ -22,6 +22,7 @@ from tables import show
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel, load
 
 LENGTHS = (4096, 16384)
@@ -85,7 +86,7 @@ def ask(language: LanguageModel, length: int, place: float) -> list[Row]:
         start = time.perf_counter()
         with attach(length) as run:
             out = language.model.generate(
-                prompt[None], attention_mask=torch.ones_like(prompt[None]), past_key_values=before,
+                prompt[None], attention_mask=torch.ones_like(prompt[None]), **with_cache(before),
                 max_new_tokens=MAX_NEW, do_sample=False,
             )  # fmt: skip
         seconds = time.perf_counter() - start + (reading if arm in READ_DENSELY else 0)

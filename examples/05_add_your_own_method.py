@@ -16,6 +16,7 @@ from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import size
 from tokenry.models.attention.site import Site
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import tiny
 
 
@@ -67,7 +68,7 @@ def main() -> None:
 def logits(model: Any, ids: Tensor) -> Tensor:
     """Read all but the last token of a prompt, then predict after the last one."""
     read = model(ids[:, :-1])
-    return model(ids[:, -1:], past_key_values=read.past_key_values).logits[:, -1]
+    return model(ids[:, -1:], **with_cache(cache_of(read))).logits[:, -1]
 
 
 if __name__ == "__main__":

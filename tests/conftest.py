@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
+import tokenry
+
+# Processes that tests start find what this one found.
+HERE = (os.environ.get("PYTHONPATH"), str(Path(tokenry.__file__).parents[1]), str(Path(__file__).parents[1]))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, HERE))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Methods take text and numbers for their fields, which a check of types would refuse; their rooms are checked.
@@ -34,6 +40,28 @@ SHAPED = (
 )
 install_import_hook([f"tokenry.{name}" for name in SHAPED], "beartype.beartype")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_same_everywhere(tmp_path_factory):
+    """`auto` is the processor and 32-bit floats on every machine, and nothing that another run kept is read.
+
+    Models that were converted as they are converted now are shared, since that takes long.
+    """
+    from tokenry.models.files import store
+    from tokenry.models.files.catalog import ALIASES
+
+    own = tmp_path_factory.mktemp("cache")
+    (own / "models").mkdir()
+    for name, alias in ALIASES.items():
+        if alias.module and store.place(name) == store.folder() / name:
+            (own / "models" / name).symlink_to((store.folder() / name).resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKENRY_CACHE", str(own))
+        patch.setattr(torch.accelerator, "current_accelerator", lambda *_, **__: None)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            patch.setattr(torch.cpu, name, lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

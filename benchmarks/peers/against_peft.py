@@ -29,6 +29,7 @@ from tables import show
 from torch import Tensor
 
 from tokenry.models.attention.rest import at_rest
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.document import Document
 from tokenry.models.text.prompt import prompt
@@ -120,7 +121,7 @@ def serve(rounds: int) -> list[dict[str, Any]]:
         def ours(methods: list[SoftTokens] = methods) -> tuple[float, list[list[int]]]:
             start = time.perf_counter()
             batch, cache = together([(methods[i // 4], row) for i, row in enumerate(rows)], language)
-            out = _said(language.model, {**batch.model_inputs(), "past_key_values": cache})
+            out = _said(language.model, {**batch.model_inputs(), **with_cache(cache)})
             return time.perf_counter() - start, out
 
         def theirs(wrapped: Any = wrapped, halves: list[dict[str, Tensor]] = halves) -> tuple[float, list[list[int]]]:
@@ -140,7 +141,7 @@ def serve(rounds: int) -> list[dict[str, Any]]:
         expected = [_one(wrapped, i // 4, _padded(language, [row])) for i, row in enumerate(rows)]
         batch, cache = together([(methods[i // 4], row) for i, row in enumerate(rows)], language)
         logits = {
-            OURS: _first(language.model, {**batch.model_inputs(), "past_key_values": cache}),
+            OURS: _first(language.model, {**batch.model_inputs(), **with_cache(cache)}),
             THEIRS: torch.cat([_one(wrapped, i, half)[1] for i, half in enumerate(halves)]),
             UNTUNED: _first(language.model, _padded(language, rows)),
         }

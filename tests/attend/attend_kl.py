@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import torch
 
 from tokenry.data import read
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.generate.answer import divergence
 
 DOCUMENTS = ("moby_dick", "sotu_1930", "sotu_1975", "in_the_year_2889")
@@ -21,7 +22,7 @@ class Passage:
         ids = language.tokenizer(read(document), return_tensors="pt", verbose=False)["input_ids"]
         self.model, self.ids = language.model, ids[:, : PROMPT + STEPS]
         with torch.no_grad():
-            self._read = self.model(input_ids=self.ids[:, :PROMPT], use_cache=True).past_key_values
+            self._read = cache_of(self.model(input_ids=self.ids[:, :PROMPT], use_cache=True))
         self._dense = self._follow(nullcontext(), copy.deepcopy(self._read))
 
     def kl(self, method, *, watches_prompt=False):
@@ -34,8 +35,8 @@ class Passage:
         rows = []
         with torch.no_grad(), attached:
             if cache is None:
-                cache = self.model(input_ids=self.ids[:, :PROMPT], use_cache=True).past_key_values
+                cache = cache_of(self.model(input_ids=self.ids[:, :PROMPT], use_cache=True))
             for i in range(PROMPT, PROMPT + STEPS):
-                out = self.model(input_ids=self.ids[:, i : i + 1], past_key_values=cache)
+                out = self.model(input_ids=self.ids[:, i : i + 1], **with_cache(cache))
                 rows.append(out.logits[0, -1].float())
         return torch.stack(rows)

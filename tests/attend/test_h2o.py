@@ -12,6 +12,7 @@ from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.attention import site as sites
 from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import tiny
 
 PROMPT, STEPS = 30, 12
@@ -41,15 +42,13 @@ def feed(model, method, watch=None, chunk=PROMPT):
         for low in range(0, PROMPT, chunk):
             high = min(low + chunk, PROMPT)
             positions = (mask(high).cumsum(1) - 1).clamp_min(0)[:, low:high]
-            cache = model(
-                input_ids=IDS[:, low:high], attention_mask=mask(high), position_ids=positions, past_key_values=cache,
+            cache = cache_of(model(
+                input_ids=IDS[:, low:high], attention_mask=mask(high), position_ids=positions, **with_cache(cache),
                 use_cache=True,
-            ).past_key_values  # fmt: skip
+            ))  # fmt: skip
         for i in range(PROMPT, PROMPT + STEPS):
             positions = mask(i + 1).sum(1, keepdim=True) - 1
-            model(
-                input_ids=IDS[:, i : i + 1], attention_mask=mask(i + 1), position_ids=positions, past_key_values=cache
-            )
+            model(input_ids=IDS[:, i : i + 1], attention_mask=mask(i + 1), position_ids=positions, **with_cache(cache))
     return cache
 
 
@@ -145,12 +144,12 @@ def test_a_crop_forgets_the_sums_of_what_was_cropped():
     model = tiny("llama")
     method = H2O(budget=100)
     with torch.no_grad(), method(model):
-        cache = model(input_ids=IDS[:1, :PROMPT], use_cache=True).past_key_values
+        cache = cache_of(model(input_ids=IDS[:1, :PROMPT], use_cache=True))
         before = [layer.states[0].mass.clone() for layer in cache.layers]
         cache.crop(-6)
-        model(input_ids=IDS[:1, -6:], past_key_values=cache)
+        model(input_ids=IDS[:1, -6:], **with_cache(cache))
     with torch.no_grad(), method(model):
-        fresh = model(input_ids=torch.cat((IDS[:1, : PROMPT - 6], IDS[:1, -6:]), 1), use_cache=True).past_key_values
+        fresh = cache_of(model(input_ids=torch.cat((IDS[:1, : PROMPT - 6], IDS[:1, -6:]), 1), use_cache=True))
     for old, layer, other in zip(before, cache.layers, fresh.layers, strict=True):
         mass, expected = layer.states[0].mass, other.states[0].mass
         torch.testing.assert_close(mass[..., -6:], expected[..., -6:], atol=1e-5, rtol=1e-5)
@@ -181,9 +180,9 @@ def test_recent_tokens_and_the_prompt_are_required():
         H2O(budget=Budget(tokens=10, per="head"))
     model = tiny("llama")
     with torch.no_grad():
-        cache = model(input_ids=IDS[:1, :PROMPT], use_cache=True).past_key_values
+        cache = cache_of(model(input_ids=IDS[:1, :PROMPT], use_cache=True))
         with H2O(budget=10)(model), pytest.raises(Incompatible, match="must see the prompt"):
-            model(input_ids=IDS[:1, -1:], past_key_values=cache)
+            model(input_ids=IDS[:1, -1:], **with_cache(cache))
 
 
 @pytest.mark.claim

@@ -10,6 +10,7 @@ from tokenry.core.budget import Budget
 from tokenry.models.attention.mask import note_facts
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import tiny
 
 IDS = torch.randint(3, 128, (1, 40), generator=torch.Generator().manual_seed(3))
@@ -20,7 +21,7 @@ def keys_of(model, ids, method=None):
     from contextlib import nullcontext
 
     with torch.no_grad(), method(model, prompt_tokens=ids.shape[1]) if method else nullcontext():
-        return model(input_ids=ids, use_cache=True).past_key_values.layers
+        return cache_of(model(input_ids=ids, use_cache=True)).layers
 
 
 def test_the_shortest_keys_stay():
@@ -73,6 +74,6 @@ def test_the_token_after_the_prompt_changes_no_choice(per):
     eager = keys_of(model, IDS, method)
     with torch.no_grad(), method(model):
         out = model(input_ids=IDS, use_cache=True)
-        lazy = model(input_ids=IDS[:, :1], past_key_values=out.past_key_values).past_key_values.layers
+        lazy = cache_of(model(input_ids=IDS[:, :1], **with_cache(cache_of(out)))).layers
     for a, b in zip(eager, lazy, strict=True):
         assert torch.equal(a.columns, b.columns[..., :-1])

@@ -7,6 +7,7 @@ from torch.nn.functional import max_pool1d
 
 from tokenry.attend.snapkv import SnapKV
 from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.name import cache_of
 from tokenry.models.files.tiny import tiny
 
 
@@ -36,7 +37,7 @@ def test_what_stays_is_the_budget_and_the_window():
     model = tiny("llama")
     ids = torch.randint(3, 128, (1, 30), generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), SnapKV(budget=10, window=4, kernel=3)(model, prompt_tokens=30):
-        cache = model(input_ids=ids, use_cache=True).past_key_values
+        cache = cache_of(model(input_ids=ids, use_cache=True))
     for layer in cache.layers:
         assert layer.columns.shape == (1, 2, 10)
         assert layer.columns[..., -4:].tolist() == [[[26, 27, 28, 29]] * 2]

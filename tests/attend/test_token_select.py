@@ -16,6 +16,7 @@ from tokenry.models.attention.mask import note_facts
 from tokenry.models.attention.rotary import turned
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import tiny
 
 B, H, G, D, K = 1, 6, 3, 8, 60
@@ -158,7 +159,7 @@ def test_it_is_much_closer_to_dense_than_a_window(smollm2):
         with torch.no_grad(), method(smollm2.model) if method else nullcontext():
             out = smollm2.model(input_ids=ids[:, :800], use_cache=True)
             for i in range(800, 864):
-                out = smollm2.model(input_ids=ids[:, i : i + 1], past_key_values=out.past_key_values)
+                out = smollm2.model(input_ids=ids[:, i : i + 1], **with_cache(cache_of(out)))
                 rows.append(out.logits[0, -1].float())
         return torch.stack(rows)
 
@@ -184,8 +185,8 @@ def test_slots_are_the_positions_of_a_shorter_text():
             return out
 
     with Watch(**{f: getattr(method, f) for f in ("budget", "chunk", "reuse", "slots")})(model), torch.no_grad():
-        cache = model(**inputs, use_cache=True).past_key_values
-        model(input_ids=torch.full((2, 1), 9), past_key_values=cache)
+        cache = cache_of(model(**inputs, use_cache=True))
+        model(input_ids=torch.full((2, 1), 9), **with_cache(cache))
         for layer, (site, chosen, out) in seen.items():
             k = site.k.gather(2, chosen.expand(2, 2, -1).unsqueeze(-1).expand(-1, -1, -1, 16))
             v = site.v.gather(2, chosen.expand(2, 2, -1).unsqueeze(-1).expand(-1, -1, -1, 16))

@@ -10,6 +10,7 @@ from tests.padded import padded
 from tokenry.attend.base import Evictor
 from tokenry.core.errors import Incompatible
 from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
@@ -112,7 +113,7 @@ def test_budget_counts_real_tokens(model, entry):
     with method(model) as run:
         out = generate(model, inputs)
     grows = isinstance(method, Evictor) and not method.every_step
-    full = [i for i, layer in enumerate(out.past_key_values.layers) if hasattr(layer, "columns")]
+    full = [i for i, layer in enumerate(cache_of(out).layers) if hasattr(layer, "columns")]
     assert full
     for step, rows in enumerate(run.reads._steps):
         for layer in full:
@@ -123,7 +124,7 @@ def test_budget_counts_real_tokens(model, entry):
 def test_eviction_frees_memory(model, case):
     method = case.trial()
     with method(model):
-        cache = generate(model, padded(41)).past_key_values
+        cache = cache_of(generate(model, padded(41)))
     for layer in cache.layers:
         if hasattr(layer, "columns"):
             row = 2 * layer.keys.shape[-1] * layer.keys.element_size()
@@ -139,7 +140,7 @@ def test_eviction_equals_masking(model, case):
     inputs = padded(41)
     with method(model):
         forget = generate(model, inputs)
-    kept = {i: c.columns for i, c in enumerate(forget.past_key_values.layers) if hasattr(c, "columns")}
+    kept = {i: c.columns for i, c in enumerate(cache_of(forget).layers) if hasattr(c, "columns")}
 
     def masked(site):
         if site.buffer is None or not site.decoding:
@@ -169,7 +170,7 @@ def test_bfloat16(entry):
     model = tiny("llama").to(torch.bfloat16)
     with entry.trial()(model):
         out = generate(model, padded(41))
-    assert out.past_key_values.layers[0].keys.dtype == torch.bfloat16
+    assert cache_of(out).layers[0].keys.dtype == torch.bfloat16
     assert torch.isfinite(torch.stack(out.logits)).all()
 
 
@@ -199,7 +200,7 @@ def test_two_uses_do_not_see_each_other(model, entry):
     other = ids.flip(1)
 
     def step(cache, tokens):
-        return model(input_ids=tokens, past_key_values=cache).logits
+        return model(input_ids=tokens, **with_cache(cache)).logits
 
     def run(order):
         caches = {name: method.cache(model) for name in ("a", "b")}

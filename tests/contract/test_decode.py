@@ -13,6 +13,7 @@ from tests.padded import padded
 from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import tiny
 
 FAMILIES = ("llama", "qwen3", "gemma3_text")
@@ -45,8 +46,8 @@ def equal(a, b):
     for name in ("scores", "logits"):
         for x, y in zip(getattr(a, name), getattr(b, name), strict=True):
             assert torch.equal(x, y)
-    assert a.past_key_values.get_seq_length() == b.past_key_values.get_seq_length()
-    for x, y in zip(a.past_key_values.layers, b.past_key_values.layers, strict=True):
+    assert cache_of(a).get_seq_length() == cache_of(b).get_seq_length()
+    for x, y in zip(cache_of(a).layers, cache_of(b).layers, strict=True):
         assert torch.equal(x.keys, y.keys)
 
 
@@ -91,8 +92,8 @@ def test_goes_on_from_a_cache(model, entry):
     inputs = {k: v[:1] for k, v in padded().items()}
     whole = entry.trial().generate(model, **inputs, **WHOLE)
     with torch.no_grad():
-        cache = model(input_ids=inputs["input_ids"][:, :30], use_cache=True).past_key_values
-    rest = entry.trial().generate(model, **inputs, **WHOLE, past_key_values=cache)
+        cache = cache_of(model(input_ids=inputs["input_ids"][:, :30], use_cache=True))
+    rest = entry.trial().generate(model, **inputs, **WHOLE, **with_cache(cache))
     assert torch.equal(whole.sequences, rest.sequences)
     torch.testing.assert_close(torch.stack(whole.logits), torch.stack(rest.logits), atol=2e-5, rtol=1e-4)
 
@@ -182,7 +183,7 @@ def test_short_prompts(model, entry):
 def test_bfloat16(entry):
     model = tiny("llama").to(torch.bfloat16)
     out = entry.trial().generate(model, **padded(), **WHOLE)
-    assert out.past_key_values.layers[0].keys.dtype == torch.bfloat16
+    assert cache_of(out).layers[0].keys.dtype == torch.bfloat16
     assert torch.isfinite(torch.stack(out.logits)).all()
 
 

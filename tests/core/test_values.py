@@ -140,15 +140,10 @@ def test_a_wrong_spec_is_explained(spec, sentence):
         parse(spec)
 
 
-def test_importing_is_fast_and_loads_no_torch():
-    code = (
-        "import sys, time; t = time.perf_counter(); import tokenry; tokenry.Budget; "
-        "print(time.perf_counter() - t, 'torch' in sys.modules)"
-    )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
-    seconds = min(float(r.stdout.split()[0]) for r in runs)
-    assert seconds < 0.3
-    assert all(r.stdout.split()[1] == "False" for r in runs)
+def test_importing_loads_nothing_slow():
+    code = "import sys, tokenry; tokenry.Budget; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "numpy", "matplotlib", "rich", "typer"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import DECODERS, tiny
 
 
@@ -35,8 +36,8 @@ def test_generation_is_exact_for_both_rows(model, options):
     assert torch.equal(expected.sequences, ours.sequences)
     for a, b in zip(expected.logits, ours.logits, strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
-    sliding = [layer.is_sliding for layer in ours.past_key_values.layers]
-    assert [isinstance(layer, KVBuffer) for layer in ours.past_key_values.layers] == [not s for s in sliding]
+    sliding = [layer.is_sliding for layer in cache_of(ours).layers]
+    assert [isinstance(layer, KVBuffer) for layer in cache_of(ours).layers] == [not s for s in sliding]
 
 
 def test_crop_is_never_having_seen(model):
@@ -45,12 +46,12 @@ def test_crop_is_never_having_seen(model):
     tail = torch.full((2, 3), 7)
     with torch.no_grad(), ModelAdapter.of(model).attached_to(dense):
         cache = DynamicCache(config=model.config)
-        model(input_ids=ids[:, :9], past_key_values=cache)
+        model(input_ids=ids[:, :9], **with_cache(cache))
         cut = DynamicCache(config=model.config)
-        model(input_ids=ids[:, :15], past_key_values=cut)
+        model(input_ids=ids[:, :15], **with_cache(cut))
         cut.crop(-6)
-        a = model(input_ids=tail, past_key_values=cache).logits
-        b = model(input_ids=tail, past_key_values=cut).logits
+        a = model(input_ids=tail, **with_cache(cache)).logits
+        b = model(input_ids=tail, **with_cache(cut)).logits
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
@@ -68,7 +69,7 @@ def test_gradients_flow_through_the_cache():
     embeds = torch.randn(1, 6, 64, requires_grad=True)
     with ModelAdapter.of(model).attached_to(dense):
         first = model(inputs_embeds=embeds, use_cache=True)
-        model(input_ids=torch.tensor([[5, 6]]), past_key_values=first.past_key_values).logits.sum().backward()
+        model(input_ids=torch.tensor([[5, 6]]), **with_cache(cache_of(first))).logits.sum().backward()
     assert embeds.grad is not None
     assert (embeds.grad.abs().sum(-1) > 0).all()
 
@@ -148,9 +149,9 @@ def test_a_filled_cache_is_adopted():
     ids = padded(20, 0)["input_ids"]
     with torch.no_grad():
         expected = model(input_ids=ids).logits[:, -1]
-        cache = model(input_ids=ids[:, :19]).past_key_values
+        cache = cache_of(model(input_ids=ids[:, :19]))
         with ModelAdapter.of(model).attached_to(dense):
-            ours = model(input_ids=ids[:, 19:], past_key_values=cache).logits[:, -1]
+            ours = model(input_ids=ids[:, 19:], **with_cache(cache)).logits[:, -1]
     assert isinstance(cache.layers[0], KVBuffer)
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
 
@@ -167,7 +168,7 @@ def test_threads_use_different_methods_on_one_model():
 
     def answer(method):
         cache = method.cache(model, prompt_tokens=48) if method else None
-        return model.generate(ids, past_key_values=cache, max_new_tokens=16, do_sample=False).tolist()
+        return model.generate(ids, **with_cache(cache), max_new_tokens=16, do_sample=False).tolist()
 
     with ModelAdapter.of(model).attached():
         alone = [answer(m) for m in methods]

@@ -15,6 +15,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.between import Change, View, front_packed
 from tokenry.models.attention.experiment import Experiment
 from tokenry.models.attention.proof import proven_blocks
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import DECODERS, tiny
 
 STEPS = 8
@@ -93,10 +94,10 @@ def test_dropping_is_masking(model, options):
         ours = generate(model, inputs, **options)
     with ModelAdapter.of(model).attached_to(lambda _: masked(inputs)):
         same(generate(model, inputs, **options), ours)
-    lengths = [layer.seen for layer in ours.past_key_values.layers]
+    lengths = [layer.seen for layer in cache_of(ours).layers]
     assert lengths == [40 + STEPS - 1] * len(lengths)
     held = [int((layer.columns >= 0).sum(-1).max()) if layer.columns is not None else layer.held
-            for layer in ours.past_key_values.layers]  # fmt: skip
+            for layer in cache_of(ours).layers]  # fmt: skip
     assert held[0] == 40 + STEPS - 1
     assert max(held[1:]) < 40
     assert run.streams[0].counts[0] == 40
@@ -256,7 +257,7 @@ def test_an_encoder_whose_middle_layers_are_read_is_refused():
     with pytest.raises(UnsupportedModel, match="must run with fewer tokens between its layers"):
         Thin()(model, stack="model.vision_tower.encoder.layers").__enter__()
     with Thin()(model) as run, torch.no_grad():
-        Experiment(model).run(use_cache=True)
+        Experiment(model).run()
     assert run.stack == "model.language_model.layers"
     assert run.streams[0].counts[1] < run.streams[0].counts[0]
 
@@ -273,8 +274,8 @@ def test_two_caches_in_turn():
     model, method, ids = tiny("llama"), Thin(), padded()["input_ids"]
     with torch.no_grad(), ModelAdapter.of(model).attached():
         caches = [method.cache(model) for _ in range(2)]
-        apart = [model(input_ids=x, past_key_values=method.cache(model)).logits for x in (ids, ids.flip(1))]
-        mixed = [model(input_ids=x, past_key_values=c).logits for x, c in zip((ids, ids.flip(1)), caches, strict=True)]
+        apart = [model(input_ids=x, **with_cache(method.cache(model))).logits for x in (ids, ids.flip(1))]
+        mixed = [model(input_ids=x, **with_cache(c)).logits for x, c in zip((ids, ids.flip(1)), caches, strict=True)]
         dense = model(input_ids=ids).logits
     for a, b in zip(apart, mixed, strict=True):
         assert torch.equal(a, b)

@@ -19,6 +19,7 @@ from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
 from tokenry.decode.base import Decoder, State, Step
+from tokenry.models.cache.name import cache_of
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import DECODERS, tiny
 from tokenry.models.generate.answer import Sampling, answer, follow
@@ -108,7 +109,7 @@ def equal(a, b, tolerance=None):
     for name in ("scores", "logits"):
         for x, y in zip(getattr(a, name), getattr(b, name), strict=True):
             torch.testing.assert_close(x, y, rtol=0 if tolerance is None else 1e-4, atol=tolerance or 0)
-    assert a.past_key_values.get_seq_length() == b.past_key_values.get_seq_length()
+    assert cache_of(a).get_seq_length() == cache_of(b).get_seq_length()
 
 
 @pytest.fixture(scope="module", params=sorted(DECODERS))
@@ -164,7 +165,7 @@ def test_processors_and_criteria_go_on_working(model, options):
         ahead = Drafting(draft=oracle(theirs.sequences), bonus=bonus).generate(model, **padded(), **given, **options)
         # Rows that have ended read drafts where plain generation has them read padding, so only texts are equal.
         assert torch.equal(ahead.sequences, theirs.sequences)
-        assert ahead.past_key_values.get_seq_length() == theirs.past_key_values.get_seq_length()
+        assert cache_of(ahead).get_seq_length() == cache_of(theirs).get_seq_length()
 
 
 class Seen(StoppingCriteria):

@@ -11,6 +11,7 @@ from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.fixed import fixed_cache
 from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.tiny import tiny
 
 METHODS = [
@@ -22,9 +23,9 @@ IDS = torch.randint(3, 128, (2, 30), generator=torch.Generator().manual_seed(0))
 
 
 def go_on(model, cache, step=None):
-    out = [model(input_ids=IDS, past_key_values=cache).logits[:, -1]]
+    out = [model(input_ids=IDS, **with_cache(cache)).logits[:, -1]]
     for i in range(16):
-        out.append((step or model)(input_ids=torch.full((2, 1), 3 + i), past_key_values=cache).logits[:, -1])
+        out.append((step or model)(input_ids=torch.full((2, 1), 3 + i), **with_cache(cache)).logits[:, -1])
     return torch.stack(out)
 
 
@@ -74,12 +75,12 @@ def test_a_frozen_cache_fills_one_of_fixed_capacity():
     model, method = tiny("llama"), METHODS[1]
     with torch.no_grad(), ModelAdapter.of(model).attached():
         cache = method.cache(model, prompt_tokens=30)
-        model(input_ids=IDS, past_key_values=cache)
+        model(input_ids=IDS, **with_cache(cache))
         frozen = FrozenCache.of(cache, model)
         step = torch.full((2, 1), 7)
-        expected = model(input_ids=step, past_key_values=cache).logits
+        expected = model(input_ids=step, **with_cache(cache)).logits
         fixed = method.cache(model, prompt_tokens=30, capacity=40, frozen=frozen)
-        ours = model(input_ids=step, past_key_values=fixed).logits
+        ours = model(input_ids=step, **with_cache(fixed)).logits
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=1e-4)
 
 

@@ -14,6 +14,7 @@ from tokenry import SnapKV, TokenSelect, Window
 from tokenry.core.errors import Incompatible, StorageError
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.tiny import tiny
 
 METHODS = [
@@ -28,7 +29,7 @@ def tokens(n=40):
 
 
 def steps(model, cache, ids):
-    out = [model(input_ids=ids[:, i : i + 1], past_key_values=cache).logits for i in range(ids.shape[1])]
+    out = [model(input_ids=ids[:, i : i + 1], **with_cache(cache)).logits for i in range(ids.shape[1])]
     return torch.cat(out, 1)
 
 
@@ -39,7 +40,7 @@ def test_a_thawed_cache_goes_on_as_the_frozen_one(family, method, tmp_path):
     model, ids = tiny(family), tokens()
     with torch.no_grad(), ModelAdapter.of(model).attached():
         cache = method.cache(model)
-        model(input_ids=ids[:, :28], past_key_values=cache)
+        model(input_ids=ids[:, :28], **with_cache(cache))
         steps(model, cache, ids[:, 28:32])
         frozen = FrozenCache.of(cache, model)
         frozen.save(tmp_path / "kv.safetensors", note="x")
@@ -55,7 +56,7 @@ def test_another_model_is_refused():
     model = tiny("llama")
     with torch.no_grad(), ModelAdapter.of(model).attached():
         cache = Window().cache(model)
-        model(input_ids=tokens(), past_key_values=cache)
+        model(input_ids=tokens(), **with_cache(cache))
     frozen = FrozenCache.of(cache, model)
     with pytest.raises(Incompatible, match="must go on with the model it was made with"):
         frozen.thaw(tiny("qwen3"))
@@ -79,7 +80,7 @@ def test_a_damaged_file_is_refused(tmp_path, change):
     model = tiny("llama")
     with torch.no_grad(), ModelAdapter.of(model).attached():
         cache = TokenSelect().cache(model)
-        model(input_ids=tokens(), past_key_values=cache)
+        model(input_ids=tokens(), **with_cache(cache))
     frozen = FrozenCache.of(cache, model)
     tensors, facts = change(frozen.tensors, frozen.facts)
     file = tmp_path / "kv.safetensors"
@@ -92,7 +93,7 @@ def test_half_a_file_is_refused(tmp_path):
     model = tiny("llama")
     with torch.no_grad(), ModelAdapter.of(model).attached():
         cache = TokenSelect().cache(model)
-        model(input_ids=tokens(), past_key_values=cache)
+        model(input_ids=tokens(), **with_cache(cache))
     file = tmp_path / "kv.safetensors"
     FrozenCache.of(cache, model).save(file)
     file.write_bytes(file.read_bytes()[:-100])
@@ -107,12 +108,13 @@ import sys, torch
 from tokenry import SnapKV
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.tiny import tiny
 model = tiny("llama")
 frozen, _ = FrozenCache.load(sys.argv[1])
 with torch.no_grad(), ModelAdapter.of(model).attached():
     cache = SnapKV(budget=12, window=4, kernel=3).cache(model, frozen=frozen)
-    print(model(input_ids=torch.full((2, 1), 9), past_key_values=cache).logits.argmax(-1).flatten().tolist())
+    print(model(input_ids=torch.full((2, 1), 9), **with_cache(cache)).logits.argmax(-1).flatten().tolist())
 """
 
 
@@ -120,9 +122,9 @@ def test_another_process_goes_on(tmp_path):
     model, method = tiny("llama"), METHODS[1]
     with torch.no_grad(), ModelAdapter.of(model).attached():
         cache = method.cache(model, prompt_tokens=40)
-        model(input_ids=tokens(), past_key_values=cache)
+        model(input_ids=tokens(), **with_cache(cache))
         FrozenCache.of(cache, model).save(tmp_path / "kv.safetensors")
-        expected = model(input_ids=torch.full((2, 1), 9), past_key_values=cache).logits.argmax(-1).flatten().tolist()
+        expected = model(input_ids=torch.full((2, 1), 9), **with_cache(cache)).logits.argmax(-1).flatten().tolist()
     said = subprocess.run(
         [sys.executable, "-c", GO_ON, str(tmp_path / "kv.safetensors")], capture_output=True, text=True, check=True
     )

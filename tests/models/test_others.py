@@ -15,6 +15,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.experiment import Experiment
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.tiny import OTHERS, tiny
 
 KINDS = {
@@ -91,16 +92,16 @@ def step_by_step(model, method, steps=12):
     experiment = Experiment(model)
     logits = []
     with torch.no_grad(), method(model) if method else nullcontext():
-        out = experiment.run(use_cache=True)
+        out = experiment.run()
         for i in range(steps):
-            cache = out.past_key_values
+            cache = cache_of(out)
             if "decoder_input_ids" in experiment.inputs:
                 inputs = experiment.inputs | {"decoder_input_ids": torch.full((2, 1), 5 + i)}
-                out = model(**inputs, past_key_values=cache, use_cache=True)
+                out = model(**inputs, **with_cache(cache), use_cache=True)
             else:
                 mask = torch.nn.functional.pad(experiment.inputs["attention_mask"], (0, i + 1), value=1)
                 out = model(
-                    input_ids=torch.full((2, 1), 5 + i), attention_mask=mask, past_key_values=cache,
+                    input_ids=torch.full((2, 1), 5 + i), attention_mask=mask, **with_cache(cache),
                     position_ids=mask.sum(1, keepdim=True) - 1, use_cache=True,
                 )  # fmt: skip
             logits.append(out.logits[:, -1])

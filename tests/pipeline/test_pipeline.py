@@ -10,6 +10,7 @@ import torch
 from tokenry import Document, Pipeline, TokenSelect, load
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.data import read
+from tokenry.models.files import store
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
 from tokenry.models.generate.answer import Sampling, answer, follow
@@ -146,12 +147,9 @@ def test_several_compressors_compose(language):
     assert second.tokens_out == int(first.tokens_out * 0.5 + 0.5)
 
 
-def test_loading_is_fast_the_second_time(smollm2):
-    import time
-
-    start = time.perf_counter()
+def test_the_second_time_nothing_is_converted(smollm2, monkeypatch):
+    monkeypatch.setattr(store, "_write", None)
     load("smollm2")
-    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("values", [{}, {"methods": 3}, {"methods": [3]}, {"methods": [{}]}])

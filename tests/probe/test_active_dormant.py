@@ -13,6 +13,7 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
 from tokenry.models.attention import site
 from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.name import cache_of
 from tokenry.models.files.tiny import tiny
 from tokenry.models.text.begin import begin_mark
 from tokenry.probe.active_dormant import ActiveDormant
@@ -161,7 +162,7 @@ class TestSight:
     def test_values_are_those_of_the_cache(self, family):
         network, batch = tiny(family), rows()
         seen = sight(network, batch)
-        cache = network(**inputs(batch), use_cache=True).past_key_values
+        cache = cache_of(network(**inputs(batch), use_cache=True))
         for layer, held in enumerate(cache.layers):
             norms = held.values.detach().norm(dim=-1)
             for row in range(3):

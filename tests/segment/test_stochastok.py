@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -20,6 +19,7 @@ from tokenizers.trainers import BpeTrainer
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
+from tests.growth import growth
 from tests.segment.respelled import PIECES, WORDS, encoded, vocabulary
 from tokenry.core.errors import Incompatible
 from tokenry.core.vocabulary import Vocabulary
@@ -108,9 +108,8 @@ def test_pieces_that_are_joined_by_rules_are_refused():
 
 
 def test_a_hostile_piece_costs_nothing():
-    start = time.process_time()
+    """What is longer than the longest is not looked at: in any other way this would take hours."""
     table = splits_of(Vocabulary((b" ", b"a", b"a" * 4_000_000, b"a" * LONGEST, b"a" * (LONGEST - 1))))
-    assert time.process_time() - start < 1
     assert table.counts.tolist() == [0, 0, 0, 2, 0]
 
 
@@ -192,9 +191,7 @@ def test_every_part_is_of_a_chain_of_pairs(smollm2_vocabulary, smollm2_ids):
 
 
 def test_the_facts_of_smollm2(smollm2_vocabulary):
-    start = time.process_time()
     table = splits._build(smollm2_vocabulary)
-    assert time.process_time() - start < 2.3
     spelled = sum(piece is not None for piece in smollm2_vocabulary)
     assert (int((table.counts > 0).sum()), spelled) == (48_900, 49_135)
     assert len(table.first) / (table.counts > 0).sum() == pytest.approx(2.20, abs=0.005)
@@ -202,11 +199,11 @@ def test_the_facts_of_smollm2(smollm2_vocabulary):
 
 def test_text_grows_as_much_as_in_the_loop(smollm2_vocabulary, smollm2_ids):
     table, ids, generator = splits_of(smollm2_vocabulary), smollm2_ids, torch.Generator().manual_seed(0)
-    for share, growth in ((0.05, 1.041), (0.1, 1.081), (0.3, 1.230), (1.0, 1.667)):
+    for share, grown in ((0.05, 1.041), (0.1, 1.081), (0.3, 1.230), (1.0, 1.667)):
         method, attempts = StochasTok(share=share), int(share * len(ids))
         ours = [len(method.respell(ids, smollm2_vocabulary, generator)) / len(ids) for _ in range(20)]
         plain = [len(loop(ids.tolist(), attempts, table, random.Random(s))) / len(ids) for s in range(6)]
-        assert np.mean(ours) == pytest.approx(growth, abs=0.006)
+        assert np.mean(ours) == pytest.approx(grown, abs=0.006)
         assert np.mean(ours) == pytest.approx(np.mean(plain), abs=0.01)
 
 
@@ -221,16 +218,11 @@ def test_attempts_are_the_share_of_the_free_tokens_rounded_down():
 
 
 def test_time_is_not_quadratic(smollm2_vocabulary, smollm2_ids):
-    def seconds(ids):
-        best = 9.0
-        for _ in range(3):
-            start = time.process_time()
-            StochasTok(share=0.1).respell(ids, smollm2_vocabulary, torch.Generator().manual_seed(0))
-            best = min(best, time.process_time() - start)
-        return best
+    def respelled(copies):
+        StochasTok(share=0.1).respell(smollm2_ids.repeat(copies), smollm2_vocabulary, torch.Generator().manual_seed(0))
 
-    seconds(smollm2_ids)
-    assert seconds(smollm2_ids.repeat(60)) < 10 * 60 / 4 * seconds(smollm2_ids.repeat(4))
+    respelled(1)
+    assert growth(respelled, 64, times=16) < 6
 
 
 def test_a_prompt_keeps_its_template_its_question_and_its_text(smollm2_vocabulary):

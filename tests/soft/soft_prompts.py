@@ -9,6 +9,7 @@ import torch
 
 from tests.compress.compress_rows import characters
 from tokenry.core.tokens import TokenBatch
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
 from tokenry.soft.training.examples import Example
@@ -40,7 +41,7 @@ def row(batch: TokenBatch, i: int) -> TokenBatch:
 def spoken(model: LanguageModel, batch: TokenBatch, cache: Any, steps: int = 5, **options: Any) -> Any:
     """Greedy generation: ids and the logits of every step, (B, steps, V)."""
     out = model.model.generate(
-        **batch.model_inputs(), past_key_values=cache, max_new_tokens=steps, do_sample=False, output_logits=True,
+        **batch.model_inputs(), **with_cache(cache), max_new_tokens=steps, do_sample=False, output_logits=True,
         return_dict_in_generate=True, **options,
     )  # fmt: skip
     return out.sequences, torch.stack(out.logits, 1)
@@ -52,5 +53,5 @@ def read(model: LanguageModel, batch: TokenBatch, cache: Any = None) -> torch.Te
     held = 0 if cache is None else cache.get_seq_length()
     inputs = {"input_ids": batch.ids} if batch.embeds is None else {"inputs_embeds": batch.embeds[:, held:]}
     return model.model(
-        **inputs, attention_mask=batch.mask.long(), position_ids=batch.positions[0][:, held:], past_key_values=cache
+        **inputs, attention_mask=batch.mask.long(), position_ids=batch.positions[0][:, held:], **with_cache(cache)
     ).logits

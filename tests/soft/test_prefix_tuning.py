@@ -14,6 +14,7 @@ from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
+from tokenry.models.cache.name import with_cache
 from tokenry.models.cache.prefix import Geometry, Prefix, geometry, prefix_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import DECODERS, tiny
@@ -24,6 +25,9 @@ from tokenry.soft.prompts.peft_format import read_peft, write_peft
 from tokenry.soft.training.answer_loss import evaluate, loss
 from tokenry.soft.training.examples import Example, lessons
 from tokenry.soft.training.tuning import tune
+
+BY_PEFT = pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
+"""PEFT hands its prefixes to a model by the name of old."""
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
@@ -107,7 +111,7 @@ def test_beams_with_a_prefix_are_those_of_the_text(options):
     cache = method.cache(held, model)
     cache.batch_repeat_interleave(options["num_beams"])
     found = model.model.generate(
-        **held.model_inputs(), past_key_values=cache, max_new_tokens=6, do_sample=False, **options
+        **held.model_inputs(), **with_cache(cache), max_new_tokens=6, do_sample=False, **options
     )
     expected = model.model.generate(**hard(batch, model).model_inputs(), max_new_tokens=6, do_sample=False, **options)
     assert torch.equal(found, expected[:, -found.shape[1] :])
@@ -121,7 +125,7 @@ def test_sampled_sequences_with_a_prefix():
     cache.batch_repeat_interleave(3)
     with torch.random.fork_rng():
         found = model.model.generate(
-            **held.model_inputs(), past_key_values=cache, max_new_tokens=5, do_sample=True, num_return_sequences=3
+            **held.model_inputs(), **with_cache(cache), max_new_tokens=5, do_sample=True, num_return_sequences=3
         )
     assert found.shape == (3, 5)
 
@@ -206,6 +210,7 @@ def test_caches_of_rows_of_different_lengths():
     assert prefix_cache(model.model, [None]).get_seq_length() == 0
 
 
+@BY_PEFT
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_peft_reads_what_is_written_and_gives_the_same_logits(family, hidden, tmp_path):
@@ -221,6 +226,7 @@ def test_peft_reads_what_is_written_and_gives_the_same_logits(family, hidden, tm
     assert again.to_dict() == method.fold().to_dict()
 
 
+@BY_PEFT
 @pytest.mark.parametrize("projection", [False, True])
 def test_what_peft_saves_is_read(tmp_path, projection):
     from peft import PrefixTuningConfig, get_peft_model

@@ -18,7 +18,7 @@ from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.method import Method
-from tokenry.models.attention.adapter import Handler, ModelAdapter
+from tokenry.models.attention.adapter import Handler, ModelAdapter, grows
 from tokenry.models.attention.place import Kind
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
@@ -151,15 +151,31 @@ class Attention(Method):
     def _adapter(self, model: Any) -> ModelAdapter:
         adapter = ModelAdapter.of(model)
         who = f"{self.name()}: {type(adapter.model).__name__}"
-        if not any(place.kind in self.kinds for place in adapter.sites.values()):
+        places = [place for place in adapter.sites.values() if place.kind in self.kinds]
+        if not places:
             raise UnsupportedModel(
                 f"{who} must have attention of the kind {' or '.join(self.kinds)}; "
                 f"it has {', '.join(sorted({p.kind for p in adapter.sites.values()}))} only."
+            )
+        if self.needs_keys and not all(place.cached for place in places):
+            raise UnsupportedModel(
+                f"{who} must cache keys and values in every layer that attends to what is decoded; "
+                f"{sum(not place.cached for place in places)} of {len(places)} do not; use it densely."
             )
         if adapter.latent and self.needs_keys:
             raise UnsupportedModel(
                 f"{who} must cache keys and values; it caches latents that these are made of at every step, "
                 "which methods cannot choose from yet; use it densely."
+            )
+        if adapter.repeats and self.needs_keys:
+            raise UnsupportedModel(
+                f"{who} must attend to each head that it caches once; it repeats them for others, "
+                "which methods cannot choose from yet; use it densely."
+            )
+        if self.needs_keys and not grows(adapter.model):
+            raise UnsupportedModel(
+                f"{who} must have a layer that keeps every token; all of them forget by themselves, as those with a "
+                "sliding window do; use it densely."
             )
         return adapter
 

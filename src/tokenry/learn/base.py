@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tokenry.core.method import Method
 from tokenry.models.attention.adapter import unwrap
+from tokenry.models.cache.name import NAME
 
 Batch = Mapping[str, Any]
 """What a collator makes: `input_ids`, `attention_mask` and `labels` (B, N), -100 where there is nothing to learn."""
@@ -138,6 +139,7 @@ class Objective(Method):
 def without_labels(model: Any, batch: Batch) -> dict[str, Any]:
     """What a model is called with to read a batch: it computes no loss and keeps no cache."""
     given = {name: value for name, value in batch.items() if name != "labels"}
-    if "use_cache" in inspect.signature(unwrap(model).forward).parameters:
+    # Some take `use_cache` among arguments that they do not name.
+    if {"use_cache", NAME} & set(inspect.signature(unwrap(model).forward).parameters):
         given["use_cache"] = False
     return given

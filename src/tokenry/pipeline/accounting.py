@@ -42,7 +42,7 @@ def account(
         ),
         tokens_per_second=(new - 1) / said.decode if new > 1 and said.decode > 0 else 0.0,
         flops=flops(language, n - given + new - 1, new, pairs),
-        kv_bytes=held_bytes(said.cache),
+        kv_bytes=0 if said.cache is None else held_bytes(said.cache),
         bytes_read=bytes_read,
         peak_bytes=peak_bytes(),
     )

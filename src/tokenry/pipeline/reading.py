@@ -16,6 +16,7 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.decode.base import Decoder
 from tokenry.models.attention.adapter import ModelAdapter, own_buffers
 from tokenry.models.cache.frozen import FrozenCache
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Answer, Sampling, after, answer
 from tokenry.models.text.document import Document
@@ -65,7 +66,7 @@ class Reading:
         cache, _ = _cache(language, method, len(ids), frozen)
         inputs = after(part.to(language.device).model_inputs(), held)
         with adapter.attached():
-            language.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            language.model(**inputs, **with_cache(cache), use_cache=True, logits_to_keep=1)
         return cls(language, method, FrozenCache.of(cache, adapter.model), ids, system=system, decoder=decoder)
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from tokenry.models.attention.adapter import unwrap
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.begin import begin_mark
 
@@ -55,7 +56,7 @@ def surprise(model: LanguageModel, ids: Int[Tensor, "T"], fresh: int) -> Float[T
     vocabulary = 1
     for low in range(0, len(ids), CHUNK):
         chunk = ids[low : low + CHUNK]
-        logits = model.model(input_ids=chunk.unsqueeze(0), past_key_values=cache, use_cache=True).logits[0]
+        logits = model.model(input_ids=chunk.unsqueeze(0), **with_cache(cache), use_cache=True).logits[0]
         vocabulary = logits.shape[-1]
         following = ids[low + 1 : low + CHUNK + 1]
         if low + len(following) >= fresh:

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from tokenry.compress.scores.information import CHUNK, beginning
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
 
 
@@ -49,7 +50,7 @@ class PrefixReader:
         parts: list[Tensor] = []
         for low in range(same, len(whole), CHUNK):
             ids = whole[low : low + CHUNK].unsqueeze(0)
-            logits = self.scorer.model(input_ids=ids, past_key_values=self.cache, use_cache=True).logits[0]
+            logits = self.scorer.model(input_ids=ids, **with_cache(self.cache), use_cache=True).logits[0]
             if low == 0:
                 parts.append(torch.full((1,), float(logits.shape[-1])).log())
             following = whole[low + 1 : low + CHUNK + 1]

@@ -13,14 +13,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer, EncoderDecoderCache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, EncoderDecoderCache
 from transformers.masking_utils import AttentionMaskInterface
 
 from tokenry.core.errors import Incompatible, UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.lent import Hook, lent
 from tokenry.models.attention.mask import MaskFacts, everything, given_mask, note_facts
 from tokenry.models.attention.place import Place, Search
-from tokenry.models.attention.rest import evaluating
+from tokenry.models.attention.rest import evaluating, proving
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
 
@@ -49,7 +51,7 @@ class _Call:
     @property
     def buffer(self) -> KVBuffer | None:
         """The cache layer that this call wrote to, where it is ours."""
-        if self.cache is None or self.place.kind != "self":
+        if self.cache is None or self.place.kind != "self" or not self.place.cached:
             return None
         layers = own_part(self.cache).layers
         held = layers[self.place.layer] if self.place.layer < len(layers) else None
@@ -102,6 +104,8 @@ class ModelAdapter:
         self.sites: WeakKeyDictionary[nn.Module, Place] = WeakKeyDictionary()
         self.latent = False
         """Whether the cache holds latents that keys and values are made of at every step."""
+        self.repeats = False
+        """Whether attention gets every head that the cache holds several times."""
         self.biased = False
         """Whether logits get a bias by position, which such models count out from the keys that are held."""
         self._lock = threading.Lock()
@@ -124,9 +128,10 @@ class ModelAdapter:
     def of(cls, model: Any) -> ModelAdapter:
         """The adapter of a model, made and proven once; wrappers such as PEFT's are looked through."""
         base = unwrap(model)
-        if base not in _adapters:
-            _adapters[base] = cls(base)
-        return _adapters[base]
+        with proving:
+            if base not in _adapters:
+                _adapters[base] = cls(base)
+            return _adapters[base]
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -144,18 +149,18 @@ class ModelAdapter:
         Raises:
             Incompatible: another attention method is already attached in this way.
         """
-        if self._default is not None:
-            raise Incompatible(
-                "attend: only one attention method may act on a cache; got a second one; "
-                "leave the first `with` block, or bind each method to a cache of its own."
-            )
-        self._enter()
-        self._default = bind
-        try:
-            yield
-        finally:
-            self._default = None
-            self._leave()
+        with self.attached():
+            with self._lock:
+                if self._default is not None:
+                    raise Incompatible(
+                        "attend: only one attention method may act on a cache; got a second one; "
+                        "leave the first `with` block, or bind each method to a cache of its own."
+                    )
+                self._default = bind
+            try:
+                yield
+            finally:
+                self._default = None
 
     def bind(self, cache: Cache, handler: Handler) -> None:
         """Let `handler` attend for this cache, whose plain layers become `KVBuffer`s.
@@ -170,18 +175,19 @@ class ModelAdapter:
 
     def _enter(self) -> None:
         with self._lock:
-            self._attached += 1
-            if self._attached > 1:
+            if self._attached:
+                self._attached += 1
                 return
             with ExitStack() as stack:
-                stack.enter_context(_implementation(self.model))
-                stack.callback(self.model.register_forward_pre_hook(self._whole_pass).remove)
+                stack.enter_context(lent(self.model, NAME))
+                stack.callback(self.model.register_forward_pre_hook(Hook(self._whole_pass)).remove)
                 for i, (module, place) in enumerate(self.sites.items()):
-                    hook = module.register_forward_pre_hook(self._note(place, first=i == 0), with_kwargs=True)
+                    hook = module.register_forward_pre_hook(Hook(self._note(place, first=i == 0)), with_kwargs=True)
                     stack.callback(hook.remove)
                 for blocks in self.blocks.values():
                     stack.enter_context(blocks.hooked())
                 self._hooks = stack.pop_all()
+            self._attached = 1
 
     def _leave(self) -> None:
         with self._lock:
@@ -232,14 +238,14 @@ class ModelAdapter:
 
     @torch.no_grad()
     def _make_experiment(self) -> Experiment:
-        with evaluating(self.model), self._refusing("must take text, images or sounds by their usual names"):
+        with evaluating(self.model), self._refusing("must take inputs of the sizes that its configuration names"):
             return Experiment(self.model)
 
     @torch.no_grad()
     def _find_sites(self, experiment: Experiment) -> None:
         """Run a small input: the modules that call the attention function are the attention layers."""
         rule = "must run a small input through transformers' attention interface"
-        with evaluating(self.model), _implementation(self.model), self._refusing(rule):
+        with self._refusing(rule), evaluating(self.model), lent(self.model, NAME):
             search = Search(self.model)
             _now.search = search
             try:
@@ -252,12 +258,12 @@ class ModelAdapter:
                 "use a model of a family that does."
             )
         self.sites.update(search.places)
-        self.latent, self.biased = search.latent, search.biased
+        self.latent, self.repeats, self.biased = search.latent, search.repeats, search.biased
 
     @torch.no_grad()
     def _prove(self, experiment: Experiment) -> None:
         """Dense attention through tokenry must give the model's own outputs, padded, cached and one step on."""
-        with evaluating(self.model):
+        with evaluating(self.model), self._refusing("must read a small input, and one token after it from its cache"):
             own = experiment.answers()
             with self.attached_to(lambda _: Site.dense):
                 ours = experiment.answers()
@@ -274,16 +280,19 @@ class ModelAdapter:
     @contextmanager
     def experimenting(self, rule: str) -> Iterator[None]:
         """Run the model on small inputs with attention through tokenry; what it cannot run is refused."""
-        with torch.no_grad(), evaluating(self.model), self.attached(), self._refusing(rule):
+        with proving, torch.no_grad(), evaluating(self.model), self.attached(), self._refusing(rule):
             yield
 
     @contextmanager
     def _refusing(self, rule: str) -> Iterator[None]:
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except (TypeError, AttributeError, RuntimeError, ValueError, LookupError) as error:
+            # What it said is for those who read the traceback.
             raise UnsupportedModel(
-                f"{type(self.model).__name__}: {rule}; got {type(error).__name__}: {error}."
+                f"{type(self.model).__name__}: {rule}; it does not; use a model of another family."
             ) from error
 
 
@@ -308,8 +317,8 @@ def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
             forget is then masked, and held.
     """
     cache = own_part(cache)
-    if cache.layer_class_to_replicate is DynamicLayer:
-        cache.layer_class_to_replicate = KVBuffer
+    if private.layer_kind(cache) is DynamicLayer:
+        private.set_layer_kind(cache, KVBuffer)
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:
             cache.layers[i] = KVBuffer.adopt(layer)
@@ -319,6 +328,13 @@ def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
                     "attend: a cache with sliding windows must be new where tokens change; got a used one."
                 )
             cache.layers[i] = KVBuffer()
+
+
+def grows(model: PreTrainedModel) -> bool:
+    """Whether some layers of the model's cache keep every token, so that methods may forget some."""
+    cache = DynamicCache(config=model.config)
+    own_buffers(cache)
+    return private.layer_kind(cache) is KVBuffer or any(isinstance(layer, KVBuffer) for layer in cache.layers)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -335,8 +351,6 @@ def _attention(
     """The one attention function that transformers calls."""
     if dropout:
         raise Incompatible("attend: attention dropout must be 0 while tokenry is attached; call model.eval().")
-    if _now.search is not None:
-        _now.search.note(module, key, extra.get("position_bias"))
     call = _now.call if _now.call is not None and _now.call.module is module else None
     # Taken once, so that nothing here holds on to the model.
     _now.call = None
@@ -345,6 +359,8 @@ def _attention(
     facts = attention_mask
     if isinstance(facts, Tensor):
         facts = given_mask(facts, query, key)
+    if _now.search is not None:
+        _now.search.note(module, query, key, facts, extra.get("position_bias"))
     moved = streaming.columns(place.stack)
     if moved is not None:
         facts = (facts or everything(query, key)).over(moved)
@@ -390,18 +406,6 @@ def _bias(bias: Tensor | None, columns: Tensor | None) -> Tensor | None:
     width = int(columns.max()) + 1
     at = torch.where(columns >= 0, columns, width)[:, :1].unsqueeze(2).expand(b, h, n, k)
     return bias.new_zeros(b, h, n, width + 1).scatter_(-1, at, bias.expand(b, -1, -1, -1))[..., :width]
-
-
-@contextmanager
-def _implementation(model: PreTrainedModel) -> Iterator[None]:
-    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
-    before = [(c, c._attn_implementation) for c in configs.values()]
-    model.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        for config, name in before:
-            config._attn_implementation = name
 
 
 AttentionInterface.register(NAME, _attention)

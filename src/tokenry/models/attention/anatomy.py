@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from tokenry.core.errors import UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.encoder_layer import Activation, EncoderLayer, Head, Steps, linear
 from tokenry.models.attention.site import Site
@@ -68,7 +69,7 @@ def read(model: PreTrainedModel, ids: Int[Tensor, "T"]) -> Reading:
     hook = parts.layers[0].values.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     try:
         with _watched(model) as sites:
-            model(input_ids=ids.unsqueeze(0).to(model.device))
+            model(input_ids=ids.unsqueeze(0).to(private.input_device(model)))
     finally:
         hook.remove()
     # Layers that share their modules call the first of them again.
@@ -136,7 +137,7 @@ class _Dissection:
             self.states.append(out[0])
 
         vocabulary = getattr(self.model.config.get_text_config(), "vocab_size", 97)
-        ids = (torch.arange(PROBE, device=self.model.device) * 7 + 3).remainder(min(vocabulary, 97))
+        ids = (torch.arange(PROBE, device=private.input_device(self.model)) * 7 + 3).remainder(min(vocabulary, 97))
         hooks = [m.register_forward_hook(after) for m in self.model.modules() if not list(m.children())]
         hooks.append(self.model.base_model.register_forward_hook(at_the_end))
         try:

@@ -14,8 +14,10 @@ from transformers.cache_utils import Cache
 
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.fate import Fate
+from tokenry.models import private
 from tokenry.models.attention.adapter import ModelAdapter, own_part, streaming
 from tokenry.models.attention.axes import facts_of, hooked, learn_axes
+from tokenry.models.attention.lent import Hook
 from tokenry.models.cache.kv import KVBuffer
 
 
@@ -210,7 +212,7 @@ class Blocks:
         if not isinstance(layers, nn.ModuleList) or len(layers) < 2:
             raise UnsupportedModel(f"{self}: must keep at least two layers in a list to change tokens between them.")
         self.blocks = list(layers)
-        self.cached = any(p.kind == "self" for p in adapter.sites.values() if p.stack == stack)
+        self.cached = any(p.kind == "self" and p.cached for p in adapter.sites.values() if p.stack == stack)
         self.first = next(iter(adapter.sites.values())).stack == stack
         """Whether a pass through the model begins here."""
         self.whole = False
@@ -221,8 +223,10 @@ class Blocks:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """While the adapter is attached: every pass through the stack is a stream of its own."""
-        hooks = [b.register_forward_pre_hook(self._before(i), with_kwargs=True) for i, b in enumerate(self.blocks)]
-        hooks.append(self.blocks[-1].register_forward_hook(self._after))
+        hooks = [
+            b.register_forward_pre_hook(Hook(self._before(i)), with_kwargs=True) for i, b in enumerate(self.blocks)
+        ]
+        hooks.append(self.blocks[-1].register_forward_hook(Hook(self._after)))
         with hooked(*hooks):
             try:
                 yield
@@ -266,8 +270,9 @@ class Blocks:
         if cache is None or not self.cached:
             return None
         own = own_part(cache)
-        while len(own.layers) <= i and own.layer_class_to_replicate is not None:
-            own.layers.append(own.layer_class_to_replicate())
+        kind = private.layer_kind(own)
+        while len(own.layers) <= i and kind is not None:
+            own.layers.append(kind())
         layer = own.layers[i]
         return layer if isinstance(layer, KVBuffer) else None
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+
+from tokenry.core.errors import UnsupportedModel
+from tokenry.models import private
+from tokenry.models.cache.name import NAME, cache_of, with_cache
+
+KNOWN = ("input_ids", "pixel_values", "input_features")
+"""Names of inputs that can be made up."""
 
 TEXT = 6
 """Text tokens of each row, unless asked otherwise; the second row is padded by two on the left."""
@@ -28,6 +36,7 @@ class Experiment:
 
     def __init__(self, model: PreTrainedModel, *, rows: int = 2, text: int = TEXT) -> None:
         self.model, self.rows, self.text = model, rows, text
+        self.device = private.input_device(model)
         self._accepts = inspect.signature(model.forward).parameters
         self.inputs: dict[str, Tensor] = {}
         if "pixel_values" in self._accepts:
@@ -39,32 +48,46 @@ class Experiment:
         if "decoder_input_ids" in self._accepts:
             # One more than the encoder's, so that the two are told apart.
             self.inputs["decoder_input_ids"] = self._ids(self.text + 1)
+        if not self.inputs:
+            raise UnsupportedModel(
+                f"{type(model).__name__}: must take text, pictures or sounds under one of the names "
+                f"{', '.join(KNOWN)}; it takes {', '.join(self._accepts)}; use a model of another family."
+            )
+        self.decodes = self._decodes()
+        """Whether the model reads tokens after those that a cache holds."""
 
-    @property
-    def caches(self) -> bool:
-        """Whether the model decodes with a cache."""
-        return "past_key_values" in self._accepts and "use_cache" in self._accepts
+    def new_cache(self, kind: type[DynamicCache] = DynamicCache) -> Cache | None:
+        """An empty cache; None for a model that does not decode."""
+        if not self.decodes:
+            return None
+        own = kind(config=self.model.config)
+        return EncoderDecoderCache(own, kind(config=self.model.config)) if self.model.config.is_encoder_decoder else own
 
-    def run(self, **more: Any) -> Any:
-        """One forward over the whole input."""
-        return self.model(**self.inputs, **more)
+    def run(self, cache: Cache | None = None) -> Any:
+        """One forward over the whole input, into a cache, a new one where none is given."""
+        cache = self.new_cache() if cache is None else cache
+        return self.model(**self.inputs, **_with(cache))
 
-    def step(self, cache: Any) -> Any:
-        """One more token in each row, after `run(use_cache=True)` gave `cache`."""
+    def step(self, cache: Cache) -> Any:
+        """One more token in each row, after `run` filled the cache."""
         following = self._ids(1) + 1
         if "decoder_input_ids" in self._accepts:
-            return self.model(**{**self.inputs, "decoder_input_ids": following}, past_key_values=cache, use_cache=True)
+            return self.model(**{**self.inputs, "decoder_input_ids": following}, **_with(cache))
         mask = torch.nn.functional.pad(self.inputs["attention_mask"], (0, 1), value=1)
         more = {"position_ids": mask.sum(1, keepdim=True) - 1} if "position_ids" in self._accepts else {}
-        return self.model(input_ids=following, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
+        return self.model(input_ids=following, attention_mask=mask, **_with(cache), **more)
 
     def answers(self) -> list[Tensor]:
         """What the model computes for real tokens, at once and one step on."""
-        with_cache = {"use_cache": True} if self.caches else {}
-        prompt = self.run(**with_cache)
-        found = list(self._real(prompt))
-        cache = prompt.get("past_key_values") if isinstance(prompt, Mapping) else None
-        return found + list(self._real(self.step(cache))) if cache is not None else found
+        cache = self.new_cache()
+        found = list(self._real(self.run(cache)))
+        return found if cache is None else found + list(self._real(self.step(cache)))
+
+    def _decodes(self) -> bool:
+        """Not told by settings: `use_cache` is often off after training, and is no matter of what a model can do."""
+        if NAME not in self._accepts:
+            return False
+        return self.model.can_generate() or cache_of(self.model(**self.inputs, use_cache=True)) is not None
 
     def _real(self, outputs: Any) -> Iterator[Tensor]:
         mask = self.inputs.get("attention_mask")
@@ -91,11 +114,11 @@ class Experiment:
         model: Any = self.model
         features = model.get_image_features(pixel_values=self.inputs["pixel_values"])
         rows = features if isinstance(features, list | tuple | Tensor) else features.pooler_output
-        return torch.full((self.rows, len(rows[0])), token, device=self.model.device)
+        return torch.full((self.rows, len(rows[0])), token, device=self.device)
 
     def _ids(self, count: int) -> Tensor:
         vocabulary = int(self.model.config.get_text_config().vocab_size)
-        ids = torch.arange(self.rows * count, device=self.model.device).view(self.rows, count) * 7 + 3
+        ids = torch.arange(self.rows * count, device=self.device).view(self.rows, count) * 7 + 3
         return ids.remainder(min(vocabulary, 97))
 
     def _images(self) -> Tensor:
@@ -110,4 +133,8 @@ class Experiment:
 
     def _waves(self, *shape: int) -> Tensor:
         count = int(torch.tensor(shape).prod())
-        return torch.arange(count, device=self.model.device).mul(0.37).sin().view(shape).to(self.model.dtype)
+        return torch.arange(count, device=self.device).mul(0.37).sin().view(shape).to(self.model.dtype)
+
+
+def _with(cache: Cache | None) -> dict[str, Any]:
+    return {} if cache is None else {**with_cache(cache), "use_cache": True}

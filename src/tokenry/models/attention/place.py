@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.mask import MaskFacts
 
 Kind = Literal["self", "cross", "encoder"]
 
@@ -19,15 +21,17 @@ class Place:
     """One attention layer.
 
     Args:
-        layer: index among the layers of its stack; for `self` and `cross` also of its cache.
-        kind: `self` reads a cache of what is being decoded, `cross` reads an encoder's output, `encoder` reads the
-            tokens of its own input.
+        layer: index among the layers of its stack; where `cached`, of the cache.
+        kind: `self` reads what is being decoded, up to the token itself; `cross` reads another input, such as what an
+            encoder made; `encoder` reads its own input, all of it or in a model that decodes nothing.
         stack: name of the list of layers it stands in.
+        cached: it writes keys and values into the cache that the model is given.
     """
 
     layer: int = 0
     kind: Kind = "self"
     stack: str = ""
+    cached: bool = True
 
 
 class Search:
@@ -35,42 +39,49 @@ class Search:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.places: dict[nn.Module, Place] = {}
-        self.latent = self.biased = False
+        self.latent = self.repeats = self.biased = False
         self._names = {m: n for n, m in model.named_modules()}
         self._lists = {n for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
-        self._own: _Watched | None = None
-        self._other: _Watched | None = None
+        self._decodes = False
+        self._own: Any = None
+        self._other: Any = None
 
     def run(self, experiment: Experiment) -> None:
-        """Run the input, where the model decodes with caches that tell which of their layers was written."""
-        first = experiment.run(**({"use_cache": True} if experiment.caches else {}))
-        cache = first.get("past_key_values")
-        if cache is None:
-            return
-        # Found again with the caches; a part that never runs with one, such as an image encoder, is found again too.
-        self.places.clear()
-        self._own = _Watched(config=experiment.model.config)
-        if isinstance(cache, EncoderDecoderCache):
-            self._other = _Watched(config=experiment.model.config)
-            experiment.run(use_cache=True, past_key_values=EncoderDecoderCache(self._own, self._other))
-        else:
-            experiment.run(use_cache=True, past_key_values=self._own)
+        """Run the input; where the model decodes, with caches that tell which of their layers was written."""
+        self._decodes = experiment.decodes
+        cache: Any = experiment.new_cache(_Watched)
+        together = isinstance(cache, EncoderDecoderCache)
+        self._own = cache.self_attention_cache if together else cache
+        self._other = cache.cross_attention_cache if together else None
+        experiment.run(cache)
 
-    def note(self, module: nn.Module, key: Tensor, bias: Tensor | None) -> None:
+    def note(self, module: nn.Module, query: Tensor, key: Tensor, facts: MaskFacts | None, bias: Tensor | None) -> None:
         """One call of the attention function."""
         self.biased |= bias is not None
         stack, block = self._block(self._names.get(module, ""))
         own = self._own.taken() if self._own is not None else None
         other = self._other.taken() if self._other is not None else None
-        if own is not None:
-            assert self._own is not None
-            self.places[module] = Place(own, "self", stack)
-            held = getattr(self._own.layers[own], "keys", None)
-            self.latent |= isinstance(held, Tensor) and held.shape[1::2] != key.shape[1::2]
-        elif other is not None:
+        if other is not None:
             self.places[module] = Place(other, "cross", stack)
-        else:
-            self.places[module] = Place(block, "encoder", stack)
+            return
+        written = None if own is None else self._own.layers[own].keys
+        count = key.shape[2] if written is None else written.shape[2]
+        if written is not None and written.shape[1::2] != key.shape[1::2]:
+            if _repeated(written, key):
+                self.repeats = True
+            else:
+                self.latent = True
+        kind = self._kind(query, count, facts)
+        self.places[module] = Place(block if own is None else own, kind, stack, cached=own is not None)
+
+    def _kind(self, query: Tensor, keys: int, facts: MaskFacts | None) -> Kind:
+        """Told by what the first token may see: nothing after it, where it is being decoded."""
+        if keys != query.shape[2]:
+            return "cross"
+        if not self._decodes or facts is None:
+            return "encoder"
+        columns = torch.arange(facts.first_key, facts.first_key + keys, device=query.device).expand(len(query), 1, -1)
+        return "encoder" if bool(facts.allowed(columns, slice(0, 1))[..., 1:].any()) else "self"
 
     def _block(self, name: str) -> tuple[str, int]:
         """The outermost list of layers that the module stands in, and the index there."""
@@ -94,3 +105,11 @@ class _Watched(DynamicCache):
         """That layer, once."""
         last, self.last = self.last, None
         return last
+
+
+def _repeated(held: Tensor, key: Tensor) -> bool:
+    """Whether attention got every head that is held, several times."""
+    times, rest = divmod(key.shape[1], held.shape[1])
+    if rest or held.shape[3] != key.shape[3]:
+        return False
+    return torch.equal(key, held.repeat(1, times, 1, 1)) or torch.equal(key, held.repeat_interleave(times, 1))

@@ -12,6 +12,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.axes import hooked
 from tokenry.models.attention.between import Blocks, Change, Stream, View
 from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.rest import proving
 from tokenry.models.attention.site import Site
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -19,11 +20,12 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 
 def proven_blocks(adapter: ModelAdapter, stack: str) -> Blocks:
     """The layers of a stack, whose tokens may be changed; made and proven once."""
-    if stack not in adapter.blocks:
-        blocks = Blocks(adapter, stack)
-        prove_removal(blocks)
-        adapter.add_blocks(blocks)
-    return adapter.blocks[stack]
+    with proving:
+        if stack not in adapter.blocks:
+            blocks = Blocks(adapter, stack)
+            prove_removal(blocks)
+            adapter.add_blocks(blocks)
+        return adapter.blocks[stack]
 
 
 def prove_removal(blocks: Blocks) -> None:
@@ -84,8 +86,8 @@ def _states(blocks: Blocks, experiment: Experiment, *, masked: bool) -> list[Ten
 
 
 def _go(experiment: Experiment) -> None:
-    outputs = experiment.run(**({"use_cache": True} if experiment.caches else {}))
-    cache = outputs.get("past_key_values")
+    cache = experiment.new_cache()
+    experiment.run(cache)
     if cache is not None:
         experiment.step(cache)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenry.core.errors import UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.axes import hooked
 from tokenry.models.attention.site import Site
@@ -127,7 +128,7 @@ def _keys_at(adapter: ModelAdapter, position: int) -> tuple[dict[int, Tensor], d
 
     own = {m: p.layer for m, p in adapter.sites.items() if p.kind == "self"}
     hooks = [m.register_forward_pre_hook(listen(layer), with_kwargs=True) for m, layer in own.items()]
-    device = adapter.model.device
+    device = private.input_device(adapter.model)
     ids, at = torch.tensor([[5]], device=device), torch.tensor([[position]], device=device)
     with (
         adapter.experimenting("must take a token at a given position"),

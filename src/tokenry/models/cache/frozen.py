@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicSlidingWindowLa
 
 from tokenry.core.errors import Incompatible, StorageError
 from tokenry.core.saving import whole_file
+from tokenry.models import private
 from tokenry.models.attention.adapter import own_buffers
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.kv import KVBuffer
@@ -69,11 +70,12 @@ class FrozenCache:
             )
         cache = DynamicCache(config=model.config) if cache is None else cache
         own_buffers(cache)
+        device = private.input_device(model)
         for i, fact in enumerate(self.facts["layers"]):
             if len(cache.layers) <= i:
                 cache.layers.append(KVBuffer())
             mine = {n.partition(".")[2]: t for n, t in self.tensors.items() if n.startswith(f"{i}.")}
-            _fill(cache.layers[i], fact, {n: t.to(model.device).clone() for n, t in mine.items()}, state)
+            _fill(cache.layers[i], fact, {n: t.to(device).clone() for n, t in mine.items()}, state)
         return cache
 
     @property
@@ -132,7 +134,7 @@ def _held(layer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
             return {"kind": "empty"}, {}
         assert layer.keys is not None
         assert layer.values is not None
-        return {"kind": "sliding", "seen": layer.cumulative_length}, {"keys": layer.keys, "values": layer.values}
+        return {"kind": "sliding", "seen": private.seen_by(layer)}, {"keys": layer.keys, "values": layer.values}
     raise Incompatible(
         f"cache: layers must be plain or with a sliding window to be copied; got {type(layer).__name__}."
     )
@@ -150,7 +152,7 @@ def _fill(layer: Any, fact: dict[str, Any], tensors: dict[str, Tensor], state: t
     keys, values, columns = tensors["keys"], tensors["values"], tensors.get("columns")
     if not isinstance(layer, KVBuffer):
         layer.update(keys, values)
-        layer.cumulative_length = fact["seen"]
+        private.set_seen_by(layer, fact["seen"])
         return
     if columns is None:
         layer.update(keys, values)

@@ -15,8 +15,10 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicSlidingWindowLayer
 
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.attention.rest import evaluating
+from tokenry.models.cache.name import with_cache
 from tokenry.models.text.lookup import close, lookup, vocabulary_size
 
 PROBE = (2, 3)
@@ -60,7 +62,11 @@ class Prefix:
         base = unwrap(model)
         with evaluating(base):
             cache = DynamicCache(config=base.config)
-            base(inputs_embeds=embeds[None].to(base.device, base.dtype), past_key_values=cache, use_cache=True)
+            base(
+                inputs_embeds=embeds[None].to(private.input_device(base), base.dtype),
+                **with_cache(cache),
+                use_cache=True,
+            )
         pairs: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
         if not pairs or any(k is None or v is None or k.ndim != 4 or v.ndim != 4 for k, v in pairs):
             raise _refusal(base, "must cache keys and values in every layer; it does not")
@@ -96,7 +102,7 @@ def prefix_cache(model: Any, rows: Sequence[Prefix | None]) -> DynamicCache:
 
     def together(parts: Sequence[Tensor]) -> Tensor:
         wide = [pad(part, (0, 0, longest - part.shape[2], 0)) for part in parts]
-        return torch.stack(wide, 1).to(base.device, base.dtype)
+        return torch.stack(wide, 1).to(private.input_device(base), base.dtype)
 
     keys, values = together([p.keys for p in whole]), together([p.values for p in whole])
     for i, (k, v) in enumerate(zip(keys, values, strict=True)):
@@ -136,7 +142,7 @@ def geometry(model: Any) -> Geometry:
     base = unwrap(model)
     if base not in _geometries:
         first, rest = PROBE
-        ids = torch.arange(first + rest, device=base.device)[None] * 5 % vocabulary_size(base)
+        ids = torch.arange(first + rest, device=private.input_device(base))[None] * 5 % vocabulary_size(base)
         embeds = lookup(base)(ids)
         prefix = Prefix.read(base, embeds[0, :first])
         with evaluating(base):
@@ -156,7 +162,7 @@ def follow_prefix(model: Any, cache: Cache, embeds: Float[Tensor, "B N E"], **mo
         inputs_embeds=embeds[:, held:],
         attention_mask=torch.ones(b, n, dtype=torch.long, device=embeds.device),
         position_ids=torch.arange(held, n, device=embeds.device).expand(b, -1),
-        past_key_values=cache,
+        **with_cache(cache),
         **more,
     )
 

@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from transformers.utils import logging
 
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel, UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.files import store
 from tokenry.models.files.catalog import ALIASES
@@ -47,7 +48,7 @@ class LanguageModel:
             UnsupportedModel: not a transformers model, or no tokenizer can be found.
         """
         base = unwrap(model)
-        name = str(getattr(base.config, "_name_or_path", "")) or type(base).__name__
+        name = str(base.config.name_or_path or "") or type(base).__name__
         if tokenizer is None:
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name)
@@ -57,7 +58,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        return unwrap(self.model).device
+        return private.input_device(unwrap(self.model))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from tokenry.core.errors import Incompatible
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.adapter import unwrap
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate import decoding
 from tokenry.models.generate.step import Notes, Stepper
@@ -56,7 +57,7 @@ class Answer:
         text: the same as text, without special tokens.
         prefill: seconds until the first token was there.
         decode: seconds from the first token to the last.
-        cache: the cache as generation left it.
+        cache: the cache as generation left it; None where the model gives none.
         logits: raw next-token logits of every generated token, when asked for.
         run: what the attached method's block gave.
         notes: what a decoder noted at every step.
@@ -66,7 +67,7 @@ class Answer:
     text: str
     prefill: float
     decode: float
-    cache: Cache
+    cache: Cache | None
     logits: Float[Tensor, "N V"] | None = field(default=None, repr=False)
     run: Any = field(default=None, repr=False)
     notes: tuple[Notes, ...] = field(default=(), repr=False)
@@ -132,7 +133,7 @@ def answer(
             "streamer": clock, "return_dict_in_generate": True, "output_logits": logits,
         }  # fmt: skip
         if cache is not None:
-            options["past_key_values"] = cache
+            options |= with_cache(cache)
         if decoder is None:
             out = language.model.generate(**options)
         else:
@@ -145,7 +146,7 @@ def answer(
         text=str(language.tokenizer.decode(ids, skip_special_tokens=True)).strip(),
         prefill=clock.times[0] - start,
         decode=clock.times[-1] - clock.times[0],
-        cache=out.past_key_values,
+        cache=cache_of(out),
         logits=torch.cat(out.logits).float().cpu() if logits else None,
         run=run,
         notes=() if decoder is None else out.notes,
@@ -174,13 +175,13 @@ def follow(
         if cache is None:
             cache = DynamicCache(config=unwrap(language.model).config)
         fresh = after(inputs, cache.get_seq_length())
-        out = language.model(**fresh, past_key_values=cache, logits_to_keep=1)
+        out = language.model(**fresh, **with_cache(cache), logits_to_keep=1)
         rows = [out.logits[0, -1].float().cpu()]
         for i in range(len(ids) - 1):
             out = language.model(
                 input_ids=given[None, i : i + 1],
                 attention_mask=mask[:, : total - len(ids) + i + 1],
-                past_key_values=cache,
+                **with_cache(cache),
             )
             rows.append(out.logits[0, -1].float().cpu())
     return torch.stack(rows)

@@ -12,7 +12,9 @@ from transformers import LogitsProcessorList, PreTrainedTokenizerBase, StoppingC
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
+from tokenry.models.cache.name import renamed, with_cache
 from tokenry.models.generate.session import Session
 from tokenry.models.generate.step import Notes, Step, Stepper, View
 from tokenry.models.text.lookup import prove
@@ -64,7 +66,7 @@ def generate(
         criteria = options.get("stopping_criteria") or []
         options["stopping_criteria"] = StoppingCriteriaList([*criteria, StopStringCriteria(tokenizer, stop)])
     loop = _loop(stepper, tokenizer, streamer, seed)
-    return model.generate(**options, streamer=streamer, custom_generate=loop)
+    return model.generate(**renamed(options), streamer=streamer, custom_generate=loop)
 
 
 def _loop(
@@ -87,7 +89,7 @@ def _loop(
             generators = tuple(torch.Generator().manual_seed(seed + i) for i in range(len(input_ids)))
             state = stepper.start(session)
             session.begin()
-            with model._optimize_model_for_decode():
+            with private.optimised(model):
                 while not said.over:
                     step = stepper.step(said.view(state, generators))
                     said.enter(step)
@@ -110,9 +112,7 @@ class _Said:
         self.unfinished = torch.ones(len(self.ids), dtype=torch.bool, device=self.ids.device)
         self.padded = ~self.unfinished
         self.ends = ends
-        marks = getattr(config, "_eos_token_tensor", None)
-        self.end_of_text = () if marks is None else tuple(marks.flatten().tolist())
-        self.pad = config._pad_token_tensor
+        self.end_of_text, self.pad = private.end_marks(config), private.padding_mark(config)
         self.steps = 0
         self._dict = bool(config.return_dict_in_generate)
         self._kept: dict[str, list[Any]] = {
@@ -181,7 +181,7 @@ class _Said:
             self.streamer.end()
         if not self._dict:
             return self.ids
-        found: dict[str, Any] = {"sequences": self.ids, "past_key_values": session.cache, **kept}
+        found: dict[str, Any] = {"sequences": self.ids, **with_cache(session.cache), **kept}
         return Decoded(**found, notes=tuple(self._notes))
 
     def _keep_scores(self, i: int) -> None:

@@ -13,7 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.text.lookup import lookup
 
 _BY_COLUMN = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
@@ -61,7 +63,7 @@ class Session:
         """A model that starts by reading some text, beside the one that generates."""
         base: Any = unwrap(model)
         inputs = {"attention_mask": mask, "use_cache": True, "logits_to_keep": 1}
-        if not base._supports_logits_to_keep():
+        if not private.keeps_logits(base):
             del inputs["logits_to_keep"]
         if mask is not None:
             inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
@@ -70,7 +72,7 @@ class Session:
 
     def begin(self) -> Session:
         """Read the prompt."""
-        self._take(self.model._prefill(self.ids, self._config, self._inputs), 1)
+        self._take(private.read_prompt(self.model, self.ids, self._config, self._inputs), 1)
         if self._crops and self.cache is not None:
             # Only now: layers that forget by themselves would otherwise hold the whole prompt.
             self.cache.activate_past_recording()
@@ -88,7 +90,7 @@ class Session:
         """
         n = ids.shape[1]
         self.ids = torch.cat((self.ids, ids), 1)
-        self._inputs = self.model._update_model_kwargs_for_generation(self._outputs, self._inputs, num_new_tokens=n)
+        self._inputs = private.going_on(self.model, self._outputs, self._inputs, n)
         given = self.model.prepare_inputs_for_generation(self.ids, next_sequence_length=n, **self._inputs)
         if embeds is not None:
             del given["input_ids"]
@@ -139,9 +141,7 @@ class Session:
         """Give the cache back as it came."""
         if self._crops and self.cache is not None:
             self.cache.crop(0)
-            for layer in self.cache.layers:
-                if hasattr(layer, "record_past"):
-                    layer.record_past = False
+            private.stop_recording(self.cache)
 
     def repeat(self, times: int) -> Session:
         """A copy in which every row stands `times` times, one after the other; this one is left as it is."""
@@ -156,9 +156,9 @@ class Session:
                 other._inputs[name] = value.repeat_interleave(times, -2)
         cache = copy.deepcopy(self.cache)
         if cache is None:
-            raise Incompatible("repeat: the model must keep its state in past_key_values; it does not.")
+            raise Incompatible("repeat: the model must keep what it has read in a cache; it does not.")
         cache.batch_repeat_interleave(times)
-        other._inputs["past_key_values"] = cache
+        other._inputs |= with_cache(cache)
         other._outputs = {}
         return other
 
@@ -169,7 +169,7 @@ class Session:
     @property
     def cache(self) -> Cache | None:
         """Keys and values of what was read."""
-        return self._inputs.get("past_key_values")
+        return cache_of(self._inputs)
 
     @property
     def mask(self) -> Tensor | None:
@@ -202,5 +202,6 @@ class Session:
         # Not to be held: without `logits_to_keep` these are as many as the prompt has tokens.
         outputs["logits"] = outputs.logits[:, -1:].clone()
         self._outputs = outputs
-        if "past_key_values" in outputs:
-            self._inputs["past_key_values"] = outputs.past_key_values
+        cache = cache_of(outputs)
+        if cache is not None:
+            self._inputs |= with_cache(cache)

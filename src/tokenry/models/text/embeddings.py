@@ -41,7 +41,7 @@ def matrices_of(model: Any) -> Matrices:
     """The matrices of a model, as they are in its memory.
 
     Raises:
-        UnsupportedModel: the model is inside a wrapper, or reads ids through more than one table.
+        UnsupportedModel: the model is inside a wrapper or offloaded, or reads ids through more than one table.
     """
     base = unwrap(model)
     if base is not model:
@@ -49,6 +49,8 @@ def matrices_of(model: Any) -> Matrices:
     table, head = base.get_input_embeddings(), base.get_output_embeddings()
     if not (isinstance(table, nn.Embedding) and isinstance(head, nn.Linear) and table.weight.is_floating_point()):
         raise UnsupportedModel(f"{_called(base)}: must embed ids and give logits by one matrix of numbers each.")
+    if "meta" in (table.weight.device.type, head.weight.device.type):
+        raise UnsupportedModel(f"{_called(base)}: must hold its embeddings; they are offloaded; load it whole.")
     others = [
         name
         for name, module in base.named_modules()

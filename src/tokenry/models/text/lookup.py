@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from tokenry.core.errors import UnsupportedModel
+from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.attention.rest import evaluating
 
@@ -66,7 +67,7 @@ def prove(model: Any) -> None:
     base = unwrap(model)
     if base in _proven:
         return
-    ids = torch.arange(7, device=base.device)[None] * 5 % vocabulary_size(base)
+    ids = torch.arange(7, device=private.input_device(base))[None] * 5 % vocabulary_size(base)
     with evaluating(base):
         expected, found = base(input_ids=ids).logits, base(inputs_embeds=lookup(base)(ids)).logits
     if not close(expected, found):

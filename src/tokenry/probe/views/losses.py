@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from tokenry.core.errors import ContextOverflow, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
+from tokenry.models import private
 from tokenry.models.attention.adapter import Handler, ModelAdapter
 from tokenry.models.attention.site import Site
 from tokenry.probe.views.rows import ids_of
@@ -49,7 +50,7 @@ def losses(
         part = slice(low, min(low + size, rows))
         attend = Site.dense if handler is None else handler(part)
         with adapter.attached_to(lambda _, attend=attend: attend):  # type: ignore[misc]
-            outputs = network(use_cache=False, **_inputs(batch, part, adapter.model.device, placed))
+            outputs = network(use_cache=False, **_inputs(batch, part, private.input_device(adapter.model), placed))
         logits = outputs.get("logits")
         if logits is None or logits.shape[:2] != ids[part].shape:
             raise UnsupportedModel(f"{type(adapter.model).__name__}: must be a causal language model with logits.")

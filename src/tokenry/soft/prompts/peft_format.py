@@ -38,7 +38,7 @@ def write_peft(method: SoftTokens, folder: str | Path, language: LanguageModel) 
     base = unwrap(language.model)
     values: dict[str, Any] = {
         "task_type": "CAUSAL_LM", "num_transformer_submodules": 1, "inference_mode": True,
-        "base_model_name_or_path": str(getattr(base.config, "_name_or_path", "")) or None,
+        "base_model_name_or_path": str(base.config.name_or_path or "") or None,
     }  # fmt: skip
     if isinstance(method, PromptTuning):
         tensor = method.table.detach()

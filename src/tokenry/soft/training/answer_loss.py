@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tokenry.core.errors import InvalidValue
+from tokenry.models.cache.name import with_cache
 from tokenry.models.cache.prefix import slides
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.lookup import lookup
@@ -71,7 +72,7 @@ def answer_logits(
         inputs_embeds=embeds[:, held:],
         attention_mask=torch.cat((asked.mask, real[:, :fed]), 1).long(),
         position_ids=torch.cat((asked.positions[0], after), 1)[:, held:],
-        past_key_values=cache,
+        **with_cache(cache),
         use_cache=cache is not None,
         # By index, since a slice is not contiguous and several times slower to multiply.
         logits_to_keep=torch.arange(embeds.shape[1] - held - fed - 1, embeds.shape[1] - held, device=device),
