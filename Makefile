@@ -74,6 +74,7 @@ bench: $(READY)
 	$(BENCH).attend.decode_layer
 	$(BENCH).attend.decode_model
 	$(BENCH).attend.fidelity
+	$(BENCH).attend.quality
 	$(BENCH).attend.passkey
 	$(BENCH).decode.soft_thinking
 	$(BENCH).learn.ss_token

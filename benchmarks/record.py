@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,13 +45,15 @@ class Record:
         settings: everything else that decides the rows; `arms` are names, or names with their settings.
         save: this is a whole run.
         grows: its rows do not depend on which other arms are measured.
+        again: arms of a result that grows which are measured anew.
     """
 
     def __init__(
         self, name: str, *, dtype: str, settings: Mapping[str, Any], save: bool, grows: bool = False,
-        script: str | None = None, options: str = "",
+        again: Collection[str] = (), script: str | None = None, options: str = "",
     ) -> None:  # fmt: skip
         self.grows = grows
+        self.again = again
         self.file = RESULTS / f"{name}.json"
         self.save = save
         self._head = {
@@ -96,9 +98,11 @@ class Record:
         wanted = _arms(self._head)
         for found in (partial, whole):
             known = _arms(found)
-            if _same_but_versions(self._head, found) and (found is partial or not wanted.items() <= known.items()):
+            lacks = bool(self.again) or not wanted.items() <= known.items()
+            if _same_but_versions(self._head, found) and (found is partial or lacks):
                 self._remember(found)
-                return [r for r in found["rows"] if _same_arm(r.get("arm"), known, wanted)]
+                rows = [r for r in found["rows"] if _same_arm(r.get("arm"), known, wanted)]
+                return [r for r in rows if r.get("arm") not in self.again]
         return []
 
     def _remember(self, found: dict[str, Any]) -> None:

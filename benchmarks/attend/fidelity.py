@@ -9,6 +9,7 @@ on all layers here. The prompt is read densely by all.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from itertools import product
 from statistics import mean, median
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from benchmarks.arms import at_rows, unnamed
 from benchmarks.forced import Attach, Steps, again, dense, feed, ids, read, using
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, fold, interval, show
@@ -43,8 +45,8 @@ ABOUT = (
 DOCUMENTS = ("moby_dick", "sotu_1930", "sotu_1975", "in_the_year_2889")
 PLACES = {"beginning": 0.0, "middle": 0.5, "end": 1.0}
 PREFIX, STEPS = 1536, 64
-ROWS = "100:sink=4:recent=32"
-CHOSEN, WINDOW = ("token_select", "token_select, each KV head"), "window"
+TOKENS, ROWS = 100, "100:sink=4:recent=32"
+DENSE, CHOSEN, WINDOW = "dense", ("token_select", "token_select, each KV head"), "window"
 ARMS = {
     CHOSEN[0]: f"token_select:budget={ROWS}:per=layer,chunk=0,reuse=1.01",
     CHOSEN[1]: f"token_select:budget={ROWS}:per=head,chunk=0,reuse=1.01",
@@ -57,8 +59,9 @@ ARMS = {
     "key_norm": f"key_norm:budget={ROWS}:per=head,dense_layers=0",
     "random": f"attend/random:budget={ROWS}",
 }
+"""Those that were compared closely; the other methods of the room are added to them at as many rows."""
 WATCHES_PROMPT = ("snapkv", "h2o")
-"""Arms that must see the prompt being read; all others go on from one dense reading of it."""
+"""Arms that must see the prompt being read, as those do that are added; all others go on from one dense reading."""
 
 EXACT, TOLERANCE = "token_select:budget=1000000,chunk=0", 1e-4
 
@@ -67,33 +70,48 @@ def main() -> None:
     """Measure all arms on all passages, or fewer steps for a quick look, which is not recorded."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--steps", type=int, default=STEPS, help="steps per passage")
+    options.add_argument("--again", nargs="+", default=(), metavar="ARM", help="measure these arms anew")
     options.add_argument("--threads", type=int, default=1, help="threads of torch")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
+    arms = all_arms()
     settings = {
         "model": "smollm2", "documents": DOCUMENTS, "places": PLACES, "prefix": PREFIX, "steps": given.steps,
-        "arms": ARMS,
+        "arms": arms,
     }  # fmt: skip
-    record = Record("attend/fidelity", dtype="float32", settings=settings, save=given.steps == STEPS)
+    record = Record(
+        "attend/fidelity", dtype="float32", settings=settings, save=given.steps == STEPS, grows=True,
+        again=given.again,
+    )  # fmt: skip
     language = load("smollm2", dtype="float32")
     for name, place in product(DOCUMENTS, PLACES):
-        if record.find(document=name, place=place) is None:
-            record.add(*passage(language, name, place, given.steps))
+        lacking = {arm: spec for arm, spec in arms.items() if not record.find(document=name, place=place, arm=arm)}
+        if lacking:
+            rows = passage(language, name, place, given.steps, lacking)
+            known = record.find(document=name, place=place, arm=DENSE)
+            record.add(*(row for row in rows if known is None or row["arm"] != DENSE))
     show(record.finish(claims(record)), tables)
 
 
-def passage(language: LanguageModel, name: str, place: str, steps: int) -> list[Row]:
-    """All arms on one part of one document."""
+def all_arms() -> dict[str, str]:
+    """The arms that are named here, and every other method of the room."""
+    others = {entry.name: at_rows(entry, TOKENS, STEPS) for entry in unnamed("attend", ARMS.values())}
+    return ARMS | {name: spec or name for name, spec in others.items()}
+
+
+def passage(language: LanguageModel, name: str, place: str, steps: int, arms: Mapping[str, str]) -> list[Row]:
+    """Dense attention and some arms on one part of one document."""
     text = ids(language, name)
     start = int((len(text) - PREFIX - STEPS) * PLACES[place])
     prompt, rest = text[start : start + PREFIX], text[start + PREFIX : start + PREFIX + steps]
     whole, _ = read(language, prompt)
     own, _, _ = _go_on(language, whole, rest, dense(language))
     prove(language, whole, rest[:4], own.logits[:4])
-    rows = [_row("dense", own, own.logits, None, None)]
-    for arm, spec in ARMS.items():
-        said, run, cache = _go_on(language, prompt if arm in WATCHES_PROMPT else whole, rest, using(language, spec))
-        rows.append(_row(arm, said, own.logits, run.reads.per_step, _choices(cache, steps)))
+    rows = [_row(DENSE, None, own, own.logits, None, None)]
+    for arm, spec in arms.items():
+        before = prompt if arm in WATCHES_PROMPT or arm not in ARMS else whole
+        said, run, cache = _go_on(language, before, rest, using(language, spec))
+        rows.append(_row(arm, spec, said, own.logits, run.reads.per_step, _choices(cache, steps)))
     return [{"document": name, "place": place} | row for row in rows]
 
 
@@ -166,10 +184,12 @@ def _choices(cache: Cache, steps: int) -> float | None:
     return round(mean(counts) / steps, 3) if counts else None
 
 
-def _row(arm: str, said: Steps, own: Tensor, rows_read: list[float] | None, choices: float | None) -> Row:
+def _row(
+    arm: str, spec: str | None, said: Steps, own: Tensor, rows_read: list[float] | None, choices: float | None
+) -> Row:
     kl, top1 = divergence(own, said.logits)
     return {
-        "arm": arm, "spec": ARMS.get(arm),
+        "arm": arm, "spec": spec,
         "kl": [round(v, 6) for v in kl.clamp_min(0).tolist()], "top1": [int(v) for v in top1.tolist()],
         "rows_read": round(mean(rows_read), 1) if rows_read else PREFIX + (len(own) + 1) / 2,
         "new_choices": choices,

@@ -19,7 +19,7 @@ from rich.progress import track
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from benchmarks.forced import again, dense, read, using
+from benchmarks.forced import again, dense, read, tokens, using
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, show
 from tokenry.models.files.load import LanguageModel, load
@@ -116,9 +116,9 @@ def hidden(language: LanguageModel, length: int, place: float) -> tuple[Tensor, 
     turn = {"role": "user", "content": f"{BEFORE}{SIGN}{AFTER}"}
     asked = language.tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
     before, after = asked.split(SIGN)
-    head, needle, tail = (_ids(language, t) for t in (before, NEEDLE.format(key=key), after + ANSWER))
+    head, needle, tail = (tokens(language, t) for t in (before, NEEDLE.format(key=key), after + ANSWER))
     room = length - len(head) - len(needle) - len(tail)
-    filler = _ids(language, FILLER * (room // 16))
+    filler = tokens(language, FILLER * (room // 16))
     at = round(place * room)
     prompt = torch.cat((head, filler[:at], needle, filler[at:room], tail))
     assert len(prompt) == length
@@ -157,10 +157,6 @@ def tables(document: Result) -> list[Table]:
         if cells:
             found.append(Table(f"{length:,} tokens", heads, cells))
     return found
-
-
-def _ids(language: LanguageModel, text: str) -> Tensor:
-    return torch.tensor(language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 if __name__ == "__main__":

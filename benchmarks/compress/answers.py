@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
+from benchmarks.arms import unnamed
 from benchmarks.record import Record, claim
 from benchmarks.tables import Result, Table, by, interval, show
 from tokenry import Pipeline, data
@@ -24,6 +25,7 @@ from tokenry.compress.kept.text import text_of
 from tokenry.compress.scores.ranking import Ranking
 from tokenry.core.budget import Budget
 from tokenry.core.errors import ContextOverflow
+from tokenry.core.registry import load as load_method
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import Question
 from tokenry.measure.statistics import intervals
@@ -45,15 +47,7 @@ ABOUT = (
 DENSE, MAX_NEW = "dense", 32
 BUDGETS = (0.5, 0.25, 0.1)
 SCORED = ("dense_relevance", "lexical_relevance", "self_information")
-OTHERS = (
-    ("llmlingua", "token"),
-    ("llmlingua2", "word"),
-    ("frugal_prompt", "word"),
-    ("contrastive_relevance", "sentence"),
-    ("attention_pruning", "word"),
-    ("saliency_pruning", "word"),
-)
-"""Methods at one budget, in the units of their papers."""
+"""Methods that are compared closely; all others of the room are asked at one budget, in their own units."""
 RANDOM = "compress/random"
 
 
@@ -88,8 +82,8 @@ def all_arms() -> list[Arm]:
     for budget in BUDGETS[:2]:
         found += [Arm(f"{name}:units=word,budget={budget}") for name in (*SCORED, RANDOM)]
     found.append(Arm("dense_relevance:units=sentence,budget=0.25 | token_select:budget=256"))
-    found += [Arm(f"{name}:units={units},budget=0.25") for name, units in OTHERS]
-    return found
+    others = unnamed("compress", (*SCORED, RANDOM))
+    return found + [Arm(f"{e.name}:units={load_method(e.full_name).units},budget=0.25") for e in others]
 
 
 class Ranks:

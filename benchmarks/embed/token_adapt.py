@@ -21,6 +21,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from benchmarks.arms import others
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, show
 from tokenry.core.registry import parse
@@ -49,7 +50,7 @@ REAL = "Qwen/Qwen3-0.6B"
 
 ORIGINAL, CUTS, MEAN = "original vocabulary", "original rows, new cuts", "mean of pieces"
 LOCAL, HYBRID, GLOBAL = "token_adapt, local only", "token_adapt", "token_adapt, global only"
-ARMS = {
+NAMED = {
     ORIGINAL: None,
     CUTS: None,
     "random rows": "embed/random",
@@ -59,6 +60,7 @@ ARMS = {
     "token_adapt, weight 0.6": "token_adapt:weight=0.6",
     GLOBAL: "token_adapt:weight=1",
 }
+ARMS = NAMED | others("embed", NAMED)
 
 
 def main() -> None:

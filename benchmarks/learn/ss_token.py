@@ -21,6 +21,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 import tokenry.data as samples
+from benchmarks.arms import others
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, show
 from tokenry.core.registry import parse
@@ -55,7 +56,7 @@ LAYERS, RANK, RATE, BATCH = 8, 16, 1e-3, 8
 """LoRA acts on the last layers, so that gradients of the others are not computed."""
 
 ALL, KNOWN = "all tokens", "whole tokens only"
-ARMS = {
+NAMED = {
     ALL: "learn/random:rho=1.0",
     KNOWN: "learn/random:rho=1.0",
     "random": "learn/random",
@@ -65,6 +66,7 @@ ARMS = {
     "ss_token, both min-max": "ss_token:attention_scale=min_max",
     "ss_token, ranks": "ss_token:scale=rank,attention_scale=rank",
 }
+ARMS = NAMED | others("learn", NAMED)
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ def main() -> None:
     }  # fmt: skip
     record = Record(
         "learn/ss_token", dtype="bfloat16", settings=settings,
-        save=not given.arm and not given.seed,
+        save=not given.arm and not given.seed, grows=True,
     )  # fmt: skip
     language = load("smollm2", dtype="bfloat16", device="cpu")
     training, validation = passages(language)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
+from benchmarks.arms import at_rows, unnamed
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, show
 from tokenry import Pipeline
@@ -33,14 +34,16 @@ ABOUT = (
 )
 
 BENCHMARK = NeedleThreading(keys="short", characters="600+1200+2400", hops=3, path=True, repeats=8)
+ROWS = 64
 DENSE, CHOSEN, STATIC, WINDOW, RANDOM = "dense", "token_select", "snapkv", "window", "random"
-ARMS = {
+NAMED = {
     DENSE: "",
     CHOSEN: "token_select:budget=64:sink=4:recent=16:per=head,chunk=0,reuse=1.01",
     STATIC: "snapkv:budget=64,window=16",
     WINDOW: "window:budget=64:sink=4",
     RANDOM: "attend/random:budget=64:sink=4:recent=16",
 }
+ARMS = NAMED | {e.name: at_rows(e, ROWS) or e.full_name for e in unnamed("attend", NAMED.values())}
 
 
 def main() -> None:
@@ -53,7 +56,7 @@ def main() -> None:
     settings = {"model": "smollm2", "benchmark": str(BENCHMARK), "seed": 0, "arms": ARMS, "limit": given.limit}
     record = Record(
         "measure/needle_threading", dtype="bfloat16", settings=settings,
-        save=given.limit is None,
+        save=given.limit is None, grows=True,
     )  # fmt: skip
     language = load("smollm2", dtype="bfloat16")
     samples = list(BENCHMARK.samples(seed=0, limit=given.limit))

@@ -13,6 +13,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from benchmarks.arms import others
 from benchmarks.autoencoder import (
     HELD_OUT,
     PHOTOGRAPHS,
@@ -53,7 +54,7 @@ TILES = 512
 NOTHING, CHANCE = "continuous", "random codes"
 VQ, OLD, NO_RESTART, RVQ = "vq", "vq of 2017: by loss, uniform start", "vq, no restart", "rvq, 4 x 512"
 FSQ = "fsq 8, 8, 8"
-ARMS = {
+NAMED = {
     RVQ: "rvq:of=vq[codes=512],levels=4",
     VQ: "vq",
     "vq, rotation trick": "vq:gradient=rotation_trick",
@@ -71,6 +72,7 @@ ARMS = {
     "fsq 8, 8, 8, logistic_grid, moment_loss": "fsq:levels=8+8+8,grid=logistic_grid,balance=moment_loss",
     "fsq 8, 5, 5, 5": "fsq:levels=8+5+5+5",
 }  # fmt: skip
+ARMS = NAMED | others("quantize", NAMED)
 OFTEN = (NOTHING, VQ, FSQ, RVQ)
 NEEDED = {VQ: 20.91, RVQ: 21.44, FSQ: 20.11}
 """PSNR in dB that was known for an autoencoder of this shape after as many steps, whose vectors alone gave 21.97 dB."""

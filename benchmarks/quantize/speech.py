@@ -15,6 +15,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from benchmarks.arms import others
 from benchmarks.record import Record, Row, claim
 from benchmarks.speech import PACKAGE, RATE, prompts, spoken
 from benchmarks.tables import Result, Table, fixed, percent, show, span
@@ -71,6 +72,9 @@ KNOWN = {
 """SQNR in dB of faiss 1.15 on the same frames."""
 NEAR = 0.3
 
+OTHERS = others("quantize", ARMS | NEIGHBOURS)
+"""All other methods of the room, at whatever bits their defaults have."""
+
 
 def main() -> None:
     """Measure all, or some, which is printed and not recorded."""
@@ -78,7 +82,7 @@ def main() -> None:
     options.add_argument("--only", nargs="+", metavar="ARM", help="these arms")
     given = options.parse_args()
     torch.set_num_threads(1)
-    arms = [arm for arm in (*ARMS, CHANCE, *NEIGHBOURS) if given.only is None or arm in given.only]
+    arms = [arm for arm in (*ARMS, CHANCE, *NEIGHBOURS, *OTHERS) if given.only is None or arm in given.only]
     settings = {
         "package": PACKAGE, "rate": RATE, "window": WINDOW, "hop": HOP, "bands": [BANDS, LOWEST, HIGHEST],
         "floor": FLOOR, "held_out": f"every {EVERY}th file", "frames": FRAMES, "seed": SEED, "arms": arms,
@@ -97,7 +101,7 @@ def main() -> None:
 
 def measure(arm: str, fitting: Tensor, held_out: Tensor) -> Row:
     """Fit one quantizer and let the monitor look at frames it has not seen."""
-    spec = (ARMS | NEIGHBOURS)[arm]
+    spec = (ARMS | NEIGHBOURS | OTHERS)[arm]
     if arm == ANY_ORDER:
         held_out = held_out[torch.randperm(len(held_out), generator=torch.Generator().manual_seed(SEED))]
     start = time.process_time()

@@ -11,9 +11,11 @@ import torch
 from rich.progress import track
 from torch.nn.functional import cross_entropy
 
+from benchmarks.arms import unnamed
 from benchmarks.capitals import ASK, INSTRUCTION, LEARN, plain_model
 from benchmarks.record import Record, claim
 from benchmarks.tables import Result, Table, by, fixed, show
+from tokenry.core.registry import load as load_method
 from tokenry.models.files.load import LanguageModel
 from tokenry.soft.base import SoftTokens
 from tokenry.soft.prefix_tuning import PrefixTuning
@@ -46,6 +48,9 @@ ARMS: Mapping[str, tuple[Callable[[], SoftTokens], str]] = {
     "prefix_tuning hidden=0 from noise": (lambda: PrefixTuning(tokens=TOKENS, hidden=0), "random"),
     "prefix_tuning hidden=512 from text": (lambda: PrefixTuning(tokens=TOKENS), "text"),
     "prefix_tuning hidden=512 from noise": (lambda: PrefixTuning(tokens=TOKENS), "random"),
+} | {
+    f"{entry.name} from text": (lambda entry=entry: load_method(entry.full_name)(tokens=TOKENS), "text")
+    for entry in unnamed("soft", ("prompt_tuning", "prefix_tuning"))
 }
 
 
