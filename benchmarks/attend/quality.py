@@ -41,7 +41,8 @@ from tokenry.models.generate.answer import divergence
 
 NAME = "attend/quality"
 ROWS, CLAIMED = (32, 64, 256), 64
-PREFIX, FED = 1024, 32
+PREFIX, FED, BEGUN = 1024, 32, 6
+"""Tokens of a prompt, those that are fed after it, and those with which an answer is begun, more or less."""
 PLACES = (0.25, 0.75)
 PROSE = ("moby_dick", "sotu_1975", "in_the_year_2889")
 CODE = ("argparse", "calendar", "statistics")
@@ -146,7 +147,7 @@ def arms(name: str) -> dict[str, dict[str, Spec]]:
     found: dict[str, dict[str, Spec]] = {}
     for rows in ROWS:
         try:
-            specs = {part: at_rows(entry, rows, fed) for part, fed in (("passages", FED), ("facts", 0))}
+            specs = {part: at_rows(entry, rows, fed) for part, fed in (("passages", FED), ("facts", BEGUN))}
         except InvalidValue as error:
             found[str(rows)] = {"refused": str(error)}
             continue
@@ -282,9 +283,9 @@ def _line(method: str, rows: list[Row]) -> tuple[str, ...]:
         return (method, "refused", *[""] * 6)
     cells = [method, fixed(mean(r["rows_read"] for r in rows if r["part"] == "prose"), 0)]
     for part in ("prose", "code"):
-        kl = torch.tensor([r["kl"] for r in rows if r["part"] == part])
-        cells += [f"{kl.mean():.3f} ({interval(intervals.of_mean(kl), 3)})"]
-        cells += [fixed(mean(r["top1"] for r in rows if r["part"] == part), 2)]
+        mine = [r for r in rows if r["part"] == part]
+        kl, top1 = torch.tensor([r["kl"] for r in mine]), fixed(mean(r["top1"] for r in mine), 2)
+        cells += ["", ""] if method == DENSE else [f"{kl.mean():.3f} ({interval(intervals.of_mean(kl), 3)})", top1]
     facts = [r for r in rows if r["part"] == "facts"]
     right, asked = (sum(r[name] for r in facts) for name in ("right", "asked"))
     cells += [f"{right} of {asked} ({interval(intervals.of_share(right, asked), 0, 100)} %)"]
