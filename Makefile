@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := $(BIN)/python -m benchmarks
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: all setup demo test slow versions lint types docs bench clean
@@ -28,7 +29,7 @@ demo: $(READY)
 		--ask "To what rate will the corporate tax be reduced?" \
 		--use dense_relevance:budget=0.25 --use token_select:budget=256 \
 		--max-new 48 --compare dense --report trace.html
-	$(BIN)/python benchmarks/answers.py --document sotu_1975 --questions 5 \
+	$(BENCH).compress.answers --document sotu_1975 --questions 5 \
 		--use dense_relevance:budget=0.25 --use compress/random:budget=0.25
 	@echo "the page: trace.html"
 
@@ -57,32 +58,34 @@ docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
-	$(BIN)/python benchmarks/decode.py
-	$(BIN)/python benchmarks/fidelity.py
-	$(BIN)/python benchmarks/passkey.py
-	$(BIN)/python benchmarks/first_token.py
-	$(BIN)/python benchmarks/answers.py
-	$(BIN)/python benchmarks/peers/against_llmlingua.py
-	$(BIN)/python benchmarks/soft_prompts.py
-	$(BIN)/python benchmarks/peers/against_peft.py
-	$(BIN)/python benchmarks/peers/against_tokenizers.py
-	$(BIN)/python benchmarks/families.py
-	$(BIN)/python benchmarks/token_adapt.py
-	$(BIN)/python benchmarks/ss_token.py
-	$(BIN)/python benchmarks/stochastok.py
-	$(BIN)/python benchmarks/needle_threading.py
-	$(BIN)/python benchmarks/tokenizer_information.py
-	$(BIN)/python benchmarks/soft_thinking.py
-	$(BIN)/python benchmarks/active_dormant.py
-	$(BIN)/python benchmarks/quantize_images.py
-	$(BIN)/python benchmarks/patches.py
-	$(BIN)/python benchmarks/quantize_speech.py
-	$(BIN)/python benchmarks/peers/against_quantizers.py
-	$(BIN)/python benchmarks/audio_frames.py
 	$(BIN)/tokenry models get collages
-	$(BIN)/python benchmarks/collages.py
-	$(BIN)/python benchmarks/unified_digits.py
-	$(BIN)/python benchmarks/page.py
+	$(BENCH).models.families
+	$(BENCH).segment.stochastok
+	$(BENCH).quantize.images
+	$(BENCH).quantize.speech
+	$(BENCH).signal.patches
+	$(BENCH).signal.audio_frames
+	$(BENCH).signal.collages
+	$(BENCH).signal.unified_digits
+	$(BENCH).embed.token_adapt
+	$(BENCH).soft.soft_prompts
+	$(BENCH).compress.first_token
+	$(BENCH).compress.answers
+	$(BENCH).attend.decode_layer
+	$(BENCH).attend.decode_model
+	$(BENCH).attend.fidelity
+	$(BENCH).attend.quality
+	$(BENCH).attend.passkey
+	$(BENCH).decode.soft_thinking
+	$(BENCH).learn.ss_token
+	$(BENCH).probe.active_dormant
+	$(BENCH).measure.needle_threading
+	$(BENCH).measure.tokenizer_information
+	$(BENCH).peers.against_llmlingua
+	$(BENCH).peers.against_peft
+	$(BENCH).peers.against_quantizers
+	$(BENCH).peers.against_tokenizers
+	$(BENCH).page
 
 clean:
 	rm -rf $(VENV) site trace.html .pytest_cache .mypy_cache .ruff_cache

@@ -18,8 +18,8 @@ from tokenry.models.attention.site import Site
 from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
 
-Attach = Callable[[int], AbstractContextManager[Any]]
-"""Opens a block in which the model reads, given how many tokens its prompt has."""
+Attach = Callable[[int | None], AbstractContextManager[Any]]
+"""Opens a block in which the model reads, given how many tokens its prompt has where that is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,5 +78,9 @@ def using(language: LanguageModel, spec: str) -> Attach:
 
 def ids(language: LanguageModel, *names: str) -> Tensor:
     """The sample documents of these names, one after the other, as one row of tokens."""
-    text = "\n\n".join(map(data.read, names))
+    return tokens(language, "\n\n".join(map(data.read, names)))
+
+
+def tokens(language: LanguageModel, text: str) -> Tensor:
+    """A text as one row of tokens."""
     return torch.tensor(language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

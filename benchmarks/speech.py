@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.record import BUILD
 from tokenry.data.sound import Sound, read_sound
 
 PACKAGE = "asterisk-core-sounds-en-wav"
-HOME = Path(__file__).parents[1] / "build" / "speech"
+HOME = BUILD / "speech"
 RATE = 8000
 PAUSE = 0.5
 """Seconds of silence between clips that follow each other."""

@@ -10,25 +10,34 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import torch
-from folder import PeerFolder
-from record import Record, claim
 from rich.progress import track
-from tables import show
 
+from benchmarks.peers.folder import PeerFolder
+from benchmarks.record import Record, claim
+from benchmarks.tables import Result, Table, by, fixed, show
 from tokenry import Pipeline, data
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.generate.answer import Sampling, answer
 from tokenry.models.text.document import Document
 from tokenry.models.text.prompt import prompt
 from tokenry.pipeline.pipeline import check_fit
+
+TITLE = "Beside LLMLingua's own package"
+SUBJECTS = ("compress/llmlingua",)
+ABOUT = (
+    "The package llmlingua 0.2.2 and `llmlingua` here compress the same passages of 4,000 characters to the same "
+    "rates with SmolLM2-135M in 32-bit floats, token by token and without a question. The package does not run "
+    "with transformers 5: it unpacks caches as versions before 4.47 gave them, and asks the network for an "
+    "encoding when it starts. It runs here with transformers 4.46 in an environment of its own and a stand-in for "
+    "that encoding, which it only counts with. `there` are accepted answers that the compressed text still holds, "
+    "`right` the questions that the model then answers."
+)
 
 HOME = PeerFolder("llmlingua", (
     "llmlingua==0.2.2", "tiktoken==0.14.0", "nltk", "regex", "transformers==4.46.3", "tokenizers==0.20.3",
@@ -51,7 +60,7 @@ def main() -> None:
     questions = data.questions()[:: 1 if given.questions is None else max(1, 30 // given.questions)][: given.questions]
     settings = {"model": "smollm2", "rates": RATES, "passage": PASSAGE, "questions": len(questions)}
     record = Record(
-        "peer_llmlingua", "python benchmarks/peers/against_llmlingua.py", dtype="float32", settings=settings,
+        "peers/against_llmlingua", dtype="float32", settings=settings,
         save=given.questions is None,
     )  # fmt: skip
     language = load("smollm2", dtype="float32")
@@ -59,7 +68,7 @@ def main() -> None:
     for question in track(questions, "questions"):
         if record.find(question=question.id) is None:
             record.add(*compare(language, peer, question))
-    show(record.finish(claims(record.rows)))
+    show(record.finish(claims(record.rows)), tables)
 
 
 class Peer:
@@ -69,8 +78,8 @@ class Peer:
         HOME.install()
         folder = _model(language)
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("llmlingua_child.py")), str(folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=HOME.environment(),
+            **HOME.process("llmlingua_child", folder),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._hear()
 
@@ -126,6 +135,25 @@ def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         claim(f"{OURS}: largest miss of the rate, in tokens ({THEIRS}: {miss[THEIRS]:.0f})", miss[OURS], at_most=1.0),
         claim(f"{OURS}: times faster than {THEIRS}", seconds[THEIRS] / seconds[OURS], at_least=1.0),
     ]
+
+
+def tables(document: Result) -> list[Table]:
+    """What the page shows."""
+    heads = ("arm", "tokens kept", "largest miss of the rate", "seconds", "there", "right")
+    found = []
+    for rate in document["settings"]["rates"]:
+        cells = []
+        for arm, rows in by([r for r in document["rows"] if r["rate"] == rate], "arm"):
+            cells.append(
+                (
+                    arm, f"{100 * mean(r['kept'] / r['tokens'] for r in rows):.1f} %",
+                    f"{max(abs(r['kept'] - r['tokens'] * rate) for r in rows):.0f} tokens",
+                    fixed(mean(r["seconds"] for r in rows), 2), f"{sum(r['still_there'] for r in rows)} of {len(rows)}",
+                    f"{sum(r['correct'] for r in rows)} of {len(rows)}",
+                )
+            )  # fmt: skip
+        found.append(Table(f"rate {rate}", heads, cells))
+    return found
 
 
 def _passage(question: Any) -> str:

@@ -18,16 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import torch
-from capitals import ASK, INSTRUCTION, LEARN, plain_model
-from record import Record, claim, take_turns
 from rich.progress import track
 from safetensors.torch import load_file
-from tables import show
 from torch import Tensor
 
+from benchmarks.capitals import ASK, INSTRUCTION, LEARN, plain_model
+from benchmarks.record import ROOT, Record, claim, module_of, take_turns
+from benchmarks.tables import MIB, Result, Table, fixed, show
 from tokenry.models.attention.rest import at_rest
 from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
@@ -40,6 +38,19 @@ from tokenry.soft.prompts.mixed import together
 from tokenry.soft.prompts.peft_format import write_peft
 from tokenry.soft.training.answer_loss import loss
 from tokenry.soft.training.examples import Lesson, lessons
+
+TITLE = "Beside PEFT"
+SUBJECTS = ("soft/prompt_tuning", "soft/prefix_tuning")
+ABOUT = (
+    "Prompt tuning and prefix tuning without MLP by PEFT and by tokenry, on the task above: the same start from "
+    "text, the same batches, the same Adam, each arm in a process of its own. PEFT gets batches as its users make "
+    "them, padded on the right with labels; tokenry pads prompts on the left and computes logits for answers "
+    "alone. Seconds of learning are of processor time. `untuned` learns at a rate of zero, or serves without soft "
+    "tokens. "
+    "Eight rows with two prompts are one run here; PEFT holds one active prompt and answers them in two. What rows "
+    "say alone is what PEFT says to one row at a time, which needs no padding. In prompt tuning by PEFT the prompt "
+    "stands before the padding, which is counted in positions, so padded rows say something else."
+)
 
 TOKENS, STEPS, BATCH, NEW, ROUNDS, GOAL = 8, 12, 8, 16, 3, 3.0
 KINDS = ("prompt", "prefix")
@@ -63,7 +74,7 @@ def main() -> None:
         "goal": GOAL, "instruction": INSTRUCTION, "peft": _version(),
     }  # fmt: skip
     record = Record(
-        "peer_peft", "python benchmarks/peers/against_peft.py", dtype="float32", settings=settings,
+        "peers/against_peft", dtype="float32", settings=settings,
         save=not given.quick,
     )  # fmt: skip
     arms = [(who, kind) for kind in KINDS for who in (OURS, THEIRS)]
@@ -72,7 +83,7 @@ def main() -> None:
             record.add(_child(who, kind, steps))
     if record.find(task="serve") is None:
         record.add(*serve(rounds))
-    show(record.finish([] if given.quick else claims(record)))
+    show(record.finish([] if given.quick else claims(record)), tables)
 
 
 def learn(who: str, kind: str, steps: int) -> dict[str, Any]:
@@ -179,6 +190,37 @@ def claims(record: Record) -> list[dict[str, Any]]:
     return made
 
 
+def tables(document: Result) -> list[Table]:
+    """What the page shows."""
+    learn = [r for r in document["rows"] if r["task"] == "learn"]
+    serve = [r for r in document["rows"] if r["task"] == "serve"]
+    goal = document["settings"]["goal"]
+    learned = [
+        (
+            f"{r['arm']}, {r['kind']}", f"{r['learned']:,}", fixed(r["losses"][0], 3), fixed(r["losses"][-1], 3),
+            str("never" if r["steps_to_goal"] is None else r["steps_to_goal"]), fixed(min(r["seconds"]), 2),
+            fixed((r["peak_bytes"] - r["loaded_bytes"]) / MIB, 0),
+        )
+        for r in learn
+    ]  # fmt: skip
+    served = [
+        (
+            f"{r['arm']}, {r['kind']}", fixed(median(r["seconds"]), 2), f"{r['same_rows']} of 8",
+            "" if r["arm"] == "untuned" else f"{r['apart']:.5f}",
+        )
+        for r in serve
+    ]  # fmt: skip
+    steps = document["settings"]["steps"]
+    return [
+        Table(
+            f"{steps} steps of learning",
+            ("arm", "learned", "first loss", "last loss", f"steps to {goal:g}", "best step s", "MiB above the model"),
+            learned,
+        ),
+        Table("eight rows with two prompts", ("arm", "seconds", "rows as alone", "logits apart from alone"), served),
+    ]
+
+
 def _begun(kind: str, language: LanguageModel, seed: int) -> SoftTokens:
     if kind == "prompt":
         method: SoftTokens = PromptTuning(tokens=TOKENS)
@@ -257,9 +299,9 @@ def _said(model: Any, inputs: dict[str, Any]) -> list[list[int]]:
 
 
 def _child(who: str, kind: str, steps: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", who, kind, str(steps)]
+    command = [sys.executable, "-m", module_of("peers/against_peft"), "--child", who, kind, str(steps)]
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -9,19 +9,29 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import torch
-from folder import PeerFolder
-from quantizers_child import CODES, EQUAL, PAIRS, ROUNDS, SEED
-from record import Record, Row, claim
 from rich.progress import track
-from tables import show
+
+from benchmarks.peers.folder import PeerFolder
+from benchmarks.peers.quantizers_child import CODES, EQUAL, PAIRS, ROUNDS, SEED
+from benchmarks.record import Record, Row, claim
+from benchmarks.tables import Result, Table, fixed, fold, show
+
+TITLE = "Quantizers beside ours"
+SUBJECTS = ("quantize/vq",)
+ABOUT = (
+    "Looking up the nearest of many codes for random vectors: seconds of processor time of the best of up to "
+    "three rounds, memory beyond vectors and table. `addmm + argmax` and `nearest_code` give codes alone; "
+    "`tokenry vq` and `their vq`, of vector-quantize-pytorch 1.32, are whole quantizers in evaluation mode, which "
+    "check and give values too. Theirs holds numbers for all pairs of vectors and codes, so it gets slices of 16 "
+    "million pairs; at 65,536 codes it is timed on a part of the vectors and its seconds are multiplied. `other "
+    "codes` differ from those of the first row, `farther` are those among them that are not as near. Below, both "
+    "learn in the autoencoder of `Codes for photographs`: theirs as it comes, and with the decay, k-means start, "
+    "restart, weight and gradient that ours has."
+)
 
 HOME = PeerFolder("quantizers", (
     "vector-quantize-pytorch==1.32.0", "einx==0.4.3", "einops==0.8.2", "frozendict", "loguru",
@@ -46,7 +56,7 @@ def main() -> None:
         "pairs": PAIRS, "codes": CODES, "steps": STEPS, "set_as_ours": EQUAL,
     }  # fmt: skip
     record = Record(
-        "peer_quantizers", "python benchmarks/peers/against_quantizers.py", dtype="float32", settings=settings,
+        "peers/against_quantizers", dtype="float32", settings=settings,
         save=not quick,
     )  # fmt: skip
     HOME.install()
@@ -57,7 +67,7 @@ def main() -> None:
         if record.find(part="learn", arm=arm) is None:
             found = _child("learn", name, 20 if quick else STEPS)
             record.add({"part": "learn", "arm": arm} | {k: round(v, 4) for k, v in found.items()})
-    show(record.finish([] if quick else claims(record.rows)))
+    show(record.finish([] if quick else claims(record.rows)), tables)
 
 
 def looked_up(size: int, width: int) -> list[Row]:
@@ -106,6 +116,34 @@ def claims(rows: list[Row]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def tables(document: Result) -> list[Table]:
+    """What the page shows."""
+    found = []
+    for size in document["settings"]["sizes"]:
+        for width in document["settings"]["widths"]:
+            rows = [r for r in document["rows"] if (r.get("codes"), r.get("width")) == (size, width)]
+            cells = [
+                (
+                    r["arm"], fixed(r["seconds"], 2), fold(r["seconds"] / rows[0]["seconds"]), fixed(r["extra_mib"], 0),
+                    str(r["slice"] or ""), f"{r['timed_on']:,}", str(r["other"]), str(r["wrong"]),
+                )
+                for r in rows
+            ]  # fmt: skip
+            heads = (
+                "arm", "seconds", "of plain products", "MiB extra", "slices of", "timed on", "other codes", "farther",
+            )  # fmt: skip
+            if cells:
+                title = f"{document['settings']['vectors']:,} vectors of width {width}, {size:,} codes"
+                found.append(Table(title, heads, cells))
+    learned = [
+        (r["arm"], fixed(r["psnr"], 2), fixed(r["usage"], 3), fixed(r["perplexity"], 1), fixed(r["seconds"], 0))
+        for r in document["rows"]
+        if r["part"] == "learn"
+    ]
+    heads = ("arm", "PSNR held out, dB", "usage", "perplexity", "seconds")
+    return [*found, Table(f"{document['settings']['codes']} codes in the autoencoder of photographs", heads, learned)]
+
+
 def _wrong(found: torch.Tensor, right: torch.Tensor, size: int, width: int) -> int:
     """Where two arms disagree, how often the first one's code is the farther one by more than rounding."""
     generator = torch.Generator().manual_seed(SEED)
@@ -117,10 +155,10 @@ def _wrong(found: torch.Tensor, right: torch.Tensor, size: int, width: int) -> i
 
 
 def _child(*arguments: object) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).with_name("quantizers_child.py")), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=HOME.environment(), check=False)
+    process = HOME.process("quantizers_child", *arguments)
+    done = subprocess.run(**process, capture_output=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+        raise SystemExit(f"{' '.join(process['args'])} failed:\n{done.stderr}")
     return dict(json.loads(done.stdout))
 
 

@@ -11,22 +11,32 @@ import argparse
 import gzip
 import json
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import torch
-from folder import PeerFolder
-from record import Record, Row, claim
 from rich.progress import track
-from tables import show
 
+from benchmarks.peers.folder import PeerFolder
+from benchmarks.record import Record, Row, claim
+from benchmarks.tables import Result, Table, by, fixed, fold, show
 from tokenry import data
 from tokenry.models.files.vocabularies.find import find_vocabulary
 from tokenry.segment.engines.hostile import TEXTS
+
+TITLE = "Tokenizers beside ours"
+SUBJECTS = ("the tokenizers",)
+ABOUT = (
+    "Sample documents and sources of Python's standard library, encoded one by one, each library in a process of "
+    "its own with one thread; megabytes are per second of processor time, which other users of the machine do not "
+    "change much. Right are the ids of tokenizers for SmolLM2 and those of tiktoken for cl100k_base. Hostile texts "
+    "are those of `tokenry.segment.engines.hostile`. `first` is the first pass over the texts, `then` the better "
+    "one of two more, which caches of a library speed up. tokenry loads a fast library when a quarter of a million "
+    "characters have come, checks its ids, and goes on with the library a vocabulary was made for where none is "
+    "right; `first` includes that. Runs are 100,000 times `a`, `^`, a space or a Chinese sign; growth is how much "
+    "longer such a run takes than one of a quarter of its length. Some libraries have the vocabulary built in."
+)
 
 HOME = PeerFolder("tokenizers", (
     "kitoken==0.11.1", "tokie==0.1.4", "iree-tokenizer==0.3.0", "gigatoken==0.10.0", "awkward", "awkward-cpp",
@@ -60,7 +70,7 @@ def main() -> None:
     }
     settings = {"megabytes": MEGABYTES, "runs": list(RUNS), "lengths": [SHORT, LONG], "arms": ARMS}
     record = Record(
-        "peer_tokenizers", "python benchmarks/peers/against_tokenizers.py", dtype="text", settings=settings,
+        "peers/against_tokenizers", dtype="text", settings=settings,
         save=given.only is None,
     )  # fmt: skip
     HOME.install()
@@ -73,7 +83,7 @@ def main() -> None:
         if record.find(vocabulary=name) is None:
             found = {arm: _measure(arm, _vocabulary(name), source) for arm in track(arms, name)}
             record.add(*(row(name, arm, found, size) for arm in arms))
-    show(record.finish(claims(record.rows)))
+    show(record.finish(claims(record.rows)), tables)
 
 
 def documents() -> list[str]:
@@ -129,6 +139,28 @@ def claims(rows: list[Row]) -> list[dict[str, Any]]:
     return found
 
 
+def tables(document: Result) -> list[Table]:
+    """What the page shows."""
+    heads = (
+        "library", "wrong documents", "wrong hostile texts", "load s", "first MB/s", "then MB/s", "times tokenizers",
+        "peak MB", "slowest run ms", "growth",
+    )  # fmt: skip
+    found = []
+    for name, rows in by(document["rows"], "vocabulary"):
+        cells = [
+            (
+                r["arm"], f"{r['wrong']} of {r['documents']}", f"{r['hostile_wrong']} of {r['hostile']}",
+                fixed(r["load_s"], 2), fixed(r["cold_mb_s"], 1), fixed(r["warm_mb_s"], 1), fold(r["times_tokenizers"]),
+                str(r["peak_mb"]), fixed(r["slowest_run_ms"], 0), fixed(r["growth"], 1),
+            )
+            if r["takes_it"]
+            else (r["arm"], "refuses the vocabulary", *[""] * 8)
+            for r in rows
+        ]  # fmt: skip
+        found.append(Table(f"{name}, {rows[0]['bytes'] / 1e6:.1f} MB of text", heads, cells))
+    return found
+
+
 def _wrong(mine: list[str | None], right: list[str | None]) -> int:
     return sum(a != b for a, b in zip(mine, right, strict=True))
 
@@ -145,8 +177,8 @@ def _vocabulary(name: str) -> Path:
 
 def _measure(arm: str, vocabulary: Path, source: Path) -> dict[str, Any] | None:
     """What the child says, or None where the library does not take the vocabulary."""
-    command = [sys.executable, str(Path(__file__).with_name("tokenizers_child.py")), arm, str(vocabulary), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, env=HOME.environment(), check=False, timeout=300)
+    process = HOME.process("tokenizers_child", arm, vocabulary, source)
+    done = subprocess.run(**process, capture_output=True, check=False, timeout=300)
     return dict(json.loads(done.stdout)) if done.returncode == 0 else None
 
 

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-BUILD = Path(__file__).parents[2] / "build" / "peers"
+from benchmarks.record import BUILD, ROOT
+
+HOMES = BUILD / "peers"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -28,7 +31,7 @@ class PeerFolder:
     @property
     def path(self) -> Path:
         """Made when packages are installed."""
-        return BUILD / self.name
+        return HOMES / self.name
 
     def install(self) -> None:
         """Install the packages, once."""
@@ -38,6 +41,13 @@ class PeerFolder:
             subprocess.run([*command, str(self.path / "packages"), *self.packages], check=True)
             ready.touch()
 
-    def environment(self) -> dict[str, str]:
-        """Variables of a process that sees the packages, uses one thread and asks no network for models."""
-        return os.environ | ONE_THREAD | {"PYTHONPATH": str(self.path / "packages"), "HF_HUB_OFFLINE": "1"}
+    def process(self, module: str, *arguments: object) -> dict[str, Any]:
+        """What starts a module of this folder as a process that sees the packages, uses one thread and asks no network
+        for models: arguments of `subprocess`.
+        """
+        ours = os.environ.get("PYTHONPATH")
+        seen = os.pathsep.join([str(self.path / "packages"), *([ours] if ours else [])])
+        return {
+            "args": [sys.executable, "-m", f"{__package__}.{module}", *map(str, arguments)], "cwd": ROOT, "text": True,
+            "env": os.environ | ONE_THREAD | {"PYTHONPATH": seen, "HF_HUB_OFFLINE": "1"},
+        }  # fmt: skip

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from autoencoder import HELD_OUT, PHOTOGRAPHS, Middle, Passed, Quantized, looks, photographs, psnr, trained
+from benchmarks.autoencoder import HELD_OUT, PHOTOGRAPHS, Middle, Passed, Quantized, looks, photographs, psnr, trained
 
 PAIRS = 1 << 24
 """Pairs of vectors and codes that arms which hold all of them get at a time."""

@@ -145,7 +145,7 @@ def test_reads_are_the_rows_that_were_gathered():
 @pytest.mark.claim
 @pytest.mark.slow
 def test_it_is_much_closer_to_dense_than_a_window(smollm2):
-    """At equal rows on one text: KL at most 0.10 and far below the window's; benchmarks/fidelity.py has twelve."""
+    """At equal rows on one text: KL at most 0.10 and far below the window's; benchmarks/attend/fidelity has twelve."""
     from tokenry.attend.window import Window
     from tokenry.data import read
     from tokenry.models.generate.answer import divergence

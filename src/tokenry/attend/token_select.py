@@ -69,7 +69,7 @@ class TokenSelect(Selector):
         identity_at={"budget": 1000000},
         trial={"budget": "12:sink=2:recent=4", "chunk": 8, "reuse": 1.01},
         claims=(
-            "at 100 rows its KL to dense is at most 0.10 (benchmarks/fidelity.py)",
+            "at 100 rows its KL to dense is at most 0.10 (benchmarks/attend/fidelity.py)",
             "voting per KV head, that is at most a quarter of the KL of a window of equal rows",
         ),
         deviations=(

@@ -62,7 +62,7 @@ class SoftThinking(Decoder):
         trial={"end": "none", "soft_steps": 6, "temperature": 1.0, "max_topk": 5, "answer_temperature": 1.0},
         claims=(
             "SmolLM2-135M solves fewer word problems in mixtures of ten than greedily: 1 of 36, not 8; gains "
-            "in the paper are of models of 32 to 70 billion parameters (benchmarks/soft_thinking.py)",
+            "in the paper are of models of 32 to 70 billion parameters (benchmarks/decode/soft_thinking.py)",
             "what follows a mixture of three is nearest to what follows its largest token in 9 of 10 places",
         ),
         deviations=(

@@ -56,7 +56,7 @@ class FSQ(Quantizer):
         claims=(
             "in the middle of an autoencoder of photographs it is at least 5 dB better than random codes and at most "
             "1.86 dB worse than no quantizer; of its 512 codes the perplexity is 120 or more only with balanced "
-            "channels, for which it gives up decibels (benchmarks/quantize_images.py)",
+            "channels, for which it gives up decibels (benchmarks/quantize/images.py)",
         ),
         deviations=(
             "the shift of even levels is artanh where the paper's listing has tan, as its first author corrected it",

@@ -59,7 +59,7 @@ class MultiScale(RowQuantizer):
         trial={"of": "vq[codes=16]", "strides": (2, 1)},
         claims=(
             "on speech that was not in the fit strides of 4, 2 and 1 are at least 0.2 dB better than rvq at as many "
-            "bits, and lose more than 3 dB where frames stand in any order (benchmarks/quantize_speech.py)",
+            "bits, and lose more than 3 dB where frames stand in any order (benchmarks/quantize/speech.py)",
             "the rates of the published codec follow from its sizes: 82 tokens and 0.98 kbit a second",
         ),
         deviations=(

@@ -53,7 +53,7 @@ class PQ(Quantizer):
         trial={"of": "vq[codes=16]", "blocks": 2},
         claims=(
             "on speech that was not in the fit 8 codebooks of 256 reach a signal-to-noise ratio of 15.6 dB, where "
-            "random codes are below 0, and a learnt rotation is worth another decibel (benchmarks/quantize_speech.py)",
+            "random codes are below 0, and a learnt rotation is worth another decibel (benchmarks/quantize/speech.py)",
         ),
         deviations=(
             "it can also be trained inside a network, each block with its own losses, whose means are taken",

@@ -56,7 +56,7 @@ class QINCo(Quantizer):
         trial={"codes": 16, "levels": 3, "hidden": 16, "depth": 1},
         claims=(
             "on speech that was not in the fit 8 codebooks of 256 with small networks are 0.4 dB better than `rvq` at "
-            "as many bits, and worse than `rvq` with a beam of 8 (benchmarks/quantize_speech.py)",
+            "as many bits, and worse than `rvq` with a beam of 8 (benchmarks/quantize/speech.py)",
         ),
         deviations=(
             "networks begin as nothing, as in the second version of the method, not with random weights",

@@ -58,9 +58,9 @@ class RVQ(Quantizer):
         trial={"of": "vq[codes=16]", "levels": 3},
         claims=(
             "in the middle of an autoencoder of photographs four levels are at least 0.5 dB better than one, and at "
-            "most 0.53 dB worse than no quantizer (benchmarks/quantize_images.py)",
+            "most 0.53 dB worse than no quantizer (benchmarks/quantize/images.py)",
             "on speech that was not in the fit 8 codebooks of 256 are better than product codes of as many bits, and "
-            "a beam of 8 is worth another decibel (benchmarks/quantize_speech.py)",
+            "a beam of 8 is worth another decibel (benchmarks/quantize/speech.py)",
         ),
         deviations=(
             "dropout draws the number of levels once for a batch, not for each example; the first batch has all",

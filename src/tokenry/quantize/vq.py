@@ -57,9 +57,9 @@ class VQ(Quantizer):
         trial={"codes": 16},
         claims=(
             "in the middle of an autoencoder of photographs at least 99 % of 512 codes live; at most 5 % do without "
-            "restart or by the recipe of 2017 (benchmarks/quantize_images.py)",
+            "restart or by the recipe of 2017 (benchmarks/quantize/images.py)",
             "there it is at least 0.5 dB better than without restart, 2 dB better than that recipe and 5 dB better "
-            "than random codes (benchmarks/quantize_images.py)",
+            "than random codes (benchmarks/quantize/images.py)",
             "the nearest of 1,024 to 65,536 codes is found in at most 1.2 times the time of a plain product, with at "
             "most 64 MiB beside vectors and table (benchmarks/peers/against_quantizers.py)",
         ),

@@ -53,10 +53,10 @@ class StochasTok(Respeller):
         claims=(
             "a small model that read 300 words with random splits is right about the letters of words held out from "
             "its questions in 39.1 % of 1,200, without splits in 23.5 %, with meaningless splits in 22.9 %; chance is "
-            "25 % (benchmarks/results/stochastok.json, one seed)",
+            "25 % (benchmarks/segment/stochastok.py, one seed)",
             "splitting the same tokens into all their bytes taught that model more, 49.8 %, with 24 % more tokens read "
-            "(benchmarks/results/stochastok.json, one seed)",
-            "splits 66 MB of English text a second on one core at share 0.1 (benchmarks/results/stochastok.json)",
+            "(benchmarks/segment/stochastok.py, one seed)",
+            "splits 66 MB of English text a second on one core at share 0.1 (benchmarks/segment/stochastok.py)",
         ),
         deviations=(
             "attempts are counted over the tokens that may change; the published code counts all",

@@ -64,9 +64,9 @@ class AudioFrames(SegmentTokenizer):
         trial={"rate": 8000, "content": "mel_codes[bands=16,quantizer=rvq[of=vq[codes=16],levels=2],iterations=2]"},
         claims=(
             "from 8 codes of 256 every 16 ms a Whisper hears the words that it hears in the original, and next to none "
-            "of them where the codes stand at other times (benchmarks/audio_frames.py)",
+            "of them where the codes stand at other times (benchmarks/signal/audio_frames.py)",
             "histograms of 200 units of Whisper know a spoken ordinal by its cardinal more often than histograms of "
-            "log-mel codes do, and those more often than random units (benchmarks/audio_frames.py)",
+            "log-mel codes do, and those more often than random units (benchmarks/signal/audio_frames.py)",
         ),
         deviations=(
             "coarse and fine tokens are contents to choose from, not stages of one model",

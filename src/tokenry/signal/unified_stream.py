@@ -77,7 +77,7 @@ class UnifiedStream(SignalTokenizer):
             "SmolLM2 with new rows and LoRA learns in 400 steps to map digits as pictures, words and sounds to each "
             "other: held-out ones come out rightly in 84 to 98 % on all six ways; a judge of sounds that learned from "
             "recordings alone calls 77 % right from pictures to sounds; trained on wrong pairs at most 30 %, and the "
-            "perplexity of text with new ids masked rises by less than 3 % (benchmarks/unified_digits.py)",
+            "perplexity of text with new ids masked rises by less than 3 % (benchmarks/signal/unified_digits.py)",
         ),
         training=True,
     )

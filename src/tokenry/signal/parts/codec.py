@@ -74,9 +74,9 @@ class Codec(SoundContent, LearnedPart):
         claims=(
             "learnt from 22 minutes of one voice in four minutes of one core, 8 codes of 256 for each of 25 frames a "
             "second give held-out clips back with an SI-SNR of 5 dB; log-mel codes at 2000 bits a second, which keep "
-            "no phases, reach -20 dB, and are nearer in the spectra (benchmarks/audio_frames.py)",
+            "no phases, reach -20 dB, and are nearer in the spectra (benchmarks/signal/audio_frames.py)",
             "twice as many levels add at least 1.5 dB, random codes give -37 dB, and nothing comes out later than it "
-            "went in (benchmarks/audio_frames.py)",
+            "went in (benchmarks/signal/audio_frames.py)",
         ),
         training=True,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What is measured: run as modules from the root of the repository, see README.md."""
