@@ -14,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 SHAPED = (
     *(f"core.{name}" for name in ("fate", "origin")),
     *(f"models.attention.{name}" for name in ("mask", "site")),
-    *(f"models.cache.{name}" for name in ("kv", "ragged", "reads", "prefix")),
+    *(f"models.cache.{name}" for name in ("kv", "packed", "ragged", "reads", "prefix")),
     *(f"models.text.{name}" for name in ("embeddings", "lookup", "marks")),
     *(f"models.generate.{name}" for name in ("answer", "session", "step")),
     *("models.signals.vision_language", "data.collages", "recipes.collage_lessons"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.contract.cases import cases, exempt
+from tests.contract.cases import cases
 from tests.padded import padded
 from tokenry.attend.base import Evictor
 from tokenry.core.errors import Incompatible
@@ -86,9 +86,8 @@ def test_padding_invariance(model, entry):
         torch.testing.assert_close(torch.stack(out.logits)[:, 0], expected, atol=2e-5, rtol=1e-4)
 
 
-def test_chunked_prefill(model, entry, request):
+def test_chunked_prefill(model, entry):
     """Reading the prompt in chunks changes nothing."""
-    exempt(entry, "chunked_prefill", request)
     inputs = padded(41)
     with entry.trial()(model):
         whole = generate(model, inputs)

@@ -54,12 +54,15 @@ def equal(a, b):
     "options", [{}, {"repetition_penalty": 1.3}, {"prefill_chunk_size": 7}, {"no_repeat_ngram_size": 2}], ids=str
 )
 def test_identity_setting_is_greedy(model, entry, options):
-    equal(entry.identity().generate(model, **padded(), **WHOLE, **options), plain(model, padded(), **options))
+    expected = plain(model, padded(), **options)
+    for identity in entry.identities():
+        equal(identity.generate(model, **padded(), **WHOLE, **options), expected)
 
 
 def test_identity_is_greedy_in_bfloat16(entry):
     model = tiny("llama").to(torch.bfloat16)
-    equal(entry.identity().generate(model, **padded(), **WHOLE), plain(model, padded()))
+    for identity in entry.identities():
+        equal(identity.generate(model, **padded(), **WHOLE), plain(model, padded()))
 
 
 def test_identity_is_greedy_after_embeddings(model, entry):
@@ -67,17 +70,19 @@ def test_identity_is_greedy_after_embeddings(model, entry):
     embeds = model.get_input_embeddings()(inputs["input_ids"])
     for given in ({"inputs_embeds": embeds}, {"inputs_embeds": embeds, "input_ids": inputs["input_ids"]}):
         given = {**given, "attention_mask": inputs["attention_mask"]}
-        equal(entry.identity().generate(model, **given, **WHOLE), plain(model, given))
+        for identity in entry.identities():
+            equal(identity.generate(model, **given, **WHOLE), plain(model, given))
 
 
 @pytest.mark.parametrize("attention", [TokenSelect(budget="12:sink=2:recent=4", chunk=8), H2O(budget="12:recent=4")])
 def test_identity_is_greedy_inside_an_attention_method(model, entry, attention):
     with attention(model):
-        ours = entry.identity().generate(model, **padded(), **WHOLE)
-    with attention(model):
         theirs = plain(model, padded())
-    assert torch.equal(ours.sequences, theirs.sequences)
-    assert all(torch.equal(x, y) for x, y in zip(ours.logits, theirs.logits, strict=True))
+    for identity in entry.identities():
+        with attention(model):
+            ours = identity.generate(model, **padded(), **WHOLE)
+        assert torch.equal(ours.sequences, theirs.sequences)
+        assert all(torch.equal(x, y) for x, y in zip(ours.logits, theirs.logits, strict=True))
 
 
 def test_changes_something(model, entry):
@@ -175,7 +180,8 @@ def test_rows_end_independently(model, entry):
 def test_short_prompts(model, entry):
     for n in (1, 2, 3):
         inputs = {"input_ids": torch.full((1, n), 5), "attention_mask": torch.ones(1, n, dtype=torch.long)}
-        equal(entry.identity().generate(model, **inputs, **WHOLE), plain(model, inputs))
+        for identity in entry.identities():
+            equal(identity.generate(model, **inputs, **WHOLE), plain(model, inputs))
         assert entry.trial().generate(model, **inputs, max_new_tokens=3).shape == (1, n + 3)
 
 

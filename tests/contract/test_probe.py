@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.compress.compress_rows import characters
-from tests.contract.cases import cases, exempt
+from tests.contract.cases import cases
 from tokenry.core.errors import InvalidValue
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.site import Site
@@ -88,7 +88,6 @@ def test_changes_nothing_at_first_sight(case):
 
 
 def test_changes_nothing_after_an_error(case, request, monkeypatch):
-    exempt(case, "after_an_error", request)
     network = tiny("llama").train()
     language = LanguageModel(network, characters(), "tiny", 512)
     case.trial().look(language, rows())

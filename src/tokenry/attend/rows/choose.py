@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.core.budget import Budget
+from tokenry.models.cache.packed import packed
 
 
 def choose(
@@ -15,7 +16,7 @@ def choose(
     real: Bool[Tensor, "B #G K"] | None,
     seen: int | Int[Tensor, "B 1 1"],
 ) -> Int[Tensor, "B #G M"]:
-    """Indices of the rows that stay, ascending; -1 at the end where a sequence or head keeps fewer.
+    """The rows that stay, ascending; -1 at the end where a sequence or head keeps fewer.
 
     Args:
         budget: counts only real rows, sinks and recent ones included; with `per="layer"` the heads' scores are
@@ -63,5 +64,4 @@ def _choose_uneven(budget: Budget, scores: Tensor, real: Tensor, seen: int | Ten
     scores = scores.float().masked_fill(fixed, float("inf")).masked_fill(~real, float("-inf"))
     order = scores.argsort(dim=-1, descending=True, stable=True)
     stays = torch.arange(k, device=scores.device) < wanted
-    index = torch.where(stays, order, k).sort(-1).values[..., : max(1, int(wanted.max()))]
-    return torch.where(index < k, index, -1)
+    return packed(torch.where(stays, order, -1), least=1)
