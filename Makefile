@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export TOKENIZERS_PARALLELISM ?= false
+# A worker of the tests for each processor (tests/progress.py says how many), with one thread that computes in each.
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: all setup demo test slow versions lint types docs bench clean
 
@@ -33,7 +35,7 @@ demo: $(READY)
 	@echo "the page: trace.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 	@$(BIN)/python tests/browser.py --found \
 		&& $(BIN)/python -m pytest -m browser \
 		|| $(BIN)/python tests/browser.py --explain

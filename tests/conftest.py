@@ -8,7 +8,11 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+from tests.progress import Meter, Progress, workers
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Also for the processes that tests start: workers that compute in several threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Methods take text and numbers for their fields, which a check of types would refuse; their rooms are checked.
 SHAPED = (
@@ -34,6 +38,16 @@ SHAPED = (
 )
 install_import_hook([f"tokenry.{name}" for name in SHAPED], "beartype.beartype")
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Meter(), "meter")
+    if not hasattr(config, "workerinput") and config.get_verbosity() < 0:
+        config.pluginmanager.register(Progress(config), "progress")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return workers()
 
 
 @pytest.fixture(scope="session")

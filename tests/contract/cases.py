@@ -12,7 +12,7 @@ from tokenry.core.method import Method
 from tokenry.core.registry import Entry, entries, load
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One method with its settings for the contract."""
 
@@ -54,7 +54,7 @@ def function(item: pytest.Item) -> str:
     return getattr(item, "originalname", item.name).removeprefix("test_")
 
 
-def tests_of(room: str) -> set[str]:
+def exemptible(room: str) -> set[str]:
     """The names of the contract tests that a method of this room may be exempt from."""
     found: set[str] = set()
     for file in Path(__file__).parent.glob("test_*.py"):

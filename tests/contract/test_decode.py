@@ -10,20 +10,19 @@ from transformers.generation.streamers import BaseStreamer
 
 from tests.contract.cases import cases
 from tests.padded import padded
+from tests.tinies import STRUCTURES, shared
 from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible
-from tokenry.models.files.tiny import tiny
 
-FAMILIES = ("llama", "qwen3", "gemma3_text")
 STEPS = 10
 METHODS = cases("decode")
 WHOLE = {"max_new_tokens": STEPS, "output_logits": True, "output_scores": True, "return_dict_in_generate": True}
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(params=STRUCTURES)
 def model(request):
-    return tiny(request.param)
+    return shared(request.param)
 
 
 @pytest.fixture(params=METHODS, ids=[e.name for e in METHODS])
@@ -60,7 +59,7 @@ def test_identity_setting_is_greedy(model, entry, options):
 
 
 def test_identity_is_greedy_in_bfloat16(entry):
-    model = tiny("llama").to(torch.bfloat16)
+    model = shared("llama", torch.bfloat16)
     for identity in entry.identities():
         equal(identity.generate(model, **padded(), **WHOLE), plain(model, padded()))
 
@@ -186,7 +185,7 @@ def test_short_prompts(model, entry):
 
 
 def test_bfloat16(entry):
-    model = tiny("llama").to(torch.bfloat16)
+    model = shared("llama", torch.bfloat16)
     out = entry.trial().generate(model, **padded(), **WHOLE)
     assert out.past_key_values.layers[0].keys.dtype == torch.bfloat16
     assert torch.isfinite(torch.stack(out.logits)).all()

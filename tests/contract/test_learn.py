@@ -10,11 +10,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.contract.cases import cases
+from tests.tinies import STRUCTURES
 from tokenry.core.errors import InvalidValue
 from tokenry.learn.base import Objective
 from tokenry.models.files.tiny import tiny
 
-FAMILIES = ("llama", "qwen3", "gemma3_text")
 METHODS = cases("learn")
 PROMPT = 21
 """Longer than the window of the layers that have one."""
@@ -25,7 +25,7 @@ def case(request):
     return request.param
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=STRUCTURES)
 def model(request):
     """A model of its own for each test: gradients stay in it."""
     return tiny(request.param)

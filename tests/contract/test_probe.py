@@ -10,6 +10,7 @@ import torch
 
 from tests.compress.compress_rows import characters
 from tests.contract.cases import cases
+from tests.tinies import STRUCTURES, shared
 from tokenry.core.errors import InvalidValue
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.site import Site
@@ -17,13 +18,12 @@ from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
 from tokenry.probe.reports.report import Report
 
-FAMILIES = ("llama", "qwen3", "gemma3_text")
 METHODS = cases("probe")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(params=STRUCTURES)
 def model(request) -> LanguageModel:
-    return LanguageModel(tiny(request.param), characters(), "tiny", 512)
+    return LanguageModel(shared(request.param), characters(), "tiny", 512)
 
 
 @pytest.fixture(params=METHODS, ids=[c.name for c in METHODS])

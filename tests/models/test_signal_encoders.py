@@ -195,9 +195,9 @@ def test_plain_transformers_loads_all_of_it(vision, speech, name, kind):
 
 @pytest.mark.parametrize("loading", [load_vision, load_speech])
 def test_what_was_converted_loads_at_once(vision, speech, loading):
-    begun = time.monotonic()
+    begun = time.process_time()
     loading.__wrapped__(dtype="float32", device="cpu")
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_an_encoder_is_loaded_once_and_alone(vision, speech):

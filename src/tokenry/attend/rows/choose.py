@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tokenry.core.budget import Budget
 from tokenry.models.cache.packed import packed
@@ -40,6 +41,26 @@ def open_rows(budget: Budget, real: Bool[Tensor, "B G K"]) -> Bool[Tensor, "B G 
     rank = real.cumsum(-1) - 1
     n = real.sum(-1, keepdim=True)
     return real & (rank >= budget.sink) & (rank < n - budget.recent)
+
+
+def all_where(
+    due: Bool[Tensor, "B"], rows: Int[Tensor, "B #G M"], real: Bool[Tensor, "B #G K"] | None, count: int
+) -> Int[Tensor, "B #G M2"]:
+    """All real ones of `count` rows for the sequences where `due`, and `rows` for the others."""
+    if not bool(due.any()):
+        return rows
+    everything = torch.arange(count, device=rows.device).expand(*rows.shape[:2], -1)
+    if real is not None:
+        everything = torch.where(real, everything, -1)
+    some = pad(rows, (0, count - rows.shape[-1]), value=-1)
+    return packed(torch.where(due.view(-1, 1, 1), everything, some), least=1)
+
+
+def taken(values: Num[Tensor, "B #G M"], rows: Int[Tensor, "B #G M2"]) -> Num[Tensor, "B #G M2"]:
+    """The values of some rows; -1 where a row is none."""
+    b, g = (max(of) for of in zip(values.shape[:2], rows.shape[:2], strict=True))
+    rows = rows.expand(b, g, -1)
+    return torch.where(rows >= 0, values.expand(b, g, -1).gather(-1, rows.clamp_min(0)), -1)
 
 
 def _choose_even(budget: Budget, scores: Tensor, seen: int) -> Tensor:

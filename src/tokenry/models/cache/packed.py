@@ -1,4 +1,4 @@
-"""Ragged indices in one form: ascending, -1 at the end where a sequence or head has fewer, no wider than the longest."""
+"""Ragged indices in one form: ascending, -1 at the end where there are fewer, no wider than the longest."""
 
 from __future__ import annotations
 
