@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -48,6 +50,38 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     return workers()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command gave back."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tokenry(monkeypatch, capfd):
+    """Call `tokenry …` in this process, which has loaded everything already."""
+    from tokenry.apps.cli.main import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tokenry", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(end.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def arms_here(monkeypatch):
+    """Arms of a comparison run in this process; some tests leave them their own, to see that they have one."""
+    from tokenry.pipeline import arm, compare
+
+    monkeypatch.setattr(compare, "spawn", arm.run)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,11 @@ class Meter:
         self.since = cpu()
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, bool | None, bool | None]:
+        self.since = cpu()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         spent, self.since = cpu() - self.since, cpu()

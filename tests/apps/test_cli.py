@@ -42,7 +42,7 @@ def test_run_prints_one_json_document(tokenry, small, document, tmp_path):
     assert page.read_text(encoding="utf-8").lstrip().startswith("<!doctype html>")
 
 
-def test_the_full_budget_is_the_dense_answer(tokenry, small, document):
+def test_the_full_budget_is_the_dense_answer(tokenry, small, document, arms_here):
     done = tokenry(
         "run", document, "--ask", "Who?", "--model", small, "--use", "lexical_relevance:budget=1.0",
         "--use", "token_select:budget=100000", "--max-new", 6, "--compare", "dense", "--dtype", "float32", "--json",

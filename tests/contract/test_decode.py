@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -21,8 +22,13 @@ WHOLE = {"max_new_tokens": STEPS, "output_logits": True, "output_scores": True, 
 
 
 @pytest.fixture(params=STRUCTURES)
-def model(request):
-    return shared(request.param)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def model(family):
+    return shared(family)
 
 
 @pytest.fixture(params=METHODS, ids=[e.name for e in METHODS])
@@ -36,6 +42,16 @@ def alone(inputs, row, pad=9):
 
 def plain(model, inputs, **options):
     return model.generate(**inputs, do_sample=False, **WHOLE, **options)
+
+
+@cache
+def greedy(family, **options):
+    return plain(shared(family), padded(), **options)
+
+
+@cache
+def tried(family, entry, seed=0):
+    return entry.trial().generate(shared(family), **padded(), **WHOLE, seed=seed)
 
 
 def equal(a, b):
@@ -52,10 +68,9 @@ def equal(a, b):
 @pytest.mark.parametrize(
     "options", [{}, {"repetition_penalty": 1.3}, {"prefill_chunk_size": 7}, {"no_repeat_ngram_size": 2}], ids=str
 )
-def test_identity_setting_is_greedy(model, entry, options):
-    expected = plain(model, padded(), **options)
+def test_identity_setting_is_greedy(family, entry, options):
     for identity in entry.identities():
-        equal(identity.generate(model, **padded(), **WHOLE, **options), expected)
+        equal(identity.generate(shared(family), **padded(), **WHOLE, **options), greedy(family, **options))
 
 
 def test_identity_is_greedy_in_bfloat16(entry):
@@ -73,8 +88,10 @@ def test_identity_is_greedy_after_embeddings(model, entry):
             equal(identity.generate(model, **given, **WHOLE), plain(model, given))
 
 
+# Attention is behind the adapter, whatever the model.
 @pytest.mark.parametrize("attention", [TokenSelect(budget="12:sink=2:recent=4", chunk=8), H2O(budget="12:recent=4")])
-def test_identity_is_greedy_inside_an_attention_method(model, entry, attention):
+def test_identity_is_greedy_inside_an_attention_method(entry, attention):
+    model = shared("llama")
     with attention(model):
         theirs = plain(model, padded())
     for identity in entry.identities():
@@ -84,9 +101,9 @@ def test_identity_is_greedy_inside_an_attention_method(model, entry, attention):
         assert all(torch.equal(x, y) for x, y in zip(ours.logits, theirs.logits, strict=True))
 
 
-def test_changes_something(model, entry):
-    ours = entry.trial().generate(model, **padded(), **WHOLE)
-    assert not torch.equal(torch.stack(ours.logits), torch.stack(plain(model, padded()).logits))
+def test_changes_something(family, entry):
+    ours = tried(family, entry)
+    assert not torch.equal(torch.stack(ours.logits), torch.stack(greedy(family).logits))
     assert len(ours.notes) == STEPS
 
 
@@ -119,17 +136,16 @@ def test_leaves_no_trace(model, entry):
     assert (config, settings) == (model.config.to_dict(), model.generation_config.to_dict())
 
 
-def test_same_seed_same_text(model, entry):
-    first = entry.trial().generate(model, **padded(), **WHOLE, seed=5)
+def test_same_seed_same_text(family, entry):
     torch.manual_seed(7)
-    equal(entry.trial().generate(model, **padded(), **WHOLE, seed=5), first)
+    equal(entry.trial().generate(shared(family), **padded(), **WHOLE, seed=3), tried(family, entry, 3))
 
 
-def test_a_row_alone_is_the_row_in_a_batch(model, entry):
+def test_a_row_alone_is_the_row_in_a_batch(family, entry):
     """Padding and other rows change nothing; row i draws from seed + i."""
-    both = entry.trial().generate(model, **padded(), **WHOLE, seed=3)
+    both = tried(family, entry, 3)
     for row in range(2):
-        single = entry.trial().generate(model, **alone(padded(), row), **WHOLE, seed=3 + row)
+        single = entry.trial().generate(shared(family), **alone(padded(), row), **WHOLE, seed=3 + row)
         assert torch.equal(single.sequences[0, -STEPS:], both.sequences[row, -STEPS:])
         for x, y in zip(single.logits, both.logits, strict=True):
             torch.testing.assert_close(x[0], y[row], atol=3e-5, rtol=1e-4)
@@ -161,9 +177,9 @@ def test_two_uses_do_not_see_each_other_and_streamers_get_every_id(model, entry)
     assert streamer.ended
 
 
-def test_rows_end_independently(model, entry):
+def test_rows_end_independently(model, family, entry):
     """A row ends at its end of text and is padded from there; the other goes on as if nothing had happened."""
-    free = entry.trial().generate(model, **padded(), **WHOLE)
+    free = tried(family, entry)
     said = free.sequences[:, -STEPS:]
     end = next(int(i) for i in said[0, 2:-1] if i not in said[0, :2] and i not in said[1])
     stop = said[0].tolist().index(end)
