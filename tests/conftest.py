@@ -67,6 +67,7 @@ def tokenry(monkeypatch, capfd):
     from tokenry.apps.cli.main import main
 
     def call(*arguments):
+        capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["tokenry", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
