@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests import progress
 
 CONFTEST = """
@@ -52,23 +50,11 @@ def test_is_skipped():
 """
 
 
-@pytest.mark.parametrize("parallel", [[], ["-n", "2"]], ids=["alone", "workers"])
-def test_lines_failures_and_the_slowest_are_said(tmp_path, parallel):
+def test_lines_failures_and_the_slowest_are_said(tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\nconsole_output_style = classic\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        tmp_path,
-        *parallel,
-        tmp_path,
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "1", f"--rootdir={tmp_path}", str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert "7 of 7 tests, 3 failed" in done.stdout
