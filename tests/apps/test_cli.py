@@ -104,6 +104,10 @@ def test_list_and_explain(tokenry):
     text = tokenry("explain", "snapkv").out
     assert "Differs from the paper" in text
     assert "window: int = 32" in text
+    text = tokenry("explain", "recycled").out
+    assert "Changes nothing at\n    - budget=1000000\n    - refresh=stride[steps=1]\n" in text
+    found = json.loads(tokenry("explain", "recycled", "--json").out)
+    assert found["identity_at"] == [{"budget": 1000000}, {"refresh": "stride[steps=1]"}]
 
 
 def test_models_list(tokenry):

@@ -41,8 +41,8 @@ class Recycled(Attention):
         site.q (B, H, 1, D), site.k and site.v (B, G, K, D) -> output (B, H, 1, Dv).
     Guarantees
         Equals dense attention while the budget covers what is held, and with `refresh=stride[steps=1]`. After a full
-        step exactly the keys with the highest p are held ready. The budget bounds recycling steps, full ones it does
-        not. The choice depends on its own sequence alone.
+        step exactly the keys with the highest p are held ready. The budget bounds recycling steps, and full ones are
+        those that `refresh` names. The choice depends on its own sequence alone.
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, or `per="sequence"`.
     Deviations
