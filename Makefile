@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := $(BIN)/python -m benchmarks
 export TOKENIZERS_PARALLELISM ?= false
+# A worker of the tests for each processor (tests/progress.py says how many), with one thread that computes in each.
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: all setup demo test slow versions lint types docs bench clean
 
@@ -34,7 +36,7 @@ demo: $(READY)
 	@echo "the page: trace.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 	@$(BIN)/python tests/browser.py --found \
 		&& $(BIN)/python -m pytest -m browser \
 		|| $(BIN)/python tests/browser.py --explain

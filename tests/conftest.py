@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,17 +12,20 @@ import torch
 from jaxtyping import install_import_hook
 
 import tokenry
+from tests.progress import Meter, Progress, workers
 
 # Processes that tests start find what this one found.
 HERE = (os.environ.get("PYTHONPATH"), str(Path(tokenry.__file__).parents[1]), str(Path(__file__).parents[1]))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, HERE))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Also for the processes that tests start: workers that compute in several threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Methods take text and numbers for their fields, which a check of types would refuse; their rooms are checked.
 SHAPED = (
     *(f"core.{name}" for name in ("fate", "origin")),
     *(f"models.attention.{name}" for name in ("mask", "site")),
-    *(f"models.cache.{name}" for name in ("kv", "ragged", "reads", "prefix")),
+    *(f"models.cache.{name}" for name in ("kv", "packed", "ragged", "reads", "prefix")),
     *(f"models.text.{name}" for name in ("embeddings", "lookup", "marks")),
     *(f"models.generate.{name}" for name in ("answer", "session", "step")),
     *("models.signals.vision_language", "data.collages", "recipes.collage_lessons"),
@@ -62,6 +67,49 @@ def the_same_everywhere(tmp_path_factory):
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
             patch.setattr(torch.cpu, name, lambda: False)
         yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Meter(), "meter")
+    if not hasattr(config, "workerinput") and config.get_verbosity() < 0:
+        config.pluginmanager.register(Progress(config), "progress")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return workers()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command gave back."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tokenry(monkeypatch, capfd):
+    """Call `tokenry …` in this process, which has loaded everything already."""
+    from tokenry.apps.cli.main import main
+
+    def call(*arguments):
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["tokenry", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(end.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def arms_here(monkeypatch):
+    """Arms of a comparison run in this process; some tests leave them their own, to see that they have one."""
+    from tokenry.pipeline import arm, compare
+
+    monkeypatch.setattr(compare, "spawn", arm.run)
 
 
 @pytest.fixture(scope="session")

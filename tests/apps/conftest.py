@@ -1,38 +1,13 @@
-"""The command line in this process, and a model small enough to answer in a second."""
+"""A model small enough to answer in a second, and something to ask it about."""
 
 from __future__ import annotations
-
-import sys
-from dataclasses import dataclass
 
 import pytest
 import torch
 
-from tokenry.apps.cli.main import main
 from tokenry.data.image import write_image
 from tokenry.data.sound import Sound, write_sound
 from tokenry.models.files.tiny import tiny
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def tokenry(monkeypatch, capfd):
-    """Call `tokenry …` and give its exit status and output."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tokenry", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        return Outcome(int(end.value.code or 0), out, err)
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_run_prints_one_json_document(tokenry, small, document, tmp_path):
     assert page.read_text(encoding="utf-8").lstrip().startswith("<!doctype html>")
 
 
-def test_the_full_budget_is_the_dense_answer(tokenry, small, document):
+def test_the_full_budget_is_the_dense_answer(tokenry, small, document, arms_here):
     done = tokenry(
         "run", document, "--ask", "Who?", "--model", small, "--use", "lexical_relevance:budget=1.0",
         "--use", "token_select:budget=100000", "--max-new", 6, "--compare", "dense", "--dtype", "float32", "--json",
@@ -122,6 +122,10 @@ def test_list_and_explain(tokenry):
     text = tokenry("explain", "snapkv").out
     assert "Differs from the paper" in text
     assert "window: int = 32" in text
+    text = tokenry("explain", "recycled").out
+    assert "Changes nothing at\n    - budget=1000000\n    - refresh=stride[steps=1]\n" in text
+    found = json.loads(tokenry("explain", "recycled", "--json").out)
+    assert found["identity_at"] == [{"budget": 1000000}, {"refresh": "stride[steps=1]"}]
 
 
 def test_models_list(tokenry):

@@ -70,7 +70,7 @@ def test_the_front_is_what_nothing_beats():
     assert front(points) == [1, 4, 0]
 
 
-def test_compare_draws_a_page_and_a_picture(tokenry, small, document, tmp_path):
+def test_compare_draws_a_page_and_a_picture(tokenry, small, document, tmp_path, arms_here):
     for name in ("loss.html", "loss.png"):
         done = tokenry(
             "compare",

@@ -7,7 +7,6 @@ import torch
 
 from tests.attend.attend_kl import DOCUMENTS, Passage
 from tokenry.attend.h2o import H2O
-from tokenry.attend.rows.received import received
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.attention import site as sites
@@ -116,7 +115,7 @@ def test_streamed_sums_do_not_depend_on_the_slices(monkeypatch):
         whole = site.probs().view(2, 2, 2, PROMPT, PROMPT) * mask(PROMPT)[:, None, None, :, None]
         for elements in (1, 2 * 4 * PROMPT * 7, 1 << 22):
             monkeypatch.setattr(sites, "PROBABILITIES", elements)
-            ours = received(site)
+            _, ours = site.dense_and_received()
             torch.testing.assert_close(ours, whole.sum(3).sum(2), atol=1e-5, rtol=1e-5)
             assert ours.sum((1, 2)).tolist() == pytest.approx([4 * PROMPT, 4 * (PROMPT - PAD)], rel=1e-5)
         found.append(site.layer)

@@ -1,8 +1,10 @@
-"""The methods of a room as test cases, found through the registry; exemptions are counted and reasoned."""
+"""The methods of a room as test cases, found through the registry; what their cards exempt is asked in conftest."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from tokenry.core.method import Method
 from tokenry.core.registry import Entry, entries, load
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One method with its settings for the contract."""
 
@@ -28,10 +30,10 @@ class Case:
         """The method with the small settings of its card."""
         return self.method(**self.entry.card.trial)
 
-    def identity(self) -> Method:
-        """The method with settings at which it changes nothing."""
-        assert self.entry.card.identity_at is not None
-        return self.method(**{**self.entry.card.trial, **self.entry.card.identity_at})
+    def identities(self) -> list[Method]:
+        """The method with each of the settings at which it changes nothing."""
+        assert self.entry.card.identities
+        return [self.method(**{**self.entry.card.trial, **at}) for at in self.entry.card.identities]
 
 
 def cases(room: str) -> list[Case]:
@@ -40,8 +42,23 @@ def cases(room: str) -> list[Case]:
     return found
 
 
-def exempt(case: Case, test: str, request: pytest.FixtureRequest) -> None:
-    """Expect failure where the card declares an exemption; a pass then fails the suite."""
-    reason = case.entry.card.exempt.get(test)
-    if reason:
-        request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+def case_of(item: pytest.Item) -> Case | None:
+    """The method that a contract test is about; None where it is about none, or about all."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    found = [getattr(value, "case", value) for value in values]
+    return next((case for case in found if isinstance(case, Case)), None)
+
+
+def function(item: pytest.Item) -> str:
+    """The name of a test as a card writes it: that of its function, without `test_`."""
+    return getattr(item, "originalname", item.name).removeprefix("test_")
+
+
+def exemptible(room: str) -> set[str]:
+    """The names of the contract tests that a method of this room may be exempt from."""
+    found: set[str] = set()
+    for file in Path(__file__).parent.glob("test_*.py"):
+        source = file.read_text(encoding="utf-8")
+        if f'cases("{room}")' in source or file.stem == "test_every_method":
+            found |= set(re.findall(r"^def test_(\w+)", source, re.MULTILINE))
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -10,21 +11,25 @@ from transformers.generation.streamers import BaseStreamer
 
 from tests.contract.cases import cases
 from tests.padded import padded
+from tests.tinies import STRUCTURES, shared
 from tokenry.attend.h2o import H2O
 from tokenry.attend.token_select import TokenSelect
 from tokenry.core.errors import Incompatible
 from tokenry.models.cache.name import cache_of, with_cache
-from tokenry.models.files.tiny import tiny
 
-FAMILIES = ("llama", "qwen3", "gemma3_text")
 STEPS = 10
 METHODS = cases("decode")
 WHOLE = {"max_new_tokens": STEPS, "output_logits": True, "output_scores": True, "return_dict_in_generate": True}
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request):
-    return tiny(request.param)
+@pytest.fixture(params=STRUCTURES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def model(family):
+    return shared(family)
 
 
 @pytest.fixture(params=METHODS, ids=[e.name for e in METHODS])
@@ -38,6 +43,16 @@ def alone(inputs, row, pad=9):
 
 def plain(model, inputs, **options):
     return model.generate(**inputs, do_sample=False, **WHOLE, **options)
+
+
+@cache
+def greedy(family, **options):
+    return plain(shared(family), padded(), **options)
+
+
+@cache
+def tried(family, entry, seed=0):
+    return entry.trial().generate(shared(family), **padded(), **WHOLE, seed=seed)
 
 
 def equal(a, b):
@@ -54,13 +69,15 @@ def equal(a, b):
 @pytest.mark.parametrize(
     "options", [{}, {"repetition_penalty": 1.3}, {"prefill_chunk_size": 7}, {"no_repeat_ngram_size": 2}], ids=str
 )
-def test_identity_setting_is_greedy(model, entry, options):
-    equal(entry.identity().generate(model, **padded(), **WHOLE, **options), plain(model, padded(), **options))
+def test_identity_setting_is_greedy(family, entry, options):
+    for identity in entry.identities():
+        equal(identity.generate(shared(family), **padded(), **WHOLE, **options), greedy(family, **options))
 
 
 def test_identity_is_greedy_in_bfloat16(entry):
-    model = tiny("llama").to(torch.bfloat16)
-    equal(entry.identity().generate(model, **padded(), **WHOLE), plain(model, padded()))
+    model = shared("llama", torch.bfloat16)
+    for identity in entry.identities():
+        equal(identity.generate(model, **padded(), **WHOLE), plain(model, padded()))
 
 
 def test_identity_is_greedy_after_embeddings(model, entry):
@@ -68,22 +85,26 @@ def test_identity_is_greedy_after_embeddings(model, entry):
     embeds = model.get_input_embeddings()(inputs["input_ids"])
     for given in ({"inputs_embeds": embeds}, {"inputs_embeds": embeds, "input_ids": inputs["input_ids"]}):
         given = {**given, "attention_mask": inputs["attention_mask"]}
-        equal(entry.identity().generate(model, **given, **WHOLE), plain(model, given))
+        for identity in entry.identities():
+            equal(identity.generate(model, **given, **WHOLE), plain(model, given))
 
 
+# Attention is behind the adapter, whatever the model.
 @pytest.mark.parametrize("attention", [TokenSelect(budget="12:sink=2:recent=4", chunk=8), H2O(budget="12:recent=4")])
-def test_identity_is_greedy_inside_an_attention_method(model, entry, attention):
-    with attention(model):
-        ours = entry.identity().generate(model, **padded(), **WHOLE)
+def test_identity_is_greedy_inside_an_attention_method(entry, attention):
+    model = shared("llama")
     with attention(model):
         theirs = plain(model, padded())
-    assert torch.equal(ours.sequences, theirs.sequences)
-    assert all(torch.equal(x, y) for x, y in zip(ours.logits, theirs.logits, strict=True))
+    for identity in entry.identities():
+        with attention(model):
+            ours = identity.generate(model, **padded(), **WHOLE)
+        assert torch.equal(ours.sequences, theirs.sequences)
+        assert all(torch.equal(x, y) for x, y in zip(ours.logits, theirs.logits, strict=True))
 
 
-def test_changes_something(model, entry):
-    ours = entry.trial().generate(model, **padded(), **WHOLE)
-    assert not torch.equal(torch.stack(ours.logits), torch.stack(plain(model, padded()).logits))
+def test_changes_something(family, entry):
+    ours = tried(family, entry)
+    assert not torch.equal(torch.stack(ours.logits), torch.stack(greedy(family).logits))
     assert len(ours.notes) == STEPS
 
 
@@ -116,17 +137,16 @@ def test_leaves_no_trace(model, entry):
     assert (config, settings) == (model.config.to_dict(), model.generation_config.to_dict())
 
 
-def test_same_seed_same_text(model, entry):
-    first = entry.trial().generate(model, **padded(), **WHOLE, seed=5)
+def test_same_seed_same_text(family, entry):
     torch.manual_seed(7)
-    equal(entry.trial().generate(model, **padded(), **WHOLE, seed=5), first)
+    equal(entry.trial().generate(shared(family), **padded(), **WHOLE, seed=3), tried(family, entry, 3))
 
 
-def test_a_row_alone_is_the_row_in_a_batch(model, entry):
+def test_a_row_alone_is_the_row_in_a_batch(family, entry):
     """Padding and other rows change nothing; row i draws from seed + i."""
-    both = entry.trial().generate(model, **padded(), **WHOLE, seed=3)
+    both = tried(family, entry, 3)
     for row in range(2):
-        single = entry.trial().generate(model, **alone(padded(), row), **WHOLE, seed=3 + row)
+        single = entry.trial().generate(shared(family), **alone(padded(), row), **WHOLE, seed=3 + row)
         assert torch.equal(single.sequences[0, -STEPS:], both.sequences[row, -STEPS:])
         for x, y in zip(single.logits, both.logits, strict=True):
             torch.testing.assert_close(x[0], y[row], atol=3e-5, rtol=1e-4)
@@ -158,9 +178,9 @@ def test_two_uses_do_not_see_each_other_and_streamers_get_every_id(model, entry)
     assert streamer.ended
 
 
-def test_rows_end_independently(model, entry):
+def test_rows_end_independently(model, family, entry):
     """A row ends at its end of text and is padded from there; the other goes on as if nothing had happened."""
-    free = entry.trial().generate(model, **padded(), **WHOLE)
+    free = tried(family, entry)
     said = free.sequences[:, -STEPS:]
     end = next(int(i) for i in said[0, 2:-1] if i not in said[0, :2] and i not in said[1])
     stop = said[0].tolist().index(end)
@@ -176,12 +196,13 @@ def test_rows_end_independently(model, entry):
 def test_short_prompts(model, entry):
     for n in (1, 2, 3):
         inputs = {"input_ids": torch.full((1, n), 5), "attention_mask": torch.ones(1, n, dtype=torch.long)}
-        equal(entry.identity().generate(model, **inputs, **WHOLE), plain(model, inputs))
+        for identity in entry.identities():
+            equal(identity.generate(model, **inputs, **WHOLE), plain(model, inputs))
         assert entry.trial().generate(model, **inputs, max_new_tokens=3).shape == (1, n + 3)
 
 
 def test_bfloat16(entry):
-    model = tiny("llama").to(torch.bfloat16)
+    model = shared("llama", torch.bfloat16)
     out = entry.trial().generate(model, **padded(), **WHOLE)
     assert cache_of(out).layers[0].keys.dtype == torch.bfloat16
     assert torch.isfinite(torch.stack(out.logits)).all()

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 import tokenry
-from tests.contract.cases import Case
+from tests.contract.cases import Case, exemptible
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import entries, fields_of, load, parse
 
@@ -22,7 +22,7 @@ def case(request):
 
 def test_builds_and_survives_json_and_text(case):
     card = case.entry.card
-    made = [case.method(), case.trial(), *([case.identity()] if card.identity_at is not None else [])]
+    made = [case.method(), case.trial(), *(case.identities() if card.identities else [])]
     for method in made:
         for again in (case.method.from_dict(json.loads(json.dumps(method.to_dict()))), parse(str(method))):
             # Learned methods are equal only to themselves; their fields must be.
@@ -41,9 +41,16 @@ def test_card_is_complete(case):
     for heading in ("What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Relations"):
         assert f"{heading}\n" in doc, f"{case.name} does not say: {heading}"
     assert (not card.deviations) or "Deviations\n" in doc
-    assert all(reason.strip() for reason in card.exempt.values())
     assert all(f.doc for f in fields_of(case.entry))
     assert getattr(tokenry, case.entry.class_name) is load(case.name)
+
+
+def test_exemptions_name_tests_and_say_why(case, tested):
+    for name, reason in case.entry.card.exempt.items():
+        assert name in exemptible(case.entry.room), f"{case.name} is exempt from {name}, which is no test of its room"
+        collected = {method for method, test in tested if test == name}
+        assert not collected or case.name in collected, f"{case.name} is exempt from {name}, which never runs it"
+        assert reason.strip()
 
 
 def test_bounded_fields_refuse(case):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.contract.cases import cases, exempt
+from tests.contract.cases import cases
 from tokenry import Pipeline, PromptTuning
 from tokenry.core.errors import InvalidValue
 from tokenry.measure.base import Benchmark, Metric
@@ -28,19 +28,16 @@ CORPORA = {}
 
 @pytest.fixture(params=ALL, ids=[c.name for c in ALL])
 def case(request):
-    exempt(request.param, request.node.originalname.removeprefix("test_"), request)
     return request.param
 
 
 @pytest.fixture(params=METRICS, ids=[c.name for c in METRICS])
 def metric(request):
-    exempt(request.param, request.node.originalname.removeprefix("test_"), request)
     return request.param.trial(), list(CORPORA.get(request.param.entry.name, TEXTS))
 
 
 @pytest.fixture(params=BENCHMARKS, ids=[c.name for c in BENCHMARKS])
 def benchmark(request):
-    exempt(request.param, request.node.originalname.removeprefix("test_"), request)
     return request.param.trial()
 
 

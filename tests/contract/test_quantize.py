@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from tests.contract.cases import cases, exempt
+from tests.contract.cases import cases
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import load, parse
@@ -58,8 +58,7 @@ def test_codes_and_values_name_each_other(case):
     assert torch.equal(method.sent(found.codes) >= 0, (found.codes >= 0) & (method.sent(found.codes) == found.codes))
 
 
-def test_what_is_on_the_grid_stays(case, request):
-    exempt(case, request.node.originalname, request)
+def test_what_is_on_the_grid_stays(case):
     method = fitted(case)
     first = method.quantize(vectors(2, 50))
     again = method.quantize(first.values)
@@ -89,8 +88,7 @@ def test_padding_touches_nothing(case):
     assert torch.equal(behind.codes[:, :9], alone.codes)
 
 
-def test_vectors_are_quantized_one_by_one(case, request):
-    exempt(case, request.node.originalname, request)
+def test_vectors_are_quantized_one_by_one(case):
     x, mask = padded()
     one, other = (trained(case).quantize(*given) for given in ((x, mask), (x[mask],)))
     assert torch.equal(other.codes, one.codes[mask])

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from tests.contract.cases import cases, exempt
+from tests.contract.cases import cases
 from tests.soft.soft_prompts import EXAMPLES, ids, language, read, row, spoken
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError
 from tokenry.core.learned import Unbuilt
@@ -32,7 +32,6 @@ LENGTHS = (5, 9)
 
 @pytest.fixture(params=METHODS, ids=[c.name for c in METHODS])
 def case(request):
-    exempt(request.param, request.function.__name__.removeprefix("test_"), request)
     return request.param
 
 

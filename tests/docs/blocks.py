@@ -29,7 +29,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def program(page: Path) -> str:
-    """All Python blocks of a page as one file that generates little; lines have the numbers they have on the page."""
+    """All Python blocks of a page as one file that generates and fits little; lines keep their numbers."""
     lines: list[str] = []
     for block in blocks(page):
         if block.language == "python":
@@ -39,7 +39,8 @@ def program(page: Path) -> str:
     if future in lines:
         lines[lines.index(future)] = ""
         lines[0] = future
-    return re.sub(r"(max_new(?:_tokens)?=)\d+", r"\g<1>3", "\n".join(lines) + "\n") if lines else ""
+    text = re.sub(r"(max_new(?:_tokens)?=)\d+", r"\g<1>3", "\n".join(lines) + "\n") if lines else ""
+    return re.sub(r"\.fit\(vectors\)", ".fit(vectors, iterations=2)", text)
 
 
 def commands(page: Path) -> list[str]:

@@ -119,6 +119,15 @@ def test_pipelines_survive_json_and_have_controls():
     assert control.methods[1].budget == pipeline.methods[1].budget
 
 
+def test_a_control_reads_everything_at_the_same_steps(language):
+    pipeline = Pipeline(["recycled:budget=8,refresh=stride[steps=3]"])
+    control = control_of(pipeline)
+    assert control.methods[0].refresh == pipeline.methods[0].refresh
+    read = [p.generate(TEXT, language, "economy", max_new=8).receipt.read_per_step for p in (pipeline, control)]
+    assert read[0] == read[1]
+    assert [n > 8 for n in read[0]] == [False, False, True] * 2 + [False]
+
+
 def test_compressed_text_is_within_the_budget_of_its_tokenizer(language):
     for share in (0.1, 0.25, 0.5, 0.9):
         text = Pipeline([f"compress/random:budget={share},units=word"]).compress(TEXT, language.tokenizer)

@@ -101,6 +101,14 @@ class Attention(Method):
         """Whether prompts may be longer than the model's context."""
         return False
 
+    def reads_all(self, step: int) -> bool:
+        """Whether a decoding step may read everything; the budget bounds each step of which this is not said.
+
+        Args:
+            step: its number, from 0 after a pass of several tokens.
+        """
+        return False
+
     @abstractmethod
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
         """Attention output of one layer."""
@@ -185,11 +193,14 @@ class Selector(Attention):
 
     @abstractmethod
     def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
-        """Keys to read, ascending, -1 for none; a middle axis of 1 serves all heads. None reads everything."""
+        """Rows of the site to read, ascending, -1 for none; a middle axis of 1 serves all heads. None reads all.
+
+        While nothing else evicts from the cache, a row is a column; `site.key_columns()` says it in any case.
+        """
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        index = self.select(site, state) if site.decoding else None
-        return site.dense() if index is None else site.narrow(index).dense()
+        rows = self.select(site, state) if site.decoding else None
+        return site.dense() if rows is None else site.narrow(rows).dense()
 
 
 class Evictor(Attention):
@@ -203,17 +214,17 @@ class Evictor(Attention):
 
     @abstractmethod
     def score(self, site: Site, state: Any) -> Float[Tensor, "B #G K"]:
-        """Importance of every key that is held."""
+        """Importance of the key in every row that is held."""
 
-    def observe(self, site: Site, state: Any) -> None:
-        """Look at the prompt as it is read, before anything is evicted."""
+    def observe(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"] | None:
+        """Look at the prompt as it is read, before anything is evicted; the output, where looking has made it."""
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
         if site.buffer is None:
             return site.dense()
         if not site.decoding:
-            self.observe(site, state)
-            out = site.dense()
+            seen = self.observe(site, state)
+            out = site.dense() if seen is None else seen
             if site.prompt is not None and site.buffer.seen == site.prompt:
                 self._evict(site, state, site.prompt)
             return out

@@ -40,8 +40,8 @@ class H2O(Evictor):
         Heads that share keys share one choice (their probabilities are summed). The cache is brought to the budget
         before a new token is attended to, not after, so that no step reads more than the budget.
     Relations
-        Reads the prompt twice, once for the sums: its price against `window`. `snapkv` sums over the last queries
-        of the prompt only and decides once.
+        Makes every probability of the prompt, which the fast kernels of attention do not: its price against `window`.
+        `snapkv` sums over the last queries of the prompt only and decides once.
     """
 
     card = Card(
@@ -81,12 +81,10 @@ class H2O(Evictor):
         state.begin(site.buffer.seen - site.q.shape[2])
         if not site.decoding:
             return super().attend(site, state)
-        site = self._evict(site, state, site.buffer.seen)
-        state.add(site)
-        return site.dense()
+        return state.read(self._evict(site, state, site.buffer.seen))
 
-    def observe(self, site: Site, state: Received) -> None:
-        state.add(site)
+    def observe(self, site: Site, state: Received) -> Float[Tensor, "B H Q Dv"]:
+        return state.read(site)
 
     def score(self, site: Site, state: Received) -> Float[Tensor, "B G K"]:
         if state.mass is None:

@@ -15,6 +15,7 @@ from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fields import natural, positive, size
 from tokenry.models.attention.site import Site
+from tokenry.models.cache.packed import packed
 
 _NEVER, _SINK, _RECENT = float("-inf"), torch.finfo(torch.float32).max, float("inf")
 
@@ -137,13 +138,11 @@ class Quest(Selector):
         )
         pages = scores.topk(int(wanted.max()), -1).indices
         b, g, most = pages.shape
-        k = real.shape[-1]
         inside = torch.arange(self.page, device=n.device)
         ranks = pages.unsqueeze(-1) * self.page + inside
         taken = (torch.arange(most, device=n.device) < wanted).unsqueeze(-1)
-        ranks = torch.where(taken, ranks, k).flatten(-2)
-        tail = torch.where(inside < newest, n - newest + inside, k).expand(-1, g, -1)
-        ranks = torch.cat((ranks, tail), -1).sort(-1).values[..., : int((wanted * self.page + newest).max())]
-        columns = torch.nn.functional.pad(columns_by_rank(real[:, 0]), (0, 1), value=k)
-        columns = columns.unsqueeze(1).expand(b, g, -1).gather(-1, ranks)
-        return torch.where(columns < k, columns, -1)
+        ranks = torch.where(taken, ranks, -1).flatten(-2)
+        tail = torch.where(inside < newest, n - newest + inside, -1).expand(-1, g, -1)
+        ranks = packed(torch.cat((ranks, tail), -1), least=1)
+        columns = columns_by_rank(real[:, 0]).unsqueeze(1).expand(b, g, -1).gather(-1, ranks.clamp_min(0))
+        return torch.where(ranks >= 0, columns, -1)

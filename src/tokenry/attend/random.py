@@ -10,9 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.attend.base import Evictor
+from tokenry.attend.parts.refresh import Never, Refresh, Refreshed
+from tokenry.attend.rows.choose import all_where, choose
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.fields import natural, size
+from tokenry.core.fields import natural, part, size
 from tokenry.models.attention.site import Site
 
 _MODULUS = (1 << 31) - 1
@@ -25,7 +27,8 @@ class RandomRows(Evictor):
     What it does
         Every token draws one number from its position, the layer, the KV head and `seed`; the highest stay.
     Where it acts
-        After the prompt was read densely, then at every decoding step, like `window`.
+        After the prompt was read densely, then at every decoding step, like `window`. With a `refresh` nothing is
+        evicted: the choice is read, and everything at the steps that the refresh allows.
     Shapes
         site.k, site.v (B, G, K, D) -> rows that stay (B, G, M) with M <= budget.
     Guarantees
@@ -34,7 +37,8 @@ class RandomRows(Evictor):
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, or `per="sequence"`.
     Relations
-        The control for `snapkv`, `token_select` and every other choice at equal rows.
+        The control for `snapkv`, `token_select` and every other choice at equal rows. A comparison gives it the
+        `refresh` of the method beside it.
     """
 
     card = Card(
@@ -50,7 +54,22 @@ class RandomRows(Evictor):
         Budget(tokens=1024, sink=4, recent=32, per="head"), doc="tokens held, sinks and recent ones included"
     )
     seed: int = natural(0, doc="of the random choice")
+    refresh: Refresh = part(Never(), doc="steps that read everything: never, stride or moved")
     every_step = True
+    State = Refreshed
+
+    def reads_all(self, step: int) -> bool:
+        return self.refresh.may(step)
+
+    def attend(self, site: Site, state: Refreshed) -> Float[Tensor, "B H Q Dv"]:
+        if site.buffer is None or isinstance(self.refresh, Never):
+            return super().attend(site, state)
+        if not site.decoding:
+            self.refresh.begin(site, state)
+            return site.dense()
+        due, real = self.refresh.due(site, state), site.real()
+        rows = choose(self.budget, self.score(site, state), real, site.seen(site.buffer.seen))
+        return site.narrow(all_where(due, rows, real, site.k.shape[2])).dense()
 
     def score(self, site: Site, state: Any) -> Float[Tensor, "B G K"]:
         columns = site.key_columns()

@@ -18,11 +18,12 @@ class Card:
         year: year of first publication.
         url: where the method is described.
         summary: one line without a full stop.
-        identity_at: field values at which the method changes nothing; None where there are none.
+        identity_at: field values at which the method changes nothing; a tuple where several settings do, each by
+            itself; None where there are none.
         trial: small field values under which the contract tests run the method.
         claims: effects shown by tests or committed results.
         deviations: every difference from the paper.
-        exempt: contract test name -> the reason why it does not apply.
+        exempt: name of a contract test, without `test_` -> the reason why it cannot pass.
         training: whether the method has parameters to learn.
         name: of a part, where it is written otherwise than its class in snake case.
     """
@@ -31,10 +32,16 @@ class Card:
     year: int
     url: str
     summary: str
-    identity_at: Mapping[str, Any] | None = None
+    identity_at: Mapping[str, Any] | tuple[Mapping[str, Any], ...] | None = None
     trial: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
     exempt: Mapping[str, str] = field(default_factory=dict)
     training: bool = False
     name: str | None = None
+
+    @property
+    def identities(self) -> tuple[Mapping[str, Any], ...]:
+        """Every setting at which the method changes nothing."""
+        at = self.identity_at
+        return at if isinstance(at, tuple) else () if at is None else (at,)

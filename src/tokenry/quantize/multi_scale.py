@@ -69,9 +69,9 @@ class MultiScale(RowQuantizer):
             "the gradient passes once over the sum, not at every level",
         ),
         exempt={
-            "test_what_is_on_the_grid_stays": "the mean of values need not have the codes that it was made from, since "
+            "what_is_on_the_grid_stays": "the mean of values need not have the codes that it was made from, since "
             "levels are chosen one after another",
-            "test_vectors_are_quantized_one_by_one": "neighbours have codes together",
+            "vectors_are_quantized_one_by_one": "neighbours have codes together",
         },
         training=True,
     )

@@ -42,7 +42,8 @@ def explain(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: o.Jso
         card = entry.card
         found = {
             "name": entry.name, "room": entry.room, "title": card.title, "year": card.year, "url": card.url,
-            "summary": card.summary, "doc": entry.doc, "claims": list(card.claims),
+            "summary": card.summary, "doc": entry.doc, "identity_at": [dict(at) for at in card.identities],
+            "claims": list(card.claims),
             "deviations": list(card.deviations), "exempt": dict(card.exempt),
             "fields": [{"name": f.name, "type": f.type, "default": f.default, "doc": f.doc} for f in settings],
         }  # fmt: skip
@@ -51,7 +52,11 @@ def explain(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: o.Jso
     lines = [entry.full_name, "=" * len(entry.full_name), f"{entry.card.title} ({entry.card.year})", entry.card.url]
     lines += ["", entry.doc, "", "Fields"]
     lines += [f"    {f.name}: {f.type} = {f.default}\n        {f.doc}" for f in settings] or ["    none"]
-    for heading, items in (("Claims", entry.card.claims), ("Differs from the paper", entry.card.deviations)):
+    identities = [", ".join(f"{name}={value}" for name, value in at.items()) for at in entry.card.identities]
+    for heading, items in (
+        ("Changes nothing at", identities), ("Claims", entry.card.claims),
+        ("Differs from the paper", entry.card.deviations),
+    ):  # fmt: skip
         lines += ["", heading, *(f"    - {i}" for i in items)] if items else []
     if part is None and entry.room in ("compress", "attend"):
         lines += ["", f"Try it:  tokenry run report.txt --ask '…' --use {entry.full_name}"]

@@ -84,9 +84,9 @@ def _about_one(entry: Entry, mark: str) -> list[str]:
     rows = [(f"`{f.name}`", f"`{f.type.replace(' | ', ' or ')}`", f"`{f.default}`", _plain(f.doc)) for f in settings]
     if rows or entry in entries():
         lines += [f"{mark} Fields", _table(("field", "type", "default", "meaning"), rows) if rows else "None."]
-    if card.identity_at:
-        at = ", ".join(f"`{name}={value!r}`" for name, value in card.identity_at.items())
-        lines.append(f"It changes nothing at {at}.")
+    if card.identities:
+        each = (", ".join(f"`{name}={value!r}`" for name, value in at.items()) for at in card.identities)
+        lines.append(f"It changes nothing at {', and nothing at '.join(each)}.")
     for heading, items in (("Claims", card.claims), ("Differs from the paper", card.deviations)):
         if items:
             lines += [f"{mark} {heading}", _bullets(items)]

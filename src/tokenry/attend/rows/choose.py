@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tokenry.core.budget import Budget
+from tokenry.models.cache.packed import packed
 
 
 def choose(
@@ -15,7 +17,7 @@ def choose(
     real: Bool[Tensor, "B #G K"] | None,
     seen: int | Int[Tensor, "B 1 1"],
 ) -> Int[Tensor, "B #G M"]:
-    """Indices of the rows that stay, ascending; -1 at the end where a sequence or head keeps fewer.
+    """The rows that stay, ascending; -1 at the end where a sequence or head keeps fewer.
 
     Args:
         budget: counts only real rows, sinks and recent ones included; with `per="layer"` the heads' scores are
@@ -41,6 +43,26 @@ def open_rows(budget: Budget, real: Bool[Tensor, "B G K"]) -> Bool[Tensor, "B G 
     return real & (rank >= budget.sink) & (rank < n - budget.recent)
 
 
+def all_where(
+    due: Bool[Tensor, "B"], rows: Int[Tensor, "B #G M"], real: Bool[Tensor, "B #G K"] | None, count: int
+) -> Int[Tensor, "B #G M2"]:
+    """All real ones of `count` rows for the sequences where `due`, and `rows` for the others."""
+    if not bool(due.any()):
+        return rows
+    everything = torch.arange(count, device=rows.device).expand(*rows.shape[:2], -1)
+    if real is not None:
+        everything = torch.where(real, everything, -1)
+    some = pad(rows, (0, count - rows.shape[-1]), value=-1)
+    return packed(torch.where(due.view(-1, 1, 1), everything, some), least=1)
+
+
+def taken(values: Num[Tensor, "B #G M"], rows: Int[Tensor, "B #G M2"]) -> Num[Tensor, "B #G M2"]:
+    """The values of some rows; -1 where a row is none."""
+    b, g = (max(of) for of in zip(values.shape[:2], rows.shape[:2], strict=True))
+    rows = rows.expand(b, g, -1)
+    return torch.where(rows >= 0, values.expand(b, g, -1).gather(-1, rows.clamp_min(0)), -1)
+
+
 def _choose_even(budget: Budget, scores: Tensor, seen: int) -> Tensor:
     b, g, k = scores.shape
     m = min(k, budget.count(seen))
@@ -63,5 +85,4 @@ def _choose_uneven(budget: Budget, scores: Tensor, real: Tensor, seen: int | Ten
     scores = scores.float().masked_fill(fixed, float("inf")).masked_fill(~real, float("-inf"))
     order = scores.argsort(dim=-1, descending=True, stable=True)
     stays = torch.arange(k, device=scores.device) < wanted
-    index = torch.where(stays, order, k).sort(-1).values[..., : max(1, int(wanted.max()))]
-    return torch.where(index < k, index, -1)
+    return packed(torch.where(stays, order, -1), least=1)

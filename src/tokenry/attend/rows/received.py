@@ -1,11 +1,11 @@
-"""How much attention every key has received: sums over queries, streamed, never a whole map."""
+"""How much attention every key has received: sums over queries, found by the column of their key."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.models.attention.site import Site
@@ -43,31 +43,10 @@ class Received(LayerState):
         at = torch.searchsorted(self.columns, columns).clamp_max(self.columns.shape[-1] - 1)
         return self.mass.gather(-1, at) * (self.columns.gather(-1, at) == columns)
 
-    def add(self, site: Site) -> None:
-        """Enter what the queries of a site give to its keys."""
-        self.mass = self.of(site) + received(site)
+    def read(self, site: Site) -> Float[Tensor, "B H Q Dv"]:
+        """Attend densely, and enter what the queries of a site give to its keys."""
+        out, given = site.dense_and_received()
+        self.mass = self.of(site) + given
         columns = site.key_columns()
         self.columns = columns.masked_fill(columns < 0, _NOWHERE)
-
-
-@torch.no_grad()
-def received(site: Site) -> Float[Tensor, "B G K"]:
-    """Attention probabilities of a site, summed over its real queries and the query heads of each KV head."""
-    b, h = site.q.shape[:2]
-    g, k = site.k.shape[1:3]
-    real = _real_queries(site)
-    total = torch.zeros(b, g, k, device=site.q.device)
-    for rows, part in site.streamed():
-        probs = part.probs()
-        if real is not None:
-            probs = probs * real[:, None, rows, None]
-        seen = probs.shape[-1]
-        total[..., :seen] += probs.sum(2).view(b, g, h // g, seen).sum(2)
-    return total
-
-
-def _real_queries(site: Site) -> Bool[Tensor, "B Q"] | None:
-    """Which queries are tokens; a padded one would spread its attention over everything."""
-    if site.facts is None or site.facts.padding is None:
-        return None
-    return site.facts.padding[:, site.query_columns()].expand(site.q.shape[0], -1)
+        return out

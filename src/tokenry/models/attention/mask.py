@@ -23,7 +23,7 @@ class MaskFacts:
     Columns count tokens of the padded sequence from its start, whatever a cache still holds.
 
     Args:
-        rows: B, the batch size.
+        rows: B, the sequences of the batch.
         queries: Q, new tokens in this pass.
         first_query: column of the first query.
         first_key: column of the first key the model's own cache layer returns.
@@ -46,7 +46,7 @@ class MaskFacts:
     columns: Int[Tensor, "B Q"] | None = None
 
     def real(self, columns: Int[Tensor, "B G K"] | None, first: int, count: int) -> Bool[Tensor, "B #G K"] | None:
-        """Which keys are real tokens; None when all are. `columns` -1 marks an empty slot."""
+        """Which rows hold real tokens; None when all do. A column of -1 marks an empty row."""
         if columns is None:
             if self.padding is None:
                 return None
@@ -75,10 +75,10 @@ class MaskFacts:
         within = self.window is None or count <= self.window
         return self.causal and self.padding is None and within and first == self.first_query and count == self.queries
 
-    def allowed(self, columns: Int[Tensor, "B G K"], rows: slice = slice(None)) -> Bool[Tensor, "B G Q K"]:
-        """The mask of the queries `rows` over any keys."""
+    def allowed(self, columns: Int[Tensor, "B G K"], queries: slice = slice(None)) -> Bool[Tensor, "B G Q K"]:
+        """The mask of some queries over the keys of any columns."""
         b, g, k = columns.shape
-        query = self._query_columns(columns.device)[:, rows]
+        query = self._query_columns(columns.device)[:, queries]
         key = columns.clamp_min(0)[:, :, None, :]
         batch = torch.arange(b, device=columns.device)[:, None, None, None]
         head = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=columns.device)
@@ -97,13 +97,13 @@ class MaskFacts:
             return self.columns.clamp_min(0)
         return torch.arange(self.first_query, self.first_query + self.queries, device=device)[None]
 
-    def alone(self, row: int) -> MaskFacts:
+    def alone(self, sequence: int) -> MaskFacts:
         """The facts of one sequence whose keys hold no padding."""
 
         def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return self.rule(batch + row, head, query, key)
+            return self.rule(batch + sequence, head, query, key)
 
-        columns = None if self.columns is None else self.columns[row : row + 1]
+        columns = None if self.columns is None else self.columns[sequence : sequence + 1]
         return replace(self, rows=1, padding=None, rule=rule, columns=columns)
 
     def to(self, device: torch.device | str, *_: Any, **__: Any) -> MaskFacts:

@@ -29,9 +29,13 @@ PROBABILITIES = MASK_ELEMENTS // 16
 class Site:
     """Attention after projections, positions and the cache update, before anything is attended to.
 
+    Three words are kept apart. A *column* is the place of a token in the padded sequences of the batch, counted from
+    their start; it never changes. A *row* is a place among the keys that this site holds, 0 … K - 1; after an eviction
+    row i holds another column than i. A *sequence* is an entry of the batch.
+
     Shapes:
         q (B, H, Q, D), k (B, G, K, D), v (B, G, K, Dv); H is a multiple of G.
-        columns (B, G, K): original column of each key, None when key i is column `first + i`.
+        columns (B, G, K): original column of the key in each row, None when row i is column `first + i`.
 
     Args:
         layer: index of the layer in its stack, for `self` and `cross` also in its cache.
@@ -39,7 +43,7 @@ class Site:
         stack: name of the list of layers.
         scale: factor on query-key products.
         facts: who may see whom; None for attention without any mask.
-        first: column of the first key where `columns` is None.
+        first: column of row 0 where `columns` is None.
         holes: some of `columns` may be -1.
         own: the keys are those of the query tokens and no others, in the same order.
         buffer: the layer's cache, None without cache or in a native sliding window.
@@ -84,26 +88,26 @@ class Site:
         return self.q.shape[1] // self.k.shape[1]
 
     def real(self) -> Bool[Tensor, "B #G K"] | None:
-        """Which keys are real tokens; None when all are."""
+        """Which rows hold real tokens; None when all do."""
         if self.facts is None or (self.facts.padding is None and not self.holes):
             return None
         return self.facts.real(self.columns, self.first, self.k.shape[2])
 
     def key_columns(self) -> Int[Tensor, "B G K"]:
-        """The column of every key, -1 for an empty slot."""
+        """The column of every row, -1 for an empty one."""
         if self.columns is not None:
             return self.columns
         b, g, k, _ = self.k.shape
         return torch.arange(self.first, self.first + k, device=self.k.device).expand(b, g, -1)
 
     def query_columns(self) -> Int[Tensor, "Q"]:
-        """The column of every query, where all rows have the same."""
+        """The column of every query, where all sequences have the same."""
         assert self.facts is None or self.facts.columns is None
         start = 0 if self.facts is None else self.facts.first_query
         return torch.arange(start, start + self.q.shape[2], device=self.q.device)
 
     def positions(self) -> Int[Tensor, "B #G K"]:
-        """How many real tokens of its row stand before every key."""
+        """How many real tokens of its sequence stand before the key of every row."""
         columns = self.key_columns()
         if self.facts is None or self.facts.padding is None:
             return columns
@@ -121,34 +125,37 @@ class Site:
             return end
         return self.facts.padding[:, :end].sum(1).view(-1, 1, 1)
 
-    def mask(self, rows: slice = slice(None)) -> Bool[Tensor, "B #G Q K"] | None:
-        """Which keys the queries `rows` may see; None when all."""
+    def mask(self, queries: slice = slice(None)) -> Bool[Tensor, "B #G Q K"] | None:
+        """Which keys some queries may see; None when all."""
         if self.facts is None:
             return None
         if self.columns is None:
             if self.facts.sees_all(self.first, self.k.shape[2]):
                 return None
-            return self.facts.allowed(self.key_columns()[:, :1], rows)
+            return self.facts.allowed(self.key_columns()[:, :1], queries)
         if self.q.shape[2] == 1 and not self.holes and self.facts.sees_all(0, self.facts.first_query + 1):
             return None
-        return self.facts.allowed(self.columns, rows)
+        return self.facts.allowed(self.columns, queries)
 
-    def logits(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
-        """Scaled, capped and masked query-key products of the queries `rows`, in 32-bit floats.
+    def logits(self, queries: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
+        """Scaled, capped and masked query-key products of some queries, in 32-bit floats.
 
-        A row that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN. The keys
+        A query that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN. The keys
         are entered into the account, since whoever asks reads them beside what attention reads.
         """
         if self.reads is not None:
             self.reads.bytes += self.k.nbytes
-        return self._logits(rows)
+        return self._logits(queries)
 
-    def probs(self, rows: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
-        """Attention probabilities of the queries `rows`; learned sinks take their part of each row."""
-        return self._probs(self.logits(rows))
+    def probs(self, queries: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
+        """Attention probabilities of some queries; learned sinks take their part of each.
 
-    def _logits(self, rows: slice) -> Float[Tensor, "B H Q K"]:
-        q = self.q[:, :, rows]
+        Where the output is wanted as well, `dense_and_probs` and `dense_and_received` read the keys once for both.
+        """
+        return self._probs(self.logits(queries))
+
+    def _logits(self, queries: slice) -> Float[Tensor, "B H Q K"]:
+        q = self.q[:, :, queries]
         b, h, n, d = q.shape
         g = self.k.shape[1]
         scores = _by_head(q.reshape(b, g, (h // g) * n, d), self.k.mT)
@@ -156,16 +163,16 @@ class Site:
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
         if self.bias is not None:
-            scores = scores + self._bias(rows).view(-1, g, h // g, n, scores.shape[-1])
-        mask = self.mask(rows)
+            scores = scores + self._bias(queries).view(-1, g, h // g, n, scores.shape[-1])
+        mask = self.mask(queries)
         if mask is not None:
             scores = scores.masked_fill(~mask.unsqueeze(2), torch.finfo(scores.dtype).min)
         return scores.view(b, h, n, -1)
 
-    def _bias(self, rows: slice) -> Float[Tensor, "#B H Q K"]:
+    def _bias(self, queries: slice) -> Float[Tensor, "#B H Q K"]:
         """The extra logits of the keys that this site holds."""
         assert self.bias is not None
-        bias = self.bias[:, :, rows].float()
+        bias = self.bias[:, :, queries].float()
         if self.columns is None:
             return bias[..., self.first : self.first + self.k.shape[2]]
         n = bias.shape[2]
@@ -206,32 +213,68 @@ class Site:
         # Tokens were dropped between layers: what is left stands in the same order, queries and keys alike.
         return self.own and not self.holes and facts.causal and facts.padding is None and facts.window is None
 
-    def narrow(self, index: Int[Tensor, "B #G M"]) -> Site:
-        """The same site seeing only the keys `index`; -1 is an empty slot. A middle axis of 1 serves all heads."""
+    def dense_and_probs(self) -> tuple[Float[Tensor, "B H Q Dv"], Float[Tensor, "B H Q K"]]:
+        """Exact attention and the probabilities it is made with; the whole map, so only for few queries."""
+        self._account()
+        return self._both()
+
+    def dense_and_received(self) -> tuple[Float[Tensor, "B H Q Dv"], Float[Tensor, "B G K"]]:
+        """Exact attention, and the probability that every row receives, without a whole map.
+
+        The sum is over the queries that are real tokens and over the query heads of each KV head.
+        """
+        self._account()
+        b, h = self.q.shape[:2]
+        g, k = self.k.shape[1:3]
+        real = self._real_queries()
+        received = torch.zeros(b, g, k, device=self.q.device)
+        parts = []
+        for queries, part in self.streamed():
+            out, probs = part._both()
+            parts.append(out)
+            probs = probs.detach()
+            if real is not None:
+                probs = probs * real[:, None, queries, None]
+            seen = probs.shape[-1]
+            received[..., :seen] += probs.sum(2).view(b, g, h // g, seen).sum(2)
+        return torch.cat(parts, 2), received
+
+    def _both(self) -> tuple[Float[Tensor, "B H Q Dv"], Float[Tensor, "B H Q K"]]:
+        probs = self._probs(self._logits(slice(None)))
+        return self._weighted(probs), probs
+
+    def _real_queries(self) -> Bool[Tensor, "B Q"] | None:
+        """Which queries are tokens; a padded one would spread its attention over everything."""
+        if self.facts is None or self.facts.padding is None:
+            return None
+        return self.facts.padding[:, self.query_columns()].expand(self.q.shape[0], -1)
+
+    def narrow(self, rows: Int[Tensor, "B #G M"]) -> Site:
+        """The same site holding only some of its rows, -1 for none. A middle axis of 1 serves all heads."""
         b, g, _, _ = self.k.shape
-        at = index.clamp_min(0)
-        if index.shape[0] == 1 and index.shape[1] == 1:
+        at = rows.clamp_min(0)
+        if rows.shape[0] == 1 and rows.shape[1] == 1:
             k, v = self.k.index_select(2, at[0, 0]), self.v.index_select(2, at[0, 0])
         else:
             wide = at.expand(b, g, -1).unsqueeze(-1)
             k = self.k.gather(2, wide.expand(-1, -1, -1, self.k.shape[-1]))
             v = self.v.gather(2, wide.expand(-1, -1, -1, self.v.shape[-1]))
-        index = index.expand(b, g, -1)
-        columns = index + self.first if self.columns is None else self.columns.gather(-1, index.clamp_min(0))
-        holes = self.holes or bool((index < 0).any())
+        rows = rows.expand(b, g, -1)
+        columns = rows + self.first if self.columns is None else self.columns.gather(-1, rows.clamp_min(0))
+        holes = self.holes or bool((rows < 0).any())
         if holes:
-            columns = torch.where(index >= 0, columns, -1)
+            columns = torch.where(rows >= 0, columns, -1)
         return replace(self, k=k, v=v, columns=columns, first=0, holes=holes, own=False)
 
     def between(self, low: int, high: int) -> Site:
-        """The same site seeing only the keys `low` … `high - 1` it holds; nothing is copied."""
+        """The same site holding only the rows `low` … `high - 1`; nothing is copied."""
         columns = None if self.columns is None else self.columns[..., low:high]
         return replace(
             self, k=self.k[:, :, low:high], v=self.v[:, :, low:high], columns=columns, first=self.first + low,
             own=False,
         )  # fmt: skip
 
-    def alone(self, row: int) -> tuple[Site, slice] | None:
+    def alone(self, sequence: int) -> tuple[Site, slice] | None:
         """One sequence without its padding, and which of the queries it has; None when all are padding.
 
         Only for sites that hold every column.
@@ -242,17 +285,18 @@ class Site:
         if facts.padding is None:
             low, high = 0, k
         else:
-            real = facts.padding[row, self.first : self.first + k].nonzero()[:, 0].tolist()
+            real = facts.padding[sequence, self.first : self.first + k].nonzero()[:, 0].tolist()
             low, high = (real[0], real[-1] + 1) if real else (k, k)
         ahead = facts.first_query - self.first
         queries = slice(max(0, low - ahead), min(n, high - ahead))
         if queries.start >= queries.stop:
             return None
+        one = slice(sequence, sequence + 1)
         part = replace(
-            self, q=self.q[row : row + 1], k=self.k[row : row + 1], v=self.v[row : row + 1],
-            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[row : row + 1],
+            self, q=self.q[one], k=self.k[one], v=self.v[one],
+            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[one],
         )  # fmt: skip
-        part = replace(part, facts=facts.alone(row)).for_queries(queries).between(low, high)
+        part = replace(part, facts=facts.alone(sequence)).for_queries(queries).between(low, high)
         return part, queries
 
     def streamed(self, queries: range | None = None) -> Iterator[tuple[slice, Site]]:
@@ -262,8 +306,8 @@ class Site:
             queries: which queries; all where not given.
 
         Yields:
-            The rows of the queries, and the site for them. Keys behind all of them are left out, so those of
-            the part are the first ones of the whole.
+            Which queries, and the site for them. Keys behind all of them are left out, so the rows of the part are the
+            first ones of the whole.
         """
         b, h, n, _ = self.q.shape
         k = self.k.shape[2]
@@ -271,36 +315,38 @@ class Site:
         size = max(1, PROBABILITIES // (b * h * k))
         causal = self.columns is None and self.facts is not None and self.facts.causal
         for low in range(queries.start, queries.stop, size):
-            rows = slice(low, min(low + size, queries.stop))
-            part = self.for_queries(rows)
+            some = slice(low, min(low + size, queries.stop))
+            part = self.for_queries(some)
             if causal and self.facts is not None:
-                part = part.between(0, min(k, self.facts.first_query + rows.stop - self.first))
-            yield rows, part
+                part = part.between(0, min(k, self.facts.first_query + some.stop - self.first))
+            yield some, part
 
-    def for_queries(self, rows: slice) -> Site:
+    def for_queries(self, queries: slice) -> Site:
         """The same site for some of its queries only."""
-        q = self.q[:, :, rows]
+        q = self.q[:, :, queries]
         facts = self.facts
         if facts is not None:
-            start = rows.indices(self.q.shape[2])[0]
-            columns = None if facts.columns is None else facts.columns[:, rows]
+            start = queries.indices(self.q.shape[2])[0]
+            columns = None if facts.columns is None else facts.columns[:, queries]
             facts = replace(facts, first_query=facts.first_query + start, queries=q.shape[2], columns=columns)
-        return replace(self, q=q, facts=facts, bias=None if self.bias is None else self.bias[:, :, rows], own=False)
+        return replace(self, q=q, facts=facts, bias=None if self.bias is None else self.bias[:, :, queries], own=False)
 
-    def _masked(self, rows: slice) -> Tensor:
-        mask = self.mask(rows)
+    def _masked(self, queries: slice) -> Tensor:
+        mask = self.mask(queries)
         h, g = self.q.shape[1], self.k.shape[1]
         if mask is not None and mask.shape[1] not in (1, h):
             mask = mask.repeat_interleave(h // g, 1)
         return scaled_dot_product_attention(
-            self.q[:, :, rows], self.k, self.v, attn_mask=mask, scale=self.scale, enable_gqa=h != g
+            self.q[:, :, queries], self.k, self.v, attn_mask=mask, scale=self.scale, enable_gqa=h != g
         )
 
-    def _explicit(self, rows: slice) -> Tensor:
-        probs = self._probs(self._logits(rows)).to(self.v.dtype)
+    def _explicit(self, queries: slice) -> Tensor:
+        return self._weighted(self._probs(self._logits(queries)))
+
+    def _weighted(self, probs: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q Dv"]:
         b, h, n, k = probs.shape
         g = self.v.shape[1]
-        return _by_head(probs.view(b, g, (h // g) * n, k), self.v).view(b, h, n, -1)
+        return _by_head(probs.to(self.v.dtype).view(b, g, (h // g) * n, k), self.v).view(b, h, n, -1)
 
     def _slices(self, attend: Any) -> Tensor:
         b, h, n, _ = self.q.shape

@@ -89,18 +89,18 @@ class FixedKV(KVBuffer):
         self.longest += new
         return self._k, self._v
 
-    def keep(self, index: Int[Tensor, "B G M"]) -> None:
+    def keep(self, rows: Int[Tensor, "B G M"]) -> None:
         assert self._k is not None
         assert self._v is not None
         assert self.columns is not None
         assert self.filled is not None
-        m, at = index.shape[-1], index.clamp_min(0)
-        columns = torch.where(index >= 0, self.columns.gather(2, at), -1)
-        for rows in (self._k, self._v):
-            rows[:, :, :m] = rows.gather(2, at.unsqueeze(-1).expand(-1, -1, -1, rows.shape[-1]))
+        m, at = rows.shape[-1], rows.clamp_min(0)
+        columns = torch.where(rows >= 0, self.columns.gather(2, at), -1)
+        for held in (self._k, self._v):
+            held[:, :, :m] = held.gather(2, at.unsqueeze(-1).expand(-1, -1, -1, held.shape[-1]))
         self.columns.fill_(-1)
         self.columns[..., :m] = columns
-        self.filled.copy_((index >= 0).sum(-1))
+        self.filled.copy_((rows >= 0).sum(-1))
         self.longest = m
         for state in self.states:
             state.forget()

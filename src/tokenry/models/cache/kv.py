@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.packed import rows_where
 from tokenry.models.cache.ragged import RaggedRows
 
 
@@ -108,9 +109,7 @@ class KVBuffer(DynamicLayer):
         self.columns = torch.cat((before, at), -1)
         self.seen += count
         if bool((self.columns < 0).any()):
-            order = torch.where(self.columns >= 0, torch.arange(self.held, device=self.device), self.held)
-            index = order.sort(-1).values[..., : int((self.columns >= 0).sum(-1).max())]
-            self.keep(torch.where(index < self.held, index, -1))
+            self.keep(rows_where(self.columns >= 0))
         return self.rows()
 
     def fill(self, keys: Float[Tensor, "R D"], values: Float[Tensor, "R Dv"], columns: Int[Tensor, "B G K"]) -> None:
@@ -126,8 +125,7 @@ class KVBuffer(DynamicLayer):
         self._ragged, self._k, self._v = None, wide(keys), wide(values)
         self.columns, self.held = columns, columns.shape[-1]
         if not bool(there.all()):
-            order = torch.where(there, torch.arange(self.held, device=self.device), self.held).sort(-1).values
-            self.keep(torch.where(order < self.held, order, -1))
+            self.keep(rows_where(there))
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """All keys and values that are held."""
@@ -142,17 +140,17 @@ class KVBuffer(DynamicLayer):
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.seen + query_length, 0
 
-    def keep(self, index: Int[Tensor, "B G M"]) -> None:
-        """Forget all rows but `index` (ascending, -1 at the end where a head keeps fewer). Memory is freed."""
+    def keep(self, rows: Int[Tensor, "B G M"]) -> None:
+        """Forget all rows but these (ascending, -1 at the end where a head keeps fewer). Memory is freed."""
         keys, values = self.rows()
-        counts = (index >= 0).sum(-1)
-        columns = self._all_columns().gather(-1, index.clamp_min(0))
-        if bool((counts == index.shape[-1]).all()):
+        counts = (rows >= 0).sum(-1)
+        columns = self._all_columns().gather(-1, rows.clamp_min(0))
+        if bool((counts == rows.shape[-1]).all()):
             self._ragged = None
-            self._k, self._v = _rows(keys, index), _rows(values, index)
-            self.held, self.columns = index.shape[-1], columns
+            self._k, self._v = _rows(keys, rows), _rows(values, rows)
+            self.held, self.columns = rows.shape[-1], columns
         else:
-            self._ragged = RaggedRows.gather(keys, values, index, columns)
+            self._ragged = RaggedRows.gather(keys, values, rows, columns)
             self._k = self._v = None
             self.columns = self._ragged.columns()
             self.held = self.columns.shape[-1]
@@ -169,11 +167,7 @@ class KVBuffer(DynamicLayer):
         if self.columns is None:
             self.held = seen
         else:
-            stays = (self.columns >= 0) & (self.columns < seen)
-            m = int(stays.sum(-1).max())
-            order = torch.where(stays, torch.arange(stays.shape[-1], device=stays.device), stays.shape[-1])
-            index = order.sort(-1).values[..., :m]
-            self.keep(torch.where(index < stays.shape[-1], index, -1))
+            self.keep(rows_where((self.columns >= 0) & (self.columns < seen)))
         self.seen = seen
         self.settled = min(self.settled, seen)
         for state in self.states:

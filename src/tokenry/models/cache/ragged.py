@@ -75,11 +75,11 @@ class RaggedRows:
         at, inside = self._places()
         return torch.where(inside, self._at[at], -1)
 
-    def select(self, rows: Int[Tensor, B2]) -> RaggedRows:
+    def select(self, sequences: Int[Tensor, B2]) -> RaggedRows:
         """Other sequences of the batch, in another order or repeated."""
         at, inside = self._places()
-        at, inside = at[rows], inside[rows]
-        length = self._length[rows]
+        at, inside = at[sequences], inside[sequences]
+        length = self._length[sequences]
         start, total = _layout(length, self.room)
         target = (start.unsqueeze(-1) + torch.arange(at.shape[-1], device=at.device))[inside]
 
