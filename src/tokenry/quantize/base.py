@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,7 +14,29 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Learned, Unbuilt
-from tokenry.quantize.quantized import NONE, Quantized
+
+NONE = -1
+"""The code of padding, and of a codebook that had no part in a vector."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """Vectors on the grid of their codes.
+
+    Args:
+        values: the nearest vectors, in the type of what was given; gradients pass as the method says. Zero in padding.
+        codes: one number for each of R codebooks; -1 in padding.
+        losses: what training adds to the loss of the task, by name; scalars in 32-bit floats. Empty outside training.
+    """
+
+    values: Float[Tensor, "*B E"]
+    codes: Int[Tensor, "*B R"]
+    losses: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        """The sum of all parts."""
+        return sum(self.losses.values(), torch.zeros((), device=self.values.device))
 
 
 class RowQuantizer(Learned):

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, counts, part
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import Quantized, Quantizer
 from tokenry.quantize.codebooks.maps import Map, best_map, directions
 from tokenry.quantize.parts.balance import AsTheyAre, Balance
 from tokenry.quantize.parts.grid import Grid, TanhGrid
-from tokenry.quantize.quantized import Quantized
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

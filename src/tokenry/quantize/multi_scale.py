@@ -14,12 +14,10 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import counts, part, setting
-from tokenry.quantize.base import Quantizer, RowQuantizer
-from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
-from tokenry.quantize.codebooks.reaching import reaching
+from tokenry.quantize.base import NONE, Quantized, Quantizer, RowQuantizer
+from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels, reaching
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.windows import Runs, Windows, cut, first_of, means
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.vq import VQ
 
 

@@ -13,11 +13,10 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive, setting
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import NONE, Quantized, Quantizer
 from tokenry.quantize.codebooks.codebook import MOST
 from tokenry.quantize.codebooks.copies import check_count, copies
 from tokenry.quantize.parts.rotation import Rotation, Unrotated
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.vq import VQ
 
 

@@ -12,10 +12,9 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import Quantized, Quantizer
 from tokenry.quantize.codebooks.maps import Map, directions
 from tokenry.quantize.parts.metric import Cosine
-from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.vq import VQ
 
 

@@ -13,12 +13,11 @@ from torch.nn.functional import mse_loss
 
 from tokenry.core.card import Card
 from tokenry.core.fields import between, part, positive
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import NONE, Quantized, Quantizer
 from tokenry.quantize.codebooks.copies import check_count
 from tokenry.quantize.codebooks.implicit_codebook import FirstCodebook, ImplicitCodebook
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.start import KMeans, Start
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.search.means import drawn, gathered, lloyd
 from tokenry.quantize.search.nearest import nearest_code
 

@@ -13,13 +13,11 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, part, positive, setting
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import NONE, Quantized, Quantizer
 from tokenry.quantize.codebooks.codebook import MOST
-from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
-from tokenry.quantize.codebooks.reaching import reaching
+from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels, reaching
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.scaling import Scaling, Unscaled
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.search.beam import alone, beam_search, follow
 from tokenry.quantize.vq import VQ
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.fields import part, positive
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import Quantized, Quantizer
 from tokenry.quantize.codebooks.codebook import Codebook
 from tokenry.quantize.parts.choice import Choice, Closest
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
@@ -19,7 +19,6 @@ from tokenry.quantize.parts.metric import Euclidean, Metric
 from tokenry.quantize.parts.revival import Restart, Revival
 from tokenry.quantize.parts.start import KMeans, Start
 from tokenry.quantize.parts.update import Ema, Update
-from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.search.means import drawn, gathered, lloyd
 from tokenry.quantize.search.nearest import nearest_code
 

@@ -1,4 +1,4 @@
-"""Several quantizers made from one that describes them."""
+"""Several quantizers made from one that describes them: how they learn in turn, and where their losses reach."""
 
 from __future__ import annotations
 
@@ -55,3 +55,11 @@ def learn_levels(
     for _ in range(ROUNDS):
         next(iter(descend()))[0].learn(every, iterations, generator)
         every = torch.cat([seen for _, seen in descend()])
+
+
+def reaching(given: Float[Tensor, "T E"], loss: Float[Tensor, ""], seen: Float[Tensor, "T E"]) -> Float[Tensor, ""]:
+    """The loss of `seen`, a copy of `given` without history, with its gradient for `given`; its value stays."""
+    if not (loss.requires_grad and seen.requires_grad):
+        return loss
+    (slope,) = torch.autograd.grad(loss, seen, retain_graph=True, allow_unused=True)
+    return loss if slope is None else loss + (slope * (given - given.detach())).sum()

@@ -27,21 +27,7 @@ class Metric(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Euclidean(Metric):
-    """Compare vectors where they are.
-
-    What it does
-        argmin |z - c|^2.
-    Where it acts
-        As `metric` of `vq`.
-    Shapes
-        vectors (T, E) -> vectors (T, E).
-    Guarantees
-        Nothing is changed.
-    Raises
-        Nothing.
-    Relations
-        `cosine` compares directions.
-    """
+    """Compare vectors where they are."""
 
     part = Card(
         title="Neural Discrete Representation Learning",
@@ -56,20 +42,9 @@ class Euclidean(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Metric):
-    """Compare directions: vectors and codes are brought to length one.
+    """Compare directions, and give directions: vectors and rows of the table are brought to length one.
 
-    What it does
-        argmax z.c / (|z| |c|), which is the nearest code on the unit sphere; what comes out has length one.
-    Where it acts
-        As `metric` of `vq`, before a code is chosen and on the table whenever it is read.
-    Shapes
-        vectors (T, E) -> vectors (T, E).
-    Guarantees
-        The code does not depend on the length of a vector; a vector of zeros stays zero.
-    Raises
-        Nothing.
-    Relations
-        Published with codes of 8 to 32 numbers, which `projected` brings vectors down to.
+    A vector of zeros stays zero. Published with codes of 8 to 32 numbers, which `projected` brings vectors down to.
     """
 
     part = Card(

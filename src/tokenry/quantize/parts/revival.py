@@ -31,21 +31,7 @@ class Revival(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Never(Revival):
-    """Leave all codes as they are.
-
-    What it does
-        Nothing.
-    Where it acts
-        As `revive` of `vq`.
-    Shapes
-        table (C, E) -> table (C, E).
-    Guarantees
-        The table is the same before and after.
-    Raises
-        Nothing.
-    Relations
-        What `restart` is measured against.
-    """
+    """Leave all codes as they are."""
 
     part = Card(
         title="Neural Discrete Representation Learning",
@@ -62,20 +48,10 @@ class Never(Revival):
 class Restart(Revival):
     """Put vectors of the batch in the place of dead codes.
 
-    What it does
-        A code whose average count is below t becomes a vector of the batch, drawn without repetition; then N = t and
-        m = t c, so that the next average keeps it where it was put.
-    Where it acts
-        As `revive` of `vq`, after every batch of training.
-    Shapes
-        counts (C), rows (T, E) -> table (C, E).
-    Guarantees
-        Codes at or above the threshold stay as they are, bit for bit. No vector is taken twice: where more codes are
-        dead than the batch has vectors, those with the smallest counts are revived.
-    Raises
-        InvalidValue: a threshold outside its limits.
-    Relations
-        The remedy that matters most when training is short; see the table on the page of measurements.
+    A code whose average count is below t becomes a vector of the batch, drawn without repetition; then N = t and
+    m = t c, so that the next average keeps it where it was put. No vector is taken twice: where more codes are dead
+    than the batch has vectors, those with the smallest counts are revived. It is the remedy that matters most when
+    training is short.
     """
 
     part = Card(
