@@ -1,4 +1,4 @@
-"""VQ and its parts: the search, how tables start and move, and how gradients pass."""
+"""VQ and its parts: how tables start and move, and how gradients pass."""
 
 from __future__ import annotations
 
@@ -18,52 +18,11 @@ from tokenry.quantize.parts.revival import Never, Restart
 from tokenry.quantize.parts.start import KMeans, Sampled, Uniform
 from tokenry.quantize.parts.update import ByLoss, Ema
 from tokenry.quantize.search.means import drawn, lloyd
-from tokenry.quantize.search.nearest import COLUMNS, ROWS, nearest_code
+from tokenry.quantize.search.nearest import nearest_code
 
 
 def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize(
-    ("rows", "codes", "width"), [(0, 3, 2), (1, 1, 1), (7, 5, 3), (ROWS + 1, 300, 16), (300, 2 * COLUMNS + 5, 8)]
-)
-@pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_the_nearest_code_is_that_of_all_distances(rows, codes, width, offset):
-    x, table = random(rows, width) + offset, random(codes, width, seed=1) + offset
-    distances = torch.cdist(x.double(), table.double())
-    found = nearest_code(x, table)
-    best = distances.min(1) if rows else None
-    assert found.shape == (rows,)
-    if best is not None:
-        near = distances.gather(1, found.unsqueeze(1))[:, 0]
-        assert (near - best.values < 1e-4 * (1 + best.values)).all()
-        assert (found == best.indices).float().mean() > 0.995
-
-
-def test_the_first_of_equal_codes_is_taken():
-    table = torch.zeros(2 * COLUMNS + 1, 3)
-    assert not nearest_code(torch.ones(4, 3), table).any()
-
-
-def test_the_search_holds_no_number_for_each_pair():
-    """A quarter of a gigabyte of distances is searched in a few megabytes."""
-    x, table = random(4096, 8), random(16384, 8, seed=1)
-    nearest_code(x[:8], table)
-    made = []
-    original = torch.empty
-
-    def watched(*size, **options):
-        out = original(*size, **options)
-        made.append(out.numel() * out.element_size())
-        return out
-
-    torch.empty = watched
-    try:
-        nearest_code(x, table)
-    finally:
-        torch.empty = original
-    assert sum(made) <= (ROWS * COLUMNS + len(x) * 2) * 4 + len(x) * 8
 
 
 def test_a_table_of_all_vectors_gives_them_back():

@@ -13,7 +13,7 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import between
 from tokenry.core.method import Part
-from tokenry.quantize.search.nearest import nearest_code
+from tokenry.quantize.search.nearest import middle, nearest_code
 
 SCORES = 1 << 22
 """Numbers of one block of scores."""
@@ -87,11 +87,11 @@ class Stochastic(Choice):
     ) -> Int[Tensor, "T"]:
         if generator is None or not self.temperature:
             return nearest_code(rows, table)
-        rows, table = rows.detach(), table.detach()
-        centre = table.mean(0)
-        moved = table - centre
+        # In 64-bit floats, so that codes near each other and far from the others are told apart.
+        centre = middle(table.detach()).double()
+        moved = table.detach() - centre
         half, found = 0.5 * moved.square().sum(1), [rows.new_zeros(0, dtype=torch.long)]
-        for some in rows.split(max(1, SCORES // len(table))):
+        for some in rows.detach().split(max(1, SCORES // len(table))):
             noise = torch.empty(len(some), len(table)).exponential_(generator=generator).log_().to(rows.device)
             found.append(((some - centre) @ moved.T - half - self.temperature / 2 * noise).argmax(1))
         return torch.cat(found)
