@@ -167,6 +167,26 @@ def test_half_precision_gives_the_codes_of_the_same_numbers(case):
         assert torch.equal(method.quantize(x.float()).codes, whole.codes)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_it_trains_in_any_type_of_numbers(case, kind, tmp_path):
+    method, whole = case.trial().build(width=WIDTH).to(kind), case.trial().build(width=WIDTH)
+    for step in range(20):
+        x = vectors(2, 30, seed=step).to(kind).requires_grad_()
+        found = method.quantize(x)
+        (found.values.square().sum() + found.loss).backward()
+        assert found.values.dtype == kind
+        assert x.grad.isfinite().all()
+        whole.quantize(x.detach().float())
+    x = vectors(500, seed=99).to(kind).float()
+    mine, theirs = (float((m.eval().quantize(x).values - x).square().mean()) for m in (method, whole))
+    assert mine == pytest.approx(theirs, rel=0.02)
+    method.save(tmp_path / "q")
+    loaded = load(case.name).load(tmp_path / "q").train()
+    assert loaded.quantize(x).loss.isfinite()
+    refitted = case.trial().build(width=WIDTH).to(kind).fit(x, iterations=2)
+    assert refitted.quantize(x).values.isfinite().all()
+
+
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (1,), (1, 1), (3, 2, 2)])
 def test_any_leading_axes_and_nothing_at_all(case, shape):
     for method in (fitted(case), trained(case)):

@@ -81,6 +81,15 @@ def test_the_first_of_equal_codes_is_taken():
     assert (nearest_code(draw(1000, 5, seed=1), twice) < 300).all()
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_numbers_that_are_none_have_a_code_all_the_same(wrong):
+    """As in a network that has diverged, where whoever trains it must see the loss and not an index out of range."""
+    x, table = draw(5, 3), draw(4, 3, seed=1)
+    for rows, codes in ((x * wrong, table), (x, table * wrong)):
+        found = nearest_code(rows, codes)
+        assert ((found >= 0) & (found < 4)).all()
+
+
 def test_the_search_holds_no_number_for_each_pair():
     """A quarter of a gigabyte of distances is searched in a few megabytes."""
     x, table = draw(4096, 8), draw(16384, 8, seed=1)

@@ -262,6 +262,25 @@ def test_by_loss_counts_and_revives():
     assert (revived.table < 10).all()
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("line", ["vq", "vq:update=by_loss", "vq:metric=cosine,choice=stochastic",
+                                  "rvq:levels=2,dropout=0.5", "fsq:levels=5+5+5+5,balance=batch_moments"])  # fmt: skip
+def test_averages_are_kept_in_32_bits_at_least(line, kind):
+    """A step of one in a hundred is lost in 16-bit floats as soon as a count is a few."""
+    method, whole = (parse(line).build(width=4).to(kind), parse(line).build(width=4))
+    for step in range(30):
+        x = random(60, 4, seed=step).bfloat16()
+        method.quantize(x.to(kind))
+        whole.quantize(x.float())
+    averages = {n: t for n, t in method.named_buffers() if n.endswith(("counts", "sums", "mean", "variance"))}
+    assert averages
+    for name, average in averages.items():
+        assert average.dtype == (torch.float64 if kind == torch.float64 else torch.float32)
+        torch.testing.assert_close(average.float(), whole.get_buffer(name), rtol=1e-4, atol=1e-4)
+    # What was brought to fewer bits before stays as it is when it is moved.
+    assert all(torch.equal(average, method.cpu().get_buffer(name)) for name, average in averages.items())
+
+
 def test_remedies_keep_the_table_alive():
     """200 steps on vectors that move, as an encoder's do: a table without remedies is hardly used."""
     used = {}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Learned, Unbuilt
+from tokenry.quantize.codebooks.whole_buffers import WholeBuffers
 
 NONE = -1
 """The code of padding, and of a codebook that had no part in a vector."""
@@ -39,16 +40,16 @@ class Quantized:
         return sum(self.losses.values(), torch.zeros((), device=self.values.device))
 
 
-class RowQuantizer(Learned):
+class RowQuantizer(WholeBuffers, Learned):
     """A learned grid of vectors, where neighbours in a row may have a code together.
 
     A quantizer learns in two ways: from vectors alone with `fit`, or inside a network that is trained, where
     `quantize` moves the tables while the module is in training mode. In evaluation mode nothing changes. `load` gives
     a quantizer in evaluation mode.
 
-    Whatever the type of the vectors, and inside autocast too, codes are found in 32-bit floats. Padding is cut out
-    before a method sees the vectors, so that it touches nothing. Where several processes train one quantizer, each
-    must have a real vector in every batch.
+    Whatever the type of the vectors and of the parameters, and inside autocast too, codes are found in 32-bit floats,
+    and averages are kept in as many bits or more. Padding is cut out before a method sees the vectors, so that it
+    touches nothing. Where several processes train one quantizer, each must have a real vector in every batch.
     """
 
     room: ClassVar[str] = "quantize"

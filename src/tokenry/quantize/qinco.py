@@ -122,6 +122,9 @@ class QINCo(Quantizer):
         return list(self._sums(codes))[-1] * self.scale
 
     def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+        # Parameters of 16 bits would not move, or too far.
+        kind = next(self.parameters()).dtype
+        self.float()
         wide = rows.std(correction=0)
         self.scale.copy_(wide.where(wide > 0, wide + 1))
         rows = rows / self.scale
@@ -132,6 +135,7 @@ class QINCo(Quantizer):
             level.begin(table, gathered(left, codes, self.codes)[0], generator)
             left = left - table[codes]
         self._descend(rows, iterations, generator)
+        self.to(kind)
 
     @torch.enable_grad()
     def _descend(self, rows: Float[Tensor, "T E"], passes: int, generator: torch.Generator) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tokenry.core.card import Card
 from tokenry.core.fields import between
 from tokenry.core.method import Part
+from tokenry.quantize.codebooks.whole_buffers import WholeBuffers
 from tokenry.quantize.codebooks.workers import total
 
 
@@ -73,7 +74,7 @@ class BatchMoments(Balance):
         layer.follow(*_moments(numbers, _count(numbers)), decay=0.0)
 
 
-class Moments(nn.Module):
+class Moments(WholeBuffers):
     """Mean and variance of D channels, and their moving averages."""
 
     mean: Tensor
@@ -90,12 +91,12 @@ class Moments(nn.Module):
         if self.training and (count := _count(numbers)) > 1:
             mean, variance = _moments(numbers, count)
             self.follow(mean, variance, self.decay)
-        return (numbers - mean) * torch.rsqrt(variance + 1e-5)
+        return (numbers - mean.float()) * torch.rsqrt(variance.float() + 1e-5)
 
     @torch.no_grad()
     def follow(self, mean: Float[Tensor, "D"], variance: Float[Tensor, "D"], decay: float) -> None:
-        self.mean.lerp_(mean, 1 - decay)
-        self.variance.lerp_(variance, 1 - decay)
+        self.mean.lerp_(mean.to(self.mean), 1 - decay)
+        self.variance.lerp_(variance.to(self.variance), 1 - decay)
 
 
 def _count(numbers: Float[Tensor, "T D"]) -> float:

@@ -84,7 +84,8 @@ def _by_differences(rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"]) -> 
         ])  # fmt: skip
         nearest = apart.new_full((len(some),), torch.inf).scatter_reduce(0, row, apart, "amin")
         ties = apart == nearest[row]
-        found.append(code.new_full((len(some),), len(table)).scatter_reduce(0, row[ties], code[ties], "amin"))
+        first = code.new_zeros(len(some)).scatter_reduce(0, row[ties], code[ties], "amin", include_self=False)
+        found.append(first)
     return torch.cat(found)
 
 
