@@ -131,7 +131,7 @@ def test_cosine_does_not_see_lengths():
 
 def test_restart_revives_the_dead_and_leaves_the_living():
     book = Codebook("t", 6, 2, learnt=False)
-    book.begin(random(6, 2), torch.tensor([5.0, 0.1, 1.0, 0.0, 3.0, 0.5]))
+    book.begin(random(6, 2), torch.tensor([25.0, 0.1, 1.0, 0.0, 3.0, 0.5]))
     before, rows = book.table.clone(), random(10, 2, seed=1)
     Restart(threshold=1.0).step(book, rows, torch.Generator().manual_seed(0))
     living, dead = [0, 2, 4], [1, 3, 5]
@@ -145,13 +145,33 @@ def test_restart_revives_the_dead_and_leaves_the_living():
     torch.testing.assert_close(book.table[dead], revived)
 
 
+def test_a_code_with_a_quarter_of_its_share_lives():
+    book = Codebook("t", 4, 2, learnt=False)
+    book.begin(torch.zeros(4, 2), torch.tensor([0.6, 0.15, 0.04, 0.01]))
+    Restart(threshold=1.0).step(book, random(10, 2), torch.Generator().manual_seed(0))
+    assert book.counts.tolist() == pytest.approx([0.6, 0.15, 0.05, 0.05])
+    Restart(threshold=0.02).step(book, random(10, 2), torch.Generator().manual_seed(0))
+    assert book.counts.tolist() == pytest.approx([0.6, 0.15, 0.05, 0.05])
+
+
 def test_more_dead_codes_than_vectors():
     book = Codebook("t", 8, 2, learnt=False)
-    book.begin(torch.zeros(8, 2), torch.arange(8) / 10)
+    book.begin(torch.zeros(8, 2), torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 30.0]))
     rows = random(3, 2, seed=1)
     Restart().step(book, rows, torch.Generator().manual_seed(0))
     assert {tuple(r) for r in book.table[:3].tolist()} == {tuple(r) for r in rows.tolist()}
     assert not book.table[3:].any()
+
+
+@pytest.mark.parametrize("size", [16, 64, 256])
+def test_restart_finds_all_clusters_however_many_vectors_a_batch_has(size):
+    """With 256 codes for 64 clusters, where 64 vectors in a batch once moved nearly all codes at every step."""
+    means, generator = 3 * random(64, 8), torch.Generator().manual_seed(1)
+    method = VQ(codes=256).build(width=8)
+    for step in range(400):
+        method.quantize(means[torch.randint(64, (size,), generator=generator)] + 0.13 * random(size, 8, seed=step))
+    x = means[torch.arange(4096) % 64] + 0.13 * random(4096, 8, seed=999)
+    assert (method.eval().quantize(x).values - x).square().mean() < 0.02
 
 
 def noisy(temperature=0.1, **fields):
