@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch.nn.functional import normalize
 
 from tokenry import VQ
 from tokenry.core.errors import InvalidValue
@@ -127,6 +128,26 @@ def test_cosine_does_not_see_lengths():
     torch.testing.assert_close(other.table, method.table)
     best = torch.nn.functional.cosine_similarity(x.unsqueeze(1), method.table.unsqueeze(0), dim=-1).argmax(1)
     assert torch.equal(one.codes[:, 0], best)
+
+
+def test_directions_choose_and_rows_keep_their_lengths():
+    lengths = torch.linspace(0.5, 8, 8).unsqueeze(1)
+    means = normalize(random(8, 6, seed=1)) * lengths
+    x = means[torch.arange(400) % 8] + 0.05 * random(400, 6)
+    errors = {}
+    for metric in ("cosine", "direction", "euclidean"):
+        method = VQ(codes=8, metric=metric, update=Ema(decay=0.5)).build(width=6)
+        for _ in range(20):
+            method.quantize(x)
+        errors[metric] = float((method.eval().quantize(x).values - x).square().mean())
+        fitted = VQ(codes=8, metric=metric).fit(x)
+        best = torch.nn.functional.cosine_similarity(x.unsqueeze(1), fitted.table.unsqueeze(0), dim=-1).argmax(1)
+        assert metric == "euclidean" or torch.equal(fitted.quantize(x).codes[:, 0], best)
+        if metric == "direction":
+            # Each row is the mean of the vectors that point its way.
+            torch.testing.assert_close(fitted.table[best], torch.stack([x[best == code].mean(0) for code in best]))
+            assert torch.equal(fitted.quantize(x * torch.linspace(0.1, 9, 400).unsqueeze(1)).codes[:, 0], best)
+    assert errors["direction"] < 0.1 * errors["cosine"]
 
 
 def test_restart_revives_the_dead_and_leaves_the_living():

@@ -46,7 +46,8 @@ class MultiScale(RowQuantizer):
         See the card.
     Relations
         `rvq` has a code of every level for each vector, and a beam. Other quantizers cannot hold this one, since they
-        take vectors one by one; it can hold them: over `projected` it is that of SNAC.
+        take vectors one by one; it can hold them: over `projected[of=vq[codes=4096,metric=direction,update=by_loss]]`
+        it is that of SNAC.
     """
 
     card = Card(
@@ -62,7 +63,8 @@ class MultiScale(RowQuantizer):
         ),
         deviations=(
             "the last window of a row is the mean of the vectors that there are; the paper fills the row up",
-            "levels have no weights around them unless they are `projected`, and those are not normalised",
+            "levels have no maps around them unless they are `projected`, whose weights are not split into length and "
+            "direction",
             "losses of vectors reach them through residuals from which earlier levels are subtracted as constants, and "
             "the gradient passes once over the sum, not at every level",
         ),

@@ -37,7 +37,8 @@ class Projected(Quantizer):
     Deviations
         See the card.
     Relations
-        Few numbers with `metric=cosine` of `vq` are factorised codes; `rvq` over `projected` has them at every level.
+        Few numbers with `metric=cosine` of `vq` are factorised codes. `rvq` over `projected` has them at every level;
+        audio codecs do so with `metric=direction`.
     """
 
     card = Card(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,13 +15,17 @@ from tokenry.core.method import Part
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Part):
-    """Where vectors are compared."""
+    """Where vectors are compared, and what becomes of them there."""
 
     room: ClassVar[str] = "quantize"
 
-    @abstractmethod
     def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
-        """Vectors as they are compared; the nearest in Euclidean distance is then the nearest."""
+        """Vectors and rows of the table as they are quantized."""
+        return vectors
+
+    def compared(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        """What was brought as it is compared: the nearest in Euclidean distance is chosen."""
+        return vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +39,6 @@ class Euclidean(Metric):
         summary="vectors are compared as they are",
     )
 
-    def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
-        return vectors
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Metric):
@@ -51,8 +51,23 @@ class Cosine(Metric):
         title="Vector-quantized Image Modeling with Improved VQGAN",
         year=2021,
         url="https://arxiv.org/abs/2110.04627",
-        summary="vectors are compared by their directions",
+        summary="vectors are compared by their directions, and only these are left",
     )
 
     def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        return normalize(vectors, dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction(Metric):
+    """Compare directions, and give rows of the table as they are, of any length, as audio codecs do."""
+
+    part = Card(
+        title="High-Fidelity Audio Compression with Improved RVQGAN",
+        year=2023,
+        url="https://arxiv.org/abs/2306.06546",
+        summary="vectors are compared by their directions, and rows of the table keep their lengths",
+    )
+
+    def compared(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
         return normalize(vectors, dim=-1)
