@@ -39,7 +39,7 @@ def test_an_average_without_memory_is_one_iteration_of_k_means():
     method = VQ(codes=16, update=Ema(decay=0.0, smoothing=0.0), revive=Never()).build(width=4)
     method.book.begin(start)
     method.quantize(x)
-    torch.testing.assert_close(method.table, lloyd(x, start, 1), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(method.table, lloyd(x, start, range(1)), atol=1e-6, rtol=1e-6)
 
 
 def test_the_average_follows_its_equation():
@@ -281,7 +281,7 @@ def test_the_first_table_is_that_of_k_means_with_its_counts():
         method = VQ(codes=16, start=KMeans(iterations=iterations)).build(width=4)
         method.start.begin(method.book, x, torch.Generator().manual_seed(5))
         first = drawn(x, 16, torch.Generator().manual_seed(5))
-        assert torch.equal(method.table, lloyd(x, first, iterations))
+        assert torch.equal(method.table, lloyd(x, first, range(iterations)))
         assert torch.equal(method.book.counts, torch.bincount(nearest_code(x, method.table), minlength=16).float())
         torch.testing.assert_close(method.book.sums, method.book.counts.unsqueeze(1) * method.table)
         tables.append(method.table)

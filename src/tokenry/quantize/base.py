@@ -10,10 +10,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Learned, Unbuilt
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.codebooks.whole_buffers import WholeBuffers
 
 NONE = -1
@@ -142,13 +145,14 @@ class RowQuantizer(WholeBuffers, Learned):
         """
         return codes
 
-    def fit(self, vectors: Float[Tensor, "T E"], *, iterations: int = 25, seed: int = 0) -> Self:
+    def fit(self, vectors: Float[Tensor, "T E"], *, iterations: int = 25, seed: int = 0, progress: bool = True) -> Self:
         """Build the quantizer, where it is not built yet, and learn it from vectors alone; then it is ready for use.
 
         Args:
             vectors: where neighbours may have codes together, of one row, in their order.
             iterations: passes over the vectors for each table.
             seed: of what is drawn.
+            progress: show a bar on standard error, where it is a terminal.
 
         Raises:
             InvalidValue: no vectors, another width, or numbers that are not finite.
@@ -158,15 +162,20 @@ class RowQuantizer(WholeBuffers, Learned):
                 f"{self.name()}: vectors must be of shape (T, E), T at least 1; got {tuple(vectors.shape)}."
             )
         generator = torch.Generator().manual_seed(seed)
-        if not self.built:
+        if self.built:
+            # As a build does, so that what is learnt does not depend on who built it.
+            torch.randint(1 << 62, (), generator=generator)
+        else:
             self.build(generator=generator, width=vectors.shape[1])
         self.to(vectors.device)
         self.check_vectors(vectors)
-        with torch.no_grad():
-            self.learn(vectors.float(), iterations, generator)
+        console = Console(stderr=True)
+        shown = progress and console.is_interactive
+        with torch.no_grad(), Progress(console=console, disable=not shown, transient=True) as bar:
+            self.learn(vectors.float(), Passes(iterations, bar), generator)
         return self.eval()
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
         """Learn tables from vectors; a method without tables has nothing to learn."""
 
     def draws(self) -> torch.Generator:

@@ -16,6 +16,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import counts, part, setting
 from tokenry.quantize.base import NONE, Quantized, Quantizer, RowQuantizer
 from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels, reaching
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.windows import Runs, Windows, cut, first_of, means
 from tokenry.quantize.vq import VQ
@@ -128,8 +129,8 @@ class MultiScale(RowQuantizer):
             values = values + level.dequantize(some)
         return values
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
-        learn_levels(lambda: self._descend(rows), rows, iterations, generator, shared=self.shared)
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
+        learn_levels(lambda: self._descend(rows), rows, passes, generator, shared=self.shared)
 
     def sent(self, codes: Int[Tensor, "*B R"]) -> Int[Tensor, "*B R"]:
         self.check_codes(codes)

@@ -13,6 +13,7 @@ from tokenry.core.card import Card
 from tokenry.core.fields import part, positive
 from tokenry.quantize.base import Quantized, Quantizer
 from tokenry.quantize.codebooks.codebook import Codebook
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.choice import Choice, Closest
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.metric import Euclidean, Metric
@@ -117,7 +118,7 @@ class VQ(Quantizer):
             raise self._unbuilt("table")
         return self.table[codes[:, 0]]
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
         rows, compared = self.metric.bring(rows), self.metric.compared
-        table = lloyd(rows, drawn(rows, self.codes, generator), iterations, compared)
+        table = lloyd(rows, drawn(rows, self.codes, generator), passes("k-means"), compared)
         self.book.begin(table, gathered(rows, nearest_code(compared(rows), compared(table)), self.codes)[0])

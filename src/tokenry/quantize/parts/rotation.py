@@ -15,6 +15,7 @@ from tokenry.core.card import Card
 from tokenry.core.fields import natural
 from tokenry.core.method import Part
 from tokenry.quantize.codebooks.maps import directions
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.search.means import drawn, gathered
 from tokenry.quantize.search.nearest import nearest_code
 
@@ -35,7 +36,13 @@ class Rotation(Part):
         """The matrix before anything is learnt; None is no rotation at all."""
 
     def learn(
-        self, rows: Float[Tensor, "T E"], turn: Float[Tensor, "E E"], blocks: int, codes: int, seed: torch.Generator
+        self,
+        rows: Float[Tensor, "T E"],
+        turn: Float[Tensor, "E E"],
+        blocks: int,
+        codes: int,
+        seed: torch.Generator,
+        passes: Passes,
     ) -> Float[Tensor, "E E"]:
         """The matrix for these vectors."""
         return turn
@@ -100,11 +107,17 @@ class OPQ(Rotation):
         return torch.eye(width)
 
     def learn(
-        self, rows: Float[Tensor, "T E"], turn: Float[Tensor, "E E"], blocks: int, codes: int, seed: torch.Generator
+        self,
+        rows: Float[Tensor, "T E"],
+        turn: Float[Tensor, "E E"],
+        blocks: int,
+        codes: int,
+        seed: torch.Generator,
+        passes: Passes,
     ) -> Float[Tensor, "E E"]:
         turn = dealt(rows, blocks)
         tables: Tables = [drawn(part, min(codes, MOST_CODES), seed) for part in (rows @ turn).chunk(blocks, 1)]
-        for _ in range(self.rounds):
+        for _ in passes.shown("rotation", range(self.rounds), self.rounds):
             turn, tables, _ = one_round(rows, turn, tables)
         return turn
 

@@ -47,7 +47,7 @@ class KMeans(Start):
     iterations: int = positive(10, doc="passes over the first batch")
 
     def begin(self, book: Codebook, rows: Float[Tensor, "T E"], generator: torch.Generator) -> None:
-        table = lloyd(rows, drawn(rows, len(book), generator), self.iterations)
+        table = lloyd(rows, drawn(rows, len(book), generator), range(self.iterations))
         counts, _ = gathered(rows, nearest_code(rows, table), len(book))
         book.begin(table, counts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float, Int
@@ -22,16 +22,17 @@ def gathered(
 def lloyd(
     rows: Float[Tensor, "T E"],
     table: Float[Tensor, "C E"],
-    iterations: int,
+    passes: Iterable[object],
     compared: Callable[[Tensor], Tensor] = lambda vectors: vectors,
 ) -> Float[Tensor, "C E"]:
     """k-means from a given table; a code without vectors stays where it is.
 
     Args:
+        passes: of which there are as many, or fewer where nothing moves any more.
         compared: what vectors and codes are compared as.
     """
     seen = compared(rows)
-    for _ in range(iterations):
+    for _ in passes:
         counts, sums = gathered(rows, nearest_code(seen, compared(table)), len(table))
         moved = torch.where(counts.unsqueeze(1) > 0, sums / counts.clamp_min(1).unsqueeze(1), table)
         if torch.equal(moved, table):
