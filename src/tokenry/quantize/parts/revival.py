@@ -66,9 +66,7 @@ class Restart(Revival):
         ),
     )
 
-    threshold: float = between(
-        0.0, 1e6, default=1.0, doc="average vectors of a batch below which a code is dead, at most"
-    )
+    threshold: float = between(0.0, 1e6, default=1.0, doc="average vectors of a batch below which a code is dead")
 
     def step(self, book: Codebook, rows: Float[Tensor, "T E"], generator: torch.Generator) -> None:
         threshold = min(self.threshold, float(book.counts.mean()) / 4)
