@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tokenry.quantize.parts.choice import Stochastic
+from tokenry.quantize.search import nearest
 from tokenry.quantize.search.beam import beam_search
 from tokenry.quantize.search.means import lloyd
 from tokenry.quantize.search.nearest import COLUMNS, ROWS, nearest_code
@@ -88,6 +89,20 @@ def test_numbers_that_are_none_have_a_code_all_the_same(wrong):
     for rows, codes in ((x * wrong, table), (x, table * wrong)):
         found = nearest_code(rows, codes)
         assert ((found >= 0) & (found < 4)).all()
+
+
+def test_vectors_and_codes_that_are_all_alike_take_no_longer():
+    """As of silence, where each of a million pairs would come into question."""
+    pairs, compare = [], nearest._nearest_pair
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            nearest, "_nearest_pair", lambda x, t, row, code: pairs.append(len(row)) or compare(x, t, row, code)
+        )
+        assert not nearest_code(torch.ones(1000, 3), torch.ones(1000, 3)).any()
+        assert sum(pairs) == 1000
+        # Copies of which there are few are compared.
+        assert (nearest_code(draw(100, 3), draw(50, 3).repeat(2, 1)) < 50).all()
+        assert sum(pairs) == 1200
 
 
 def test_the_search_holds_no_number_for_each_pair():

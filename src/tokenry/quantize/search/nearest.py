@@ -8,6 +8,8 @@ from torch import Tensor
 
 ROWS, COLUMNS = 1024, 4096
 """A block of products: 16 MB, used again and again. Thinner ones lose."""
+MANY = 8
+"""Codes that come into question for a vector, beyond which copies of codes are left out."""
 SAMPLE = 64
 """Codes whose median is the middle of a table."""
 
@@ -67,8 +69,14 @@ def _by_products(rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"]) -> tup
     return found, best - second > rounding(_reach(size, best))
 
 
-def _by_differences(rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"]) -> Int[Tensor, "T"]:
-    """argmin of |x - c|^2 itself, among the codes that products in 64-bit floats leave."""
+def _by_differences(
+    rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"], *, distinct: bool = False
+) -> Int[Tensor, "T"]:
+    """argmin of |x - c|^2 itself, among the codes that products in 64-bit floats leave.
+
+    Args:
+        distinct: no code is known to be a copy of another.
+    """
     centre, found = middle(table).double(), []
     for some in rows.split(max(1, ROWS * COLUMNS // 2 // len(table))):
         near = some - centre
@@ -77,16 +85,31 @@ def _by_differences(rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"]) -> 
         best = scores.amax(1)
         least = best - rounding(_reach(near.norm(dim=1), best))
         row, code = (scores >= least.unsqueeze(1)).nonzero().unbind(1)
-        pairs = max(1, ROWS * COLUMNS // table.shape[1])
-        apart = torch.cat([
-            (some[r].double() - table[c]).square().sum(1)
-            for r, c in zip(row.split(pairs), code.split(pairs), strict=True)
-        ])  # fmt: skip
-        nearest = apart.new_full((len(some),), torch.inf).scatter_reduce(0, row, apart, "amin")
-        ties = apart == nearest[row]
-        first = code.new_zeros(len(some)).scatter_reduce(0, row[ties], code[ties], "amin", include_self=False)
-        found.append(first)
+        if len(row) > MANY * len(some) and not distinct:
+            kept = _distinct(table)
+            return kept[_by_differences(rows, table[kept], distinct=True)]
+        found.append(_nearest_pair(some, table, row, code))
     return torch.cat(found)
+
+
+def _distinct(table: Float[Tensor, "C E"]) -> Int[Tensor, "M"]:
+    """Codes without copies of earlier ones, as there are many of where a table has learnt silence."""
+    same = table.unique(dim=0, return_inverse=True)[1]
+    order = torch.arange(len(table), device=table.device)
+    first = torch.full_like(order, len(table)).scatter_reduce(0, same, order, "amin")
+    return first[first < len(table)].sort().values
+
+
+def _nearest_pair(
+    rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"], row: Int[Tensor, "P"], code: Int[Tensor, "P"]
+) -> Int[Tensor, "T"]:
+    """The nearest code of each row, among pairs of rows and codes; the first of equal ones."""
+    size = max(1, ROWS * COLUMNS // 8 // table.shape[1])
+    pairs = zip(row.split(size), code.split(size), strict=True)
+    apart = torch.cat([(rows[r].double() - table[c]).square().sum(1) for r, c in pairs])
+    least = apart.new_full((len(rows),), torch.inf).scatter_reduce(0, row, apart, "amin")
+    ties = apart == least[row]
+    return code.new_zeros(len(rows)).scatter_reduce(0, row[ties], code[ties], "amin", include_self=False)
 
 
 def _reach(size: Float[Tensor, "T"], best: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
