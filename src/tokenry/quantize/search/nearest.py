@@ -80,7 +80,7 @@ def _by_differences(
     centre, found = middle(table).double(), []
     for some in rows.split(max(1, ROWS * COLUMNS // 2 // len(table))):
         near = some - centre
-        parts = (part - centre for part in table.split(COLUMNS))
+        parts = (part - centre for part in table.split(COLUMNS // 4))
         scores = torch.cat([near @ part.T - 0.5 * part.square().sum(1) for part in parts], 1)
         best = scores.amax(1)
         least = best - rounding(_reach(near.norm(dim=1), best))
