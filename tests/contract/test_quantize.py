@@ -125,6 +125,28 @@ def test_the_same_seed_gives_the_same_and_the_global_state_stays(case):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_fit_begins_anew_whoever_built_it(case):
+    fit, rows = fitted(case), vectors(200, seed=1)
+    built = case.trial().build(width=WIDTH)
+    for method in (built, built, fit):
+        method.fit(rows, iterations=5)
+        for name, value in fitted(case).state_dict().items():
+            assert torch.equal(value, method.state_dict()[name]), name
+
+
+def test_a_fit_shows_how_far_it_is_where_somebody_looks(case, monkeypatch, capsys):
+    rows = vectors(200, seed=1)
+    for terminal, progress, shown in (("0", True, False), ("1", False, False), ("1", True, True)):
+        monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+        method = case.trial().fit(rows, iterations=2, progress=progress)
+        said = capsys.readouterr()
+        assert not said.out
+        assert ("100%" in said.err or "0%" in said.err) == (shown and case.name != "quantize/fsq")
+        assert bool(said.err) == shown
+        again = case.trial().fit(rows, iterations=2, progress=False)
+        assert torch.equal(method.quantize(rows).codes, again.quantize(rows).codes)
+
+
 def test_a_saved_quantizer_goes_on_as_it_was(case, tmp_path):
     method = trained(case)
     method.save(tmp_path / "q")
@@ -163,6 +185,26 @@ def test_half_precision_gives_the_codes_of_the_same_numbers(case):
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in refitted.state_dict().items())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(method.quantize(x.float()).codes, whole.codes)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_it_trains_in_any_type_of_numbers(case, kind, tmp_path):
+    method, whole = case.trial().build(width=WIDTH).to(kind), case.trial().build(width=WIDTH)
+    for step in range(20):
+        x = vectors(2, 30, seed=step).to(kind).requires_grad_()
+        found = method.quantize(x)
+        (found.values.square().sum() + found.loss).backward()
+        assert found.values.dtype == kind
+        assert x.grad.isfinite().all()
+        whole.quantize(x.detach().float())
+    x = vectors(500, seed=99).to(kind).float()
+    mine, theirs = (float((m.eval().quantize(x).values - x).square().mean().detach()) for m in (method, whole))
+    assert mine == pytest.approx(theirs, rel=0.02)
+    method.save(tmp_path / "q")
+    loaded = load(case.name).load(tmp_path / "q").train()
+    assert loaded.quantize(x).loss.isfinite()
+    refitted = case.trial().build(width=WIDTH).to(kind).fit(x, iterations=2)
+    assert refitted.quantize(x).values.isfinite().all()
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (1,), (1, 1), (3, 2, 2)])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import avg_pool1d, mse_loss, pad
+from torch.nn.functional import avg_pool1d, conv1d, mse_loss, normalize, pad
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import load, parse
 from tokenry.quantize.multi_scale import MultiScale
-from tokenry.quantize.parts.metric import Cosine
+from tokenry.quantize.parts.metric import Direction
+from tokenry.quantize.parts.revival import Never
 from tokenry.quantize.parts.update import ByLoss
 from tokenry.quantize.parts.windows import Blocks, cut, first_of, means
 from tokenry.quantize.projected import Projected
@@ -212,11 +213,27 @@ def test_the_gradient_passes_once_and_losses_go_through_the_means():
     torch.testing.assert_close(mine, torch.autograd.grad(loss, again)[0])
 
 
-def test_levels_of_few_numbers_learn():
-    """As in the paper: every level has maps of its own, and codes of length one."""
-    method = small(of=Projected(of=VQ(codes=16, metric=Cosine(), update=ByLoss()), channels=3)).fit(draw(300, 8))
-    found = method.train().quantize(draw(2, 13, 8, seed=1).requires_grad_())
-    (found.values.square().sum() + found.loss).backward()
+@pytest.mark.parametrize("strides", [(4, 2, 1), (1, 1, 1)])
+def test_levels_of_few_numbers_are_those_of_audio_codecs(strides):
+    """SNAC, and DAC with strides of one: maps around each level, codes by direction, and rows with their lengths."""
+    of = Projected(of=VQ(codes=16, metric=Direction(), update=ByLoss(), revive=Never()), channels=3)
+    method = small(of=of, strides=strides).fit(draw(300, 8)).train()
+    x = draw(2, 16, 8, seed=1).requires_grad_()
+    tables = [level.of.book.table.detach().clone() for level in method.stack]
+    assert not torch.allclose(tables[0].norm(dim=1), torch.ones(16), atol=0.1)
+    made = method.quantize(x)
+    left, total, losses = x.detach().transpose(1, 2), 0, 0
+    for m, (level, table, stride) in enumerate(zip(method.stack, tables, strides, strict=True)):
+        low = conv1d(avg_pool1d(left, stride, stride), level.down.weight.unsqueeze(-1), level.down.bias)
+        near = torch.einsum("bdt,cd->btc", normalize(low, dim=1), normalize(table, dim=1)).argmax(2)
+        rows = table[near].transpose(1, 2)
+        assert torch.equal(near.repeat_interleave(stride, 1), made.codes[..., m])
+        losses = losses + 1.25 * mse_loss(low, rows)
+        high = conv1d(rows, level.up.weight.unsqueeze(-1), level.up.bias).repeat_interleave(stride, 2)
+        left, total = left - high, total + high
+    torch.testing.assert_close(made.values, total.transpose(1, 2))
+    torch.testing.assert_close(made.loss, losses)
+    (made.values.square().sum() + made.loss).backward()
     for level in method.stack:
         assert all(p.grad.any() for p in (level.up.weight, level.down.weight, level.of.book.table))
 

@@ -10,6 +10,7 @@ from torch.nn.functional import mse_loss
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import parse
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.rotation import OPQ, RandomRotation, dealt, one_round
 from tokenry.quantize.pq import PQ
 from tokenry.quantize.rvq import RVQ
@@ -111,7 +112,7 @@ def test_opq_loses_less_where_numbers_are_correlated():
 
 
 def test_a_rotation_is_learnt_with_few_codes_whatever_the_blocks_have():
-    turn = OPQ(rounds=2).learn(draw(50, 8), torch.eye(8), 2, 1 << 40, torch.Generator().manual_seed(0))
+    turn = OPQ(rounds=2).learn(draw(50, 8), torch.eye(8), 2, 1 << 40, torch.Generator().manual_seed(0), Passes(1))
     orthogonal(turn)
 
 

@@ -14,6 +14,7 @@ from tokenry.core.learned import Unbuilt
 from tokenry.core.registry import parse
 from tokenry.quantize.codebooks import implicit_codebook
 from tokenry.quantize.codebooks.codebook import Codebook
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.start import KMeans
 from tokenry.quantize.qinco import QINCo
 from tokenry.quantize.rvq import RVQ
@@ -92,6 +93,17 @@ def test_a_fit_begins_anew():
     wanted = method.fit(rows, iterations=3).quantize(rows).values
     method.fit(7 * draw(300, 8, seed=2), iterations=3)
     assert torch.equal(method.fit(rows, iterations=3).quantize(rows).values, wanted)
+
+
+def test_every_step_of_a_fit_is_told(monkeypatch):
+    told, shown = [], Passes.shown
+    monkeypatch.setattr(Passes, "shown", lambda self, *given: told.append(given) or shown(self, *given))
+    taken = []
+    hook = register_optimizer_step_pre_hook(lambda *_: taken.append(0))
+    small(batch=100).fit(draw(250, 8), iterations=4)
+    hook.remove()
+    assert [(what, total) for what, _, total in told] == [("k-means", 4)] * 3 + [("networks", 12)]
+    assert len(taken) == 12
 
 
 def test_codes_and_vectors_are_those_of_the_equation(learned):

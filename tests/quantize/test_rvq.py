@@ -93,7 +93,6 @@ FACTORISED = "rvq:of=projected[of=vq[codes=16,metric=cosine],channels=4],levels=
 
 
 def test_factorised_levels_have_maps_and_codes_of_their_own():
-    """As in DAC: few numbers of length one at every level."""
     method, z = parse(FACTORISED).fit(draw(300, 12), iterations=5), draw(50, 12, seed=1)
     found, left = method.quantize(z), z
     for m, level in enumerate(method.stack):

@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.learned import Learned, Unbuilt
-from tokenry.quantize.quantized import NONE, Quantized
+from tokenry.quantize.codebooks.passes import Passes
+from tokenry.quantize.codebooks.whole_buffers import WholeBuffers
+
+NONE = -1
+"""The code of padding, and of a codebook that had no part in a vector."""
 
 
-class RowQuantizer(Learned):
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """Vectors on the grid of their codes.
+
+    Args:
+        values: the nearest vectors, in the type of what was given; gradients pass as the method says. Zero in padding.
+        codes: one number for each of R codebooks; -1 in padding.
+        losses: what training adds to the loss of the task, by name; scalars in 32-bit floats. Empty outside training.
+    """
+
+    values: Float[Tensor, "*B E"]
+    codes: Int[Tensor, "*B R"]
+    losses: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        """The sum of all parts."""
+        return sum(self.losses.values(), torch.zeros((), device=self.values.device))
+
+
+class RowQuantizer(WholeBuffers, Learned):
     """A learned grid of vectors, where neighbours in a row may have a code together.
 
     A quantizer learns in two ways: from vectors alone with `fit`, or inside a network that is trained, where
     `quantize` moves the tables while the module is in training mode. In evaluation mode nothing changes. `load` gives
     a quantizer in evaluation mode.
 
-    Whatever the type of the vectors, and inside autocast too, codes are found in 32-bit floats. Padding is cut out
-    before a method sees the vectors, so that it touches nothing. Where several processes train one quantizer, each
-    must have a real vector in every batch.
+    Whatever the type of the vectors and of the parameters, and inside autocast too, codes are found in 32-bit floats,
+    and averages are kept in as many bits or more. Padding is cut out before a method sees the vectors, so that it
+    touches nothing. Where several processes train one quantizer, each must have a real vector in every batch.
     """
 
     room: ClassVar[str] = "quantize"
@@ -117,13 +145,14 @@ class RowQuantizer(Learned):
         """
         return codes
 
-    def fit(self, vectors: Float[Tensor, "T E"], *, iterations: int = 25, seed: int = 0) -> Self:
+    def fit(self, vectors: Float[Tensor, "T E"], *, iterations: int = 25, seed: int = 0, progress: bool = True) -> Self:
         """Build the quantizer, where it is not built yet, and learn it from vectors alone; then it is ready for use.
 
         Args:
             vectors: where neighbours may have codes together, of one row, in their order.
             iterations: passes over the vectors for each table.
             seed: of what is drawn.
+            progress: show a bar on standard error, where it is a terminal.
 
         Raises:
             InvalidValue: no vectors, another width, or numbers that are not finite.
@@ -133,15 +162,20 @@ class RowQuantizer(Learned):
                 f"{self.name()}: vectors must be of shape (T, E), T at least 1; got {tuple(vectors.shape)}."
             )
         generator = torch.Generator().manual_seed(seed)
-        if not self.built:
+        if self.built:
+            # As a build does, so that what is learnt does not depend on who built it.
+            torch.randint(1 << 62, (), generator=generator)
+        else:
             self.build(generator=generator, width=vectors.shape[1])
         self.to(vectors.device)
         self.check_vectors(vectors)
-        with torch.no_grad():
-            self.learn(vectors.float(), iterations, generator)
+        console = Console(stderr=True)
+        shown = progress and console.is_interactive
+        with torch.no_grad(), Progress(console=console, disable=not shown, transient=True) as bar:
+            self.learn(vectors.float(), Passes(iterations, bar), generator)
         return self.eval()
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
         """Learn tables from vectors; a method without tables has nothing to learn."""
 
     def draws(self) -> torch.Generator:

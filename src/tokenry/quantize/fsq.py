@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, counts, part
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import Quantized, Quantizer
 from tokenry.quantize.codebooks.maps import Map, best_map, directions
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.balance import AsTheyAre, Balance
 from tokenry.quantize.parts.grid import Grid, TanhGrid
-from tokenry.quantize.quantized import Quantized
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -120,7 +120,7 @@ class FSQ(Quantizer):
     def look_up(self, codes: Int[Tensor, "T 1"]) -> Float[Tensor, "T E"]:
         return self.up(self.grid.value(codes // self.radix % self.sizes, self.sizes))
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
         self.eval()
         if isinstance(self.down, Map):
             self._begin(self.down, rows)

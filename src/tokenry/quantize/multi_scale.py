@@ -14,12 +14,11 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import counts, part, setting
-from tokenry.quantize.base import Quantizer, RowQuantizer
-from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
-from tokenry.quantize.codebooks.reaching import reaching
+from tokenry.quantize.base import NONE, Quantized, Quantizer, RowQuantizer
+from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels, reaching
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.windows import Runs, Windows, cut, first_of, means
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.vq import VQ
 
 
@@ -48,7 +47,8 @@ class MultiScale(RowQuantizer):
         See the card.
     Relations
         `rvq` has a code of every level for each vector, and a beam. Other quantizers cannot hold this one, since they
-        take vectors one by one; it can hold them: over `projected` it is that of SNAC.
+        take vectors one by one; it can hold them: over `projected[of=vq[codes=4096,metric=direction,update=by_loss]]`
+        it is that of SNAC.
     """
 
     card = Card(
@@ -64,7 +64,8 @@ class MultiScale(RowQuantizer):
         ),
         deviations=(
             "the last window of a row is the mean of the vectors that there are; the paper fills the row up",
-            "levels have no weights around them unless they are `projected`, and those are not normalised",
+            "levels have no maps around them unless they are `projected`, whose weights are not split into length and "
+            "direction",
             "losses of vectors reach them through residuals from which earlier levels are subtracted as constants, and "
             "the gradient passes once over the sum, not at every level",
         ),
@@ -128,8 +129,8 @@ class MultiScale(RowQuantizer):
             values = values + level.dequantize(some)
         return values
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
-        learn_levels(lambda: self._descend(rows), rows, iterations, generator, shared=self.shared)
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
+        learn_levels(lambda: self._descend(rows), rows, passes, generator, shared=self.shared)
 
     def sent(self, codes: Int[Tensor, "*B R"]) -> Int[Tensor, "*B R"]:
         self.check_codes(codes)

@@ -13,11 +13,11 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive, setting
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import NONE, Quantized, Quantizer
 from tokenry.quantize.codebooks.codebook import MOST
 from tokenry.quantize.codebooks.copies import check_count, copies
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.rotation import Rotation, Unrotated
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.vq import VQ
 
 
@@ -107,12 +107,12 @@ class PQ(Quantizer):
             raise InvalidValue(f"{self.name()}: codes must be there for every block of a vector; some are missing.")
         return self._back(torch.cat([block.dequantize(some) for block, some in self._each(cut)], 1).flatten(1))
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
         if self.turn is not None:
             size = self.of.codebook_sizes[0]
-            self.turn.copy_(self.rotation.learn(rows, self.turn, self.blocks, size, generator))
+            self.turn.copy_(self.rotation.learn(rows, self.turn, self.blocks, size, generator, passes))
         for block, some in self._each(self._cut(rows)):
-            block.learn(some.flatten(0, 1), iterations, generator)
+            block.learn(some.flatten(0, 1), passes, generator)
 
     def distances(self, queries: Float[Tensor, "Q E"], codes: Int[Tensor, "T R"]) -> Float[Tensor, "Q T"]:
         """Squared distances from vectors to the values of codes, as sums over tables of distances to each block.

@@ -12,10 +12,10 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import Quantized, Quantizer
 from tokenry.quantize.codebooks.maps import Map, directions
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.metric import Cosine
-from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.vq import VQ
 
 
@@ -38,7 +38,8 @@ class Projected(Quantizer):
     Deviations
         See the card.
     Relations
-        Few numbers with `metric=cosine` of `vq` are factorised codes; `rvq` over `projected` has them at every level.
+        Few numbers with `metric=cosine` of `vq` are factorised codes. `rvq` over `projected` has them at every level;
+        audio codecs do so with `metric=direction`.
     """
 
     card = Card(
@@ -80,12 +81,12 @@ class Projected(Quantizer):
     def look_up(self, codes: Int[Tensor, "T R"]) -> Float[Tensor, "T E"]:
         return self.up(self.of.dequantize(codes))
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
         mean, found = directions(rows, self.channels)
         scale = self._scale((rows - mean) @ found.T)
         self.down.become(found / scale.unsqueeze(1), -found @ mean / scale)
         self.up.become(found.T * scale, mean)
-        self.of.learn(self.down(rows), iterations, generator)
+        self.of.learn(self.down(rows), passes, generator)
 
     def _scale(self, numbers: Float[Tensor, "T D"]) -> Float[Tensor, "D"]:
         """What each number is divided by: nothing, or what makes it as wide as the grid within."""

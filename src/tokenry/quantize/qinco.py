@@ -13,12 +13,12 @@ from torch.nn.functional import mse_loss
 
 from tokenry.core.card import Card
 from tokenry.core.fields import between, part, positive
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import NONE, Quantized, Quantizer
 from tokenry.quantize.codebooks.copies import check_count
 from tokenry.quantize.codebooks.implicit_codebook import FirstCodebook, ImplicitCodebook
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.start import KMeans, Start
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.search.means import drawn, gathered, lloyd
 from tokenry.quantize.search.nearest import nearest_code
 
@@ -122,31 +122,41 @@ class QINCo(Quantizer):
             raise self._unbuilt("table")
         return list(self._sums(codes))[-1] * self.scale
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
+        # Parameters of 16 bits would not move, or too far.
+        kind = next(self.parameters()).dtype
+        self.float()
         wide = rows.std(correction=0)
         self.scale.copy_(wide.where(wide > 0, wide + 1))
         rows = rows / self.scale
         left = rows
         for level in self._each():
-            table = lloyd(left, drawn(left, self.codes, generator), iterations)
+            table = lloyd(left, drawn(left, self.codes, generator), passes("k-means"))
             codes = nearest_code(left, table)
             level.begin(table, gathered(left, codes, self.codes)[0], generator)
             left = left - table[codes]
-        self._descend(rows, iterations, generator)
+        self._descend(rows, passes, generator)
+        self.to(kind)
 
     @torch.enable_grad()
-    def _descend(self, rows: Float[Tensor, "T E"], passes: int, generator: torch.Generator) -> None:
+    def _descend(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
         """Move tables and networks along the gradient."""
         optimizer = torch.optim.Adam(self.parameters(), lr=self.rate)
-        steps = passes * -(-len(rows) // self.batch)
+        steps = passes.count * -(-len(rows) // self.batch)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for some in passes.shown("networks", self._batches(rows, passes.count, generator), steps):
+            loss = _total(mse_loss(found, some) for found in self._sums(self._search(some)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            falling.step()
+
+    def _batches(
+        self, rows: Float[Tensor, "T E"], passes: int, generator: torch.Generator
+    ) -> Iterator[Float[Tensor, "_ E"]]:
         for _ in range(passes):
-            for some in rows[torch.randperm(len(rows), generator=generator).to(rows.device)].split(self.batch):
-                loss = _total(mse_loss(found, some) for found in self._sums(self._search(some)))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                falling.step()
+            order = torch.randperm(len(rows), generator=generator).to(rows.device)
+            yield from rows[order].split(self.batch)
 
     @torch.no_grad()
     def _search(self, rows: Float[Tensor, "T E"], generator: torch.Generator | None = None) -> Int[Tensor, "T R"]:

@@ -13,13 +13,12 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, part, positive, setting
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import NONE, Quantized, Quantizer
 from tokenry.quantize.codebooks.codebook import MOST
-from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels
-from tokenry.quantize.codebooks.reaching import reaching
+from tokenry.quantize.codebooks.copies import check_count, copies, learn_levels, reaching
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.scaling import Scaling, Unscaled
-from tokenry.quantize.quantized import NONE, Quantized
 from tokenry.quantize.search.beam import alone, beam_search, follow
 from tokenry.quantize.vq import VQ
 
@@ -138,8 +137,8 @@ class RVQ(Quantizer):
             values = values + level.dequantize(some) * factor
         return values
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
-        learn_levels(lambda: self._descend(rows), rows, iterations, generator, shared=self.shared)
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
+        learn_levels(lambda: self._descend(rows), rows, passes, generator, shared=self.shared)
 
     def _descend(self, rows: Float[Tensor, "T E"]) -> Iterator[tuple[Quantizer, Float[Tensor, "..."]]]:
         """Each level with what it sees, which is what all beams leave over; it may learn before the next one comes."""

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.fields import part, positive
-from tokenry.quantize.base import Quantizer
+from tokenry.quantize.base import Quantized, Quantizer
 from tokenry.quantize.codebooks.codebook import Codebook
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.parts.choice import Choice, Closest
 from tokenry.quantize.parts.gradient import Gradient, StraightThrough
 from tokenry.quantize.parts.metric import Euclidean, Metric
 from tokenry.quantize.parts.revival import Restart, Revival
 from tokenry.quantize.parts.start import KMeans, Start
 from tokenry.quantize.parts.update import Ema, Update
-from tokenry.quantize.quantized import Quantized
 from tokenry.quantize.search.means import drawn, gathered, lloyd
 from tokenry.quantize.search.nearest import nearest_code
 
@@ -74,7 +74,7 @@ class VQ(Quantizer):
     start: Start = part(KMeans(), doc="what the table holds first: kmeans, sampled or uniform")
     update: Update = part(Ema(), doc="what moves the table: ema or by_loss")
     revive: Revival = part(Restart(), doc="what becomes of codes that nobody uses: restart or never")
-    metric: Metric = part(Euclidean(), doc="where vectors are compared: euclidean or cosine")
+    metric: Metric = part(Euclidean(), doc="where vectors are compared: euclidean, cosine or direction")
     choice: Choice = part(Closest(), doc="which code a vector gets in training: closest or stochastic")
     gradient: Gradient = part(StraightThrough(), doc="how the gradient passes: straight_through or rotation_trick")
 
@@ -101,7 +101,8 @@ class VQ(Quantizer):
                 raise self._unbuilt("table")
             self.start.begin(self.book, rows.detach(), generator)
         table = self.table
-        codes = self.choice.codes(rows, table, generator)
+        compared = self.metric.compared
+        codes = self.choice.codes(compared(rows.detach()), compared(table.detach()), generator)
         values = table[codes]
         chosen = self.gradient.through(rows, values.detach())
         losses: Mapping[str, Tensor] = {}
@@ -117,7 +118,7 @@ class VQ(Quantizer):
             raise self._unbuilt("table")
         return self.table[codes[:, 0]]
 
-    def learn(self, rows: Float[Tensor, "T E"], iterations: int, generator: torch.Generator) -> None:
-        rows = self.metric.bring(rows)
-        table = lloyd(rows, drawn(rows, self.codes, generator), iterations)
-        self.book.begin(table, gathered(rows, nearest_code(rows, table), self.codes)[0])
+    def learn(self, rows: Float[Tensor, "T E"], passes: Passes, generator: torch.Generator) -> None:
+        rows, compared = self.metric.bring(rows), self.metric.compared
+        table = lloyd(rows, drawn(rows, self.codes, generator), passes("k-means"), compared)
+        self.book.begin(table, gathered(rows, nearest_code(compared(rows), compared(table)), self.codes)[0])

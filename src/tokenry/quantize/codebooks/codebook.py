@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenry.core.errors import InvalidValue
+from tokenry.quantize.codebooks.whole_buffers import WholeBuffers
 from tokenry.quantize.codebooks.workers import same, total
 from tokenry.quantize.search.means import gathered
 
@@ -14,7 +15,7 @@ MOST = 1 << 28
 """Numbers of a table beyond which its sizes, perhaps read from a file, are refused."""
 
 
-class Codebook(nn.Module):
+class Codebook(WholeBuffers):
     """C vectors of width E.
 
     Args:
@@ -54,17 +55,18 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def begin(self, table: Float[Tensor, "C E"], counts: Float[Tensor, "C"] | None = None) -> None:
         """Take these vectors, each counted once or as often as said."""
-        self.table.data.copy_(same(table))
+        table = same(table)
+        self.table.data.copy_(table)
         self.counts.copy_(same(torch.ones_like(self.counts) if counts is None else counts))
-        self.sums.copy_(self.counts.unsqueeze(1) * self.table)
+        self.sums.copy_(self.counts.unsqueeze(1) * table)
         self.started.fill_(True)
 
     @torch.no_grad()
     def observe(self, rows: Float[Tensor, "T E"], codes: Int[Tensor, "T"], decay: float) -> None:
         """Let the averages follow the vectors of one batch, of all workers together."""
         counts, sums = gathered(rows, codes, len(self))
-        self.counts.lerp_(total(counts), 1 - decay)
-        self.sums.lerp_(total(sums), 1 - decay)
+        self.counts.lerp_(total(counts).to(self.counts), 1 - decay)
+        self.sums.lerp_(total(sums).to(self.sums), 1 - decay)
 
     @torch.no_grad()
     def replace(self, which: Int[Tensor, "M"], vectors: Float[Tensor, "M E"], count: float) -> None:

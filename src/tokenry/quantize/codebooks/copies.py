@@ -1,4 +1,4 @@
-"""Several quantizers made from one that describes them."""
+"""Several quantizers made from one that describes them: how they learn in turn, and where their losses reach."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tokenry.core.errors import InvalidValue
 from tokenry.quantize.base import Quantizer
+from tokenry.quantize.codebooks.passes import Passes
 
 MOST_CODEBOOKS = 4096
 """Beyond this the counts of a quantizer, perhaps read from a file, are refused."""
@@ -36,7 +37,7 @@ def copies(of: Quantizer, count: int, width: int, *, shared: bool) -> nn.ModuleL
 def learn_levels(
     descend: Callable[[], Iterable[tuple[Quantizer, Float[Tensor, "_ E"]]]],
     rows: Float[Tensor, "T E"],
-    iterations: int,
+    passes: Passes,
     generator: torch.Generator,
     *,
     shared: bool,
@@ -49,9 +50,17 @@ def learn_levels(
     """
     if not shared:
         for level, seen in descend():
-            level.learn(seen, iterations, generator)
+            level.learn(seen, passes, generator)
         return
     every = rows
     for _ in range(ROUNDS):
-        next(iter(descend()))[0].learn(every, iterations, generator)
+        next(iter(descend()))[0].learn(every, passes, generator)
         every = torch.cat([seen for _, seen in descend()])
+
+
+def reaching(given: Float[Tensor, "T E"], loss: Float[Tensor, ""], seen: Float[Tensor, "T E"]) -> Float[Tensor, ""]:
+    """The loss of `seen`, a copy of `given` without history, with its gradient for `given`; its value stays."""
+    if not (loss.requires_grad and seen.requires_grad):
+        return loss
+    (slope,) = torch.autograd.grad(loss, seen, retain_graph=True, allow_unused=True)
+    return loss if slope is None else loss + (slope * (given - given.detach())).sum()

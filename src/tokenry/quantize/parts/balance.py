@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tokenry.core.card import Card
 from tokenry.core.fields import between
 from tokenry.core.method import Part
+from tokenry.quantize.codebooks.whole_buffers import WholeBuffers
 from tokenry.quantize.codebooks.workers import total
 
 
@@ -37,21 +38,7 @@ class Balance(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class AsTheyAre(Balance):
-    """Leave numbers as they are.
-
-    What it does
-        Nothing.
-    Where it acts
-        As `balance` of `fsq`.
-    Shapes
-        numbers (T, D) -> numbers (T, D).
-    Guarantees
-        Nothing is changed, and nothing is added to the loss.
-    Raises
-        Nothing.
-    Relations
-        What `batch_moments` and `moment_loss` are measured against.
-    """
+    """Leave numbers as they are."""
 
     part = Card(
         title="Finite Scalar Quantization: VQ-VAE Made Simple",
@@ -63,22 +50,11 @@ class AsTheyAre(Balance):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchMoments(Balance):
-    """Bring every channel to mean zero and variance one, with the moments of the batch.
+    """Bring every channel to mean zero and variance one: (z - m) / sqrt(v + 1e-5).
 
-    What it does
-        (z - m) / sqrt(v + 1e-5), in training with the mean and variance of the batch, through which the gradient
-        passes; in evaluation with their moving averages. There is no scale and no shift to learn.
-    Where it acts
-        As `balance` of `fsq`, before the grid.
-    Shapes
-        numbers (T, D) -> numbers (T, D).
-    Guarantees
-        Scale and offset of the encoder have no influence in training. Batches of one vector are treated as in
-        evaluation. With several workers the moments are those of all of them, without gradient across workers.
-    Raises
-        InvalidValue: a decay outside its limits.
-    Relations
-        `moment_loss` asks for the same by a loss.
+    In training m and v are of the batch, and the gradient passes through them; in evaluation, and for a batch of one
+    vector, they are moving averages. There is no scale and no shift to learn, and those of the encoder have no
+    influence. With several workers the moments are those of all of them, without gradient across workers.
     """
 
     part = Card(
@@ -98,7 +74,7 @@ class BatchMoments(Balance):
         layer.follow(*_moments(numbers, _count(numbers)), decay=0.0)
 
 
-class Moments(nn.Module):
+class Moments(WholeBuffers):
     """Mean and variance of D channels, and their moving averages."""
 
     mean: Tensor
@@ -115,12 +91,12 @@ class Moments(nn.Module):
         if self.training and (count := _count(numbers)) > 1:
             mean, variance = _moments(numbers, count)
             self.follow(mean, variance, self.decay)
-        return (numbers - mean) * torch.rsqrt(variance + 1e-5)
+        return (numbers - mean.float()) * torch.rsqrt(variance.float() + 1e-5)
 
     @torch.no_grad()
     def follow(self, mean: Float[Tensor, "D"], variance: Float[Tensor, "D"], decay: float) -> None:
-        self.mean.lerp_(mean, 1 - decay)
-        self.variance.lerp_(variance, 1 - decay)
+        self.mean.lerp_(mean.to(self.mean), 1 - decay)
+        self.variance.lerp_(variance.to(self.variance), 1 - decay)
 
 
 def _count(numbers: Float[Tensor, "T D"]) -> float:
@@ -140,20 +116,10 @@ def _sum(numbers: Float[Tensor, "T D"]) -> Float[Tensor, "D"]:
 
 @dataclass(frozen=True, kw_only=True)
 class MomentLoss(Balance):
-    """Ask channels for mean zero and a given variance by a loss.
+    """Ask channels for mean zero and a given variance by a loss: a mean_d(m_d^2) + b mean_d((v_d - v)^2).
 
-    What it does
-        L = a mean_d(m_d^2) + b mean_d((v_d - v)^2) with the mean m_d and the variance v_d of each channel in the batch.
-    Where it acts
-        As `balance` of `fsq`, through the optimiser; numbers are not changed.
-    Shapes
-        numbers (T, D) -> one scalar.
-    Guarantees
-        Zero where every channel has mean zero and variance v. Batches of one vector have no loss.
-    Raises
-        InvalidValue: a weight or a variance outside its limits.
-    Relations
-        The default variance, pi^2 / 12, is that of `logistic_grid`; for `normal_grid` it is 1.
+    m_d and v_d are of each channel in the batch; a batch of one vector has no loss, and numbers are not changed. The
+    default variance, pi^2 / 12, is that of `logistic_grid`; for `normal_grid` it is 1.
     """
 
     part = Card(

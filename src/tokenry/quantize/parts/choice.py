@@ -13,7 +13,10 @@ from torch import Tensor
 from tokenry.core.card import Card
 from tokenry.core.fields import between
 from tokenry.core.method import Part
-from tokenry.quantize.search.nearest import nearest_code
+from tokenry.quantize.search.nearest import middle, nearest_code
+
+SCORES = 1 << 22
+"""Numbers of one block of scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +38,7 @@ class Choice(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Closest(Choice):
-    """Choose the nearest code, in training too.
-
-    What it does
-        argmin |z - c_k|^2, the first of equal ones.
-    Where it acts
-        As `choice` of `vq`.
-    Shapes
-        rows (T, E), table (C, E) -> codes (T).
-    Guarantees
-        There is no nearer code. Nothing is drawn.
-    Raises
-        Nothing.
-    Relations
-        `stochastic` also takes others, the more often the nearer they are.
-    """
+    """Choose the nearest code, in training too: argmin |z - c_k|^2."""
 
     part = Card(
         title="Neural Discrete Representation Learning",
@@ -64,33 +53,19 @@ class Closest(Choice):
         return nearest_code(rows, table)
 
 
-SCORES = 1 << 22
-
-
-"""Numbers of one block of scores: 16 MB."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Stochastic(Choice):
     """Draw codes in training by how near they are.
 
     What it does
         P(k) = exp(-|z - c_k|^2 / t) / sum_l exp(-|z - c_l|^2 / t), drawn as argmax of z.c_k - |c_k|^2 / 2 + g t / 2
-        with noise g of the Gumbel distribution.
-    Where it acts
-        As `choice` of `vq`; in `rvq` at every level, where what was drawn decides what is left over.
-    Shapes
-        rows (T, E), table (C, E) -> codes (T).
+        with noise g of the Gumbel distribution. In `rvq` what was drawn at a level decides what is left over.
     Guarantees
         In evaluation, and at temperature 0, it is the nearest code. What is drawn depends on the saved seed and step
         alone. The probabilities of a batch are never held at once.
-    Raises
-        InvalidValue: a temperature outside its limits.
-    Deviations
-        See the card.
     Relations
-        `closest` draws nothing. The temperature is a squared distance: what 0.1 means depends on how long vectors are,
-        unless `metric=cosine`. With `gradient=rotation_trick` others have seen training diverge.
+        The temperature is a squared distance: what 0.1 means depends on how long vectors are, unless `metric=cosine`.
+        With `gradient=rotation_trick` others have seen training diverge.
     """
 
     part = Card(
@@ -112,11 +87,11 @@ class Stochastic(Choice):
     ) -> Int[Tensor, "T"]:
         if generator is None or not self.temperature:
             return nearest_code(rows, table)
-        rows, table = rows.detach(), table.detach()
-        centre = table.mean(0)
-        moved = table - centre
+        # In 64-bit floats, so that codes near each other and far from the others are told apart.
+        centre = middle(table.detach()).double()
+        moved = table.detach() - centre
         half, found = 0.5 * moved.square().sum(1), [rows.new_zeros(0, dtype=torch.long)]
-        for some in rows.split(max(1, SCORES // len(table))):
+        for some in rows.detach().split(max(1, SCORES // len(table))):
             noise = torch.empty(len(some), len(table)).exponential_(generator=generator).log_().to(rows.device)
             found.append(((some - centre) @ moved.T - half - self.temperature / 2 * noise).argmax(1))
         return torch.cat(found)

@@ -27,21 +27,7 @@ class Gradient(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class StraightThrough(Gradient):
-    """Copy the gradient of the output to the input.
-
-    What it does
-        out = c + (z - sg[z]).
-    Where it acts
-        As `gradient` of `vq`.
-    Shapes
-        rows (T, E), values (T, E) -> (T, E).
-    Guarantees
-        The output is the code's vector, bit for bit; the Jacobian is the identity.
-    Raises
-        Nothing.
-    Relations
-        `rotation_trick` turns and stretches the gradient.
-    """
+    """Copy the gradient of the output to the input: out = c + (z - sg[z])."""
 
     part = Card(
         title="Neural Discrete Representation Learning",
@@ -61,18 +47,9 @@ class RotationTrick(Gradient):
     What it does
         out = sg[(|c| / |z|) R] z with R = I - 2 r r' + 2 c^ z^', r = (z^ + c^) / |z^ + c^| and hats for length one;
         R is never made, since two products for each vector do.
-    Where it acts
-        As `gradient` of `vq`.
-    Shapes
-        rows (T, E), values (T, E) -> (T, E).
     Guarantees
-        The output is the code's vector, bit for bit. The gradient is longer by |c| / |z|, and its angle to z is the
-        angle that it had to c. Where the vector points away from its code R is a reflection; for a vector of zeros the
-        gradient is copied.
-    Raises
-        Nothing.
-    Relations
-        `straight_through` copies the gradient.
+        The gradient is longer by |c| / |z|, and its angle to z is the angle that it had to c. Where the vector points
+        away from its code R is a reflection; for a vector of zeros the gradient is copied.
     """
 
     part = Card(

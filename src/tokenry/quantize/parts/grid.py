@@ -1,4 +1,7 @@
-"""Levels of one number: even steps, or bins of a distribution."""
+"""Levels of one number: even steps, or L bins of a distribution.
+
+Bins have equal shares: with a share p of the distribution below z, q = sqrt(12) ((floor(p L) + 1/2) / L - 1/2).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.method import Part
+
+MARGIN = 1e-3
+"""Share by which the bound of `tanh_grid` is wider than the outermost levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +42,10 @@ class Grid(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class ClampedGrid(Grid):
-    """Cut off at -1 and 1 and round to L levels with both ends; nothing is bent.
+    """Cut off at -1 and 1 and take the nearest of L even levels with both ends; nothing is bent.
 
-    What it does
-        q = 2 / (L - 1) floor((L - 1)(clamp(z, -1, 1) + 1) / 2 + 1/2) - 1.
-    Where it acts
-        As `grid` of `fsq` on numbers that are bounded already, above all in the levels of `rvq`.
-    Shapes
-        numbers (T, D), levels (D) -> positions (T, D), values (T, D).
-    Guarantees
-        The nearest level of all; what is on the grid stays. Between -1 and 1 the error is at most 1 / (L - 1). A number
-        beyond has no gradient.
-    Raises
-        Nothing.
-    Relations
-        With `scaling=grid_steps` of `rvq` every further level fills one step of the level before.
+    What is on the grid stays, and a number beyond has no gradient. It suits numbers that are bounded already, above all
+    in the levels of `rvq`: with `scaling=grid_steps` every further one fills one step of the level before.
     """
 
     part = Card(
@@ -70,21 +65,10 @@ class ClampedGrid(Grid):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymmetricGrid(Grid):
-    """Bound by tanh, and round to L levels from -1 to 1 with both ends.
+class SymmetricGrid(ClampedGrid):
+    """Bound by tanh, and take the same levels.
 
-    What it does
-        q = 2 / (L - 1) floor((L - 1)(tanh z + 1) / 2 + 1/2) - 1.
-    Where it acts
-        As `grid` of `fsq`, number by number.
-    Shapes
-        numbers (T, D), levels (D) -> positions (T, D), values (T, D).
-    Guarantees
-        Any L of at least 2 works. The level of -z is that of z seen from the other end, ties aside.
-    Raises
-        Nothing.
-    Relations
-        Published together with noise in place of rounding: `noise=0.5` of `fsq`. `clamped_grid` is this without tanh.
+    Published together with noise in place of rounding, `noise=0.5` of `fsq`.
     """
 
     part = Card(
@@ -97,16 +81,7 @@ class SymmetricGrid(Grid):
     spread: ClassVar[float] = 0.907
 
     def position(self, numbers: Float[Tensor, "T D"], levels: Int[Tensor, "D"]) -> Float[Tensor, "T D"]:
-        return (levels - 1) * (torch.tanh(numbers) + 1) / 2
-
-    def value(self, position: Float[Tensor, "T D"], levels: Int[Tensor, "D"]) -> Float[Tensor, "T D"]:
-        return 2 * position / (levels - 1) - 1
-
-
-MARGIN = 1e-3
-
-
-"""Share by which the bound is wider than the outermost levels."""
+        return super().position(torch.tanh(numbers), levels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,15 +91,9 @@ class TanhGrid(Grid):
     What it does
         y = h tanh(z + s) - o with h = (L - 1)(1 + 1e-3) / 2, o = 1/2 for even L and 0 for odd, s = artanh(o / h), so
         that zero stays zero; then q = round(y) / floor(L / 2).
-    Where it acts
-        As `grid` of `fsq`, number by number.
-    Shapes
-        numbers (T, D), levels (D) -> positions (T, D), values (T, D).
     Guarantees
-        Zero is a level. dq/dz = h (1 - tanh^2(z + s)) / floor(L / 2) when rounding passes the gradient. For L = 3 it
-        is the sign of z, or 0 between -0.55 and 0.55.
-    Raises
-        InvalidValue: two levels, for which the shift has no meaning.
+        dq/dz = h (1 - tanh^2(z + s)) / floor(L / 2) when rounding passes the gradient. For L = 3 it is the sign of z,
+        or 0 between -0.55 and 0.55. For L = 2 the shift has no meaning, and `fsq` refuses it.
     Relations
         For even L there is one level more below zero than above; `symmetric_grid` has as many on either side.
     """
@@ -163,27 +132,13 @@ class Bins(Grid):
         return self.share(numbers) * levels - 0.5
 
     def value(self, position: Float[Tensor, "T D"], levels: Int[Tensor, "D"]) -> Float[Tensor, "T D"]:
-        # Even shares have a standard deviation of 1 / sqrt(12), which is brought to one.
+        # Even shares have a standard deviation of 1 / sqrt(12) for many levels, which is brought to one.
         return ((position + 0.5) / levels - 0.5) * math.sqrt(12)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormalGrid(Bins):
-    """Take a number's share of the standard normal distribution, and cut shares into L even bins.
-
-    What it does
-        p = (1 + erf(z / sqrt 2)) / 2; the level is floor(p L), and q = sqrt(12) ((level + 1/2) / L - 1/2).
-    Where it acts
-        As `grid` of `fsq`, number by number.
-    Shapes
-        numbers (T, D), levels (D) -> positions (T, D), values (T, D).
-    Guarantees
-        Normal numbers of variance one use all levels alike. Any L of at least 2 works.
-    Raises
-        Nothing.
-    Relations
-        Made for channels that `batch_moments` brings to mean zero and variance one.
-    """
+    """Cut the standard normal distribution into bins, for channels that `batch_moments` brings there."""
 
     part = Card(
         title="VP-VAE: Rethinking Vector Quantization via Adaptive Vector Perturbation",
@@ -198,22 +153,9 @@ class NormalGrid(Bins):
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticGrid(Bins):
-    """Take a number's share of a logistic distribution, and cut shares into L even bins.
+    """Cut the logistic distribution of variance pi^2 / 12, with the share (tanh z + 1) / 2 below z, into bins.
 
-    What it does
-        p = (tanh z + 1) / 2 is the distribution function of a logistic variable of variance pi^2 / 12; the level is
-        floor(p L), and q = sqrt(12) ((level + 1/2) / L - 1/2), which has variance one for even shares and many levels.
-    Where it acts
-        As `grid` of `fsq`, number by number.
-    Shapes
-        numbers (T, D), levels (D) -> positions (T, D), values (T, D).
-    Guarantees
-        Numbers of that distribution use all levels alike. Any L of at least 2 works.
-    Raises
-        Nothing.
-    Relations
-        The paper trains it with noise and no rounding, `noise=1`, and with `moment_loss`, which asks for the variance.
-        `normal_grid` is the same for a normal distribution.
+    The paper trains it with noise and no rounding, `noise=1`, and with `moment_loss`, which asks for the variance.
     """
 
     part = Card(

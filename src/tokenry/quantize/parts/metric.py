@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,32 +15,22 @@ from tokenry.core.method import Part
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Part):
-    """Where vectors are compared."""
+    """Where vectors are compared, and what becomes of them there."""
 
     room: ClassVar[str] = "quantize"
 
-    @abstractmethod
     def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
-        """Vectors as they are compared; the nearest in Euclidean distance is then the nearest."""
+        """Vectors and rows of the table as they are quantized."""
+        return vectors
+
+    def compared(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        """What was brought as it is compared: the nearest in Euclidean distance is chosen."""
+        return vectors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Euclidean(Metric):
-    """Compare vectors where they are.
-
-    What it does
-        argmin |z - c|^2.
-    Where it acts
-        As `metric` of `vq`.
-    Shapes
-        vectors (T, E) -> vectors (T, E).
-    Guarantees
-        Nothing is changed.
-    Raises
-        Nothing.
-    Relations
-        `cosine` compares directions.
-    """
+    """Compare vectors where they are."""
 
     part = Card(
         title="Neural Discrete Representation Learning",
@@ -50,34 +39,35 @@ class Euclidean(Metric):
         summary="vectors are compared as they are",
     )
 
-    def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
-        return vectors
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Metric):
-    """Compare directions: vectors and codes are brought to length one.
+    """Compare directions, and give directions: vectors and rows of the table are brought to length one.
 
-    What it does
-        argmax z.c / (|z| |c|), which is the nearest code on the unit sphere; what comes out has length one.
-    Where it acts
-        As `metric` of `vq`, before a code is chosen and on the table whenever it is read.
-    Shapes
-        vectors (T, E) -> vectors (T, E).
-    Guarantees
-        The code does not depend on the length of a vector; a vector of zeros stays zero.
-    Raises
-        Nothing.
-    Relations
-        Published with codes of 8 to 32 numbers, which `projected` brings vectors down to.
+    A vector of zeros stays zero. Published with codes of 8 to 32 numbers, which `projected` brings vectors down to.
     """
 
     part = Card(
         title="Vector-quantized Image Modeling with Improved VQGAN",
         year=2021,
         url="https://arxiv.org/abs/2110.04627",
-        summary="vectors are compared by their directions",
+        summary="vectors are compared by their directions, and only these are left",
     )
 
     def bring(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
+        return normalize(vectors, dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction(Metric):
+    """Compare directions, and give rows of the table as they are, of any length, as audio codecs do."""
+
+    part = Card(
+        title="High-Fidelity Audio Compression with Improved RVQGAN",
+        year=2023,
+        url="https://arxiv.org/abs/2306.06546",
+        summary="vectors are compared by their directions, and rows of the table keep their lengths",
+    )
+
+    def compared(self, vectors: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
         return normalize(vectors, dim=-1)

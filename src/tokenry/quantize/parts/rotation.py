@@ -15,8 +15,14 @@ from tokenry.core.card import Card
 from tokenry.core.fields import natural
 from tokenry.core.method import Part
 from tokenry.quantize.codebooks.maps import directions
+from tokenry.quantize.codebooks.passes import Passes
 from tokenry.quantize.search.means import drawn, gathered
 from tokenry.quantize.search.nearest import nearest_code
+
+MOST_CODES = 1024
+"""Codes of a block while the rotation is learnt."""
+
+Tables = Sequence[Float[Tensor, "C D"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,13 @@ class Rotation(Part):
         """The matrix before anything is learnt; None is no rotation at all."""
 
     def learn(
-        self, rows: Float[Tensor, "T E"], turn: Float[Tensor, "E E"], blocks: int, codes: int, seed: torch.Generator
+        self,
+        rows: Float[Tensor, "T E"],
+        turn: Float[Tensor, "E E"],
+        blocks: int,
+        codes: int,
+        seed: torch.Generator,
+        passes: Passes,
     ) -> Float[Tensor, "E E"]:
         """The matrix for these vectors."""
         return turn
@@ -38,21 +50,7 @@ class Rotation(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Unrotated(Rotation):
-    """Cut vectors as they are.
-
-    What it does
-        R = I, without a product.
-    Where it acts
-        As `rotation` of `pq`.
-    Shapes
-        width E -> nothing.
-    Guarantees
-        Nothing is changed.
-    Raises
-        Nothing.
-    Relations
-        The order of the numbers matters: neighbours share a block. `opq` learns which belong together.
-    """
+    """Cut vectors as they are; the order of their numbers matters, since neighbours share a block."""
 
     part = Card(
         title="Product Quantization for Nearest Neighbor Search",
@@ -67,21 +65,7 @@ class Unrotated(Rotation):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomRotation(Rotation):
-    """Turn vectors by a random rotation that nothing moves.
-
-    What it does
-        R is the orthogonal factor of a matrix of normal numbers, with the signs that make all rotations equally likely.
-    Where it acts
-        As `rotation` of `pq`, on vectors before they are cut and back on their sum.
-    Shapes
-        width E -> R (E, E).
-    Guarantees
-        R R' = I. It is drawn when the quantizer is built and stays.
-    Raises
-        Nothing.
-    Relations
-        Shares out the variance over all blocks; `opq` learns where it belongs.
-    """
+    """Share the variance out over all blocks by a random rotation, drawn when the quantizer is built."""
 
     part = Card(
         title="Aggregating Local Descriptors into a Compact Image Representation",
@@ -91,17 +75,9 @@ class RandomRotation(Rotation):
     )
 
     def begin(self, width: int) -> Float[Tensor, "E E"]:
+        # With these signs all rotations are equally likely.
         turn, triangle = torch.linalg.qr(torch.randn(width, width))
         return turn * triangle.diagonal().sign()
-
-
-MOST_CODES = 1024
-
-
-"""Codes of a block while the rotation is learnt."""
-
-
-Tables = Sequence[Float[Tensor, "C D"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +88,10 @@ class OPQ(Rotation):
         min over R, c of |z R - q(z R)|^2 in turns: assign codes, take means, then R = U V' from the singular vectors of
         z' q. It begins with principal directions, dealt out so that the blocks have alike products of variances.
     Where it acts
-        As `rotation` of `pq`, in `fit`; before that R = I.
-    Shapes
-        rows (T, E) -> R (E, E).
+        In `fit`; before that R = I. The tables it learns with are its own; afterwards the blocks are fitted whatever
+        they are made of.
     Guarantees
         R R' = I; no round raises the error on the vectors it learns from. The order of their numbers does not matter.
-    Raises
-        InvalidValue: a negative number of rounds.
-    Relations
-        The tables it learns with are its own; afterwards the blocks are fitted whatever they are made of.
     """
 
     part = Card(
@@ -136,11 +107,17 @@ class OPQ(Rotation):
         return torch.eye(width)
 
     def learn(
-        self, rows: Float[Tensor, "T E"], turn: Float[Tensor, "E E"], blocks: int, codes: int, seed: torch.Generator
+        self,
+        rows: Float[Tensor, "T E"],
+        turn: Float[Tensor, "E E"],
+        blocks: int,
+        codes: int,
+        seed: torch.Generator,
+        passes: Passes,
     ) -> Float[Tensor, "E E"]:
         turn = dealt(rows, blocks)
         tables: Tables = [drawn(part, min(codes, MOST_CODES), seed) for part in (rows @ turn).chunk(blocks, 1)]
-        for _ in range(self.rounds):
+        for _ in passes.shown("rotation", range(self.rounds), self.rounds):
             turn, tables, _ = one_round(rows, turn, tables)
         return turn
 

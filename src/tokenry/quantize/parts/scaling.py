@@ -33,21 +33,7 @@ class Scaling(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Unscaled(Scaling):
-    """Leave what is left over as it is.
-
-    What it does
-        Factor 1 at every level.
-    Where it acts
-        As `scaling` of `rvq`.
-    Shapes
-        -> one number.
-    Guarantees
-        Nothing is changed.
-    Raises
-        Nothing.
-    Relations
-        Right for quantizers that learn tables; a fixed grid needs `grid_steps`.
-    """
+    """Leave what is left over as it is, which suits tables; a fixed grid needs `grid_steps`."""
 
     part = Card(
         title="SoundStream: An End-to-End Neural Audio Codec",
@@ -62,20 +48,10 @@ class Unscaled(Scaling):
 
 @dataclass(frozen=True, kw_only=True)
 class GridSteps(Scaling):
-    """Make the grid of every level as wide as one step of the level before.
+    """Make the grid of every level as wide as one step of the level before: factors (L_j - 1)^-m for level m from 0.
 
-    What it does
-        Level m works on the residual times (L_j - 1)^m in channel j, counted from 0.
-    Where it acts
-        As `scaling` of `rvq` over `fsq`.
-    Shapes
-        levels (E) -> factors (E).
-    Guarantees
-        With `grid=clamped_grid` and vectors in [-1, 1] what M levels leave over is at most (L_j - 1)^-M.
-    Raises
-        InvalidValue: another quantizer than `fsq`, or vectors of another width than it has numbers.
-    Relations
-        `projected` around `rvq` brings wider vectors to the numbers of the grid.
+    With `grid=clamped_grid` and vectors in [-1, 1] what M levels leave over is at most (L_j - 1)^-M. It is for `fsq`
+    with as many levels as vectors are wide; `projected` around `rvq` brings wider ones to the numbers of the grid.
     """
 
     part = Card(

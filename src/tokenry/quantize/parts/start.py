@@ -31,20 +31,10 @@ class Start(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans(Start):
-    """Begin with k-means over the first batch.
+    """Begin with k-means over the first batch, from vectors that are drawn as `sampled` draws them.
 
-    What it does
-        C vectors of the batch are drawn; then each becomes the mean of those it is nearest to, `iterations` times.
-    Where it acts
-        As `start` of `vq`, once, when the first vectors arrive in training.
-    Shapes
-        rows (T, E) -> table (C, E).
-    Guarantees
-        A code without vectors keeps its place. A batch of no more vectors than codes is taken over exactly.
-    Raises
-        InvalidValue: fewer than one iteration.
-    Relations
-        `sampled` is this without the iterations. Without `restart` its codes die again within a few hundred steps.
+    A code without vectors keeps its place, so that a batch of no more vectors than codes is taken over exactly.
+    Without `restart` codes die again within a few hundred steps.
     """
 
     part = Card(
@@ -57,28 +47,14 @@ class KMeans(Start):
     iterations: int = positive(10, doc="passes over the first batch")
 
     def begin(self, book: Codebook, rows: Float[Tensor, "T E"], generator: torch.Generator) -> None:
-        table = lloyd(rows, drawn(rows, len(book), generator), self.iterations)
+        table = lloyd(rows, drawn(rows, len(book), generator), range(self.iterations))
         counts, _ = gathered(rows, nearest_code(rows, table), len(book))
         book.begin(table, counts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled(Start):
-    """Begin with vectors of the first batch, drawn without repetition.
-
-    What it does
-        c_k = z_j for C different j, drawn from all alike; where there are too few, some are taken twice.
-    Where it acts
-        As `start` of `vq`, once, when the first vectors arrive in training.
-    Shapes
-        rows (T, E) -> table (C, E).
-    Guarantees
-        Every code is a vector of the batch.
-    Raises
-        Nothing.
-    Relations
-        `kmeans` goes on from here.
-    """
+    """Begin with vectors of the first batch, drawn without repetition; where there are too few, some come again."""
 
     part = Card(
         title="Discrete Tokenization for Multimodal LLMs: A Comprehensive Survey",
@@ -93,20 +69,9 @@ class Sampled(Start):
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform(Start):
-    """Begin with noise, as the first vector-quantised autoencoder did.
+    """Begin with numbers uniform in [-1/C, 1/C], as the first vector-quantised autoencoder did.
 
-    What it does
-        Every number of the table is uniform in [-1/C, 1/C].
-    Where it acts
-        As `start` of `vq`, once, when the first vectors arrive in training.
-    Shapes
-        rows (T, E), of which nothing is used -> table (C, E).
-    Guarantees
-        The vectors have no influence.
-    Raises
-        Nothing.
-    Relations
-        The usual way to a table of which few codes are used; `kmeans` and `restart` are the remedies.
+    The usual way to a table of which few codes are used; `kmeans` and `restart` are the remedies.
     """
 
     part = Card(

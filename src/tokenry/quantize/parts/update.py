@@ -46,15 +46,9 @@ class Ema(Update):
         N' = (N + e) / (sum N + C e) * sum N keeps rare codes from dividing by nothing. The loss is b |z - sg[c]|^2,
         the mean over all numbers.
     Where it acts
-        As `update` of `vq`, after every batch of training; the table is no parameter of an optimiser.
-    Shapes
-        rows (T, E), codes (T) -> counts (C), sums (C, E), table (C, E).
+        After every batch of training; the table is no parameter of an optimiser.
     Guarantees
         With decay 0 and smoothing 0 a step is one iteration of k-means. A code that was never used stays.
-    Raises
-        InvalidValue: a decay or weight outside its limits.
-    Relations
-        `by_loss` leaves the table to the optimiser.
     """
 
     part = Card(
@@ -84,20 +78,9 @@ class Ema(Update):
 
 @dataclass(frozen=True, kw_only=True)
 class ByLoss(Update):
-    """Make the table a parameter, and its distance to the vectors a loss.
+    """Leave the table to the optimiser of the network: |sg[z] - c|^2 + b |z - sg[c]|^2, means over all numbers.
 
-    What it does
-        L = |sg[z] - c|^2 + b |z - sg[c]|^2, each the mean over all numbers.
-    Where it acts
-        As `update` of `vq`, through the optimiser of the network.
-    Shapes
-        rows (T, E), values (T, E) -> two scalars.
-    Guarantees
-        Only codes that were chosen get a gradient. Counts are averaged with `decay`, for `restart`; they move nothing.
-    Raises
-        InvalidValue: a weight outside its limits.
-    Relations
-        `ema` needs no optimiser and adapts faster.
+    Only codes that were chosen get a gradient. Counts are averaged for `restart` alone; they move nothing.
     """
 
     part = Card(

@@ -31,48 +31,30 @@ class Windows(Part):
         """The window of each place in a row, both counted from 0; no window's number is larger than a place in it."""
 
 
-def cut(real: Bool[Tensor, "*B"], windows: Windows, stride: int) -> Int[Tensor, "T"]:
-    """The window of every real vector, numbered row after row; places are counted from the first real one of a row."""
-    rows = real.reshape(real.shape[:-1].numel(), real.shape[-1]) if real.ndim else real.reshape(1, 1)
-    row, place = torch.arange(len(rows), device=rows.device).unsqueeze(1).expand_as(rows), rows.cumsum(1) - 1
-    found: Tensor = (row * rows.shape[1])[rows] + windows.of(place[rows], stride)
-    return found.unique(return_inverse=True)[1]
+@dataclass(frozen=True, kw_only=True)
+class Runs(Windows):
+    """Cut rows, which are frames of sound or anything else in a line, into runs: place n is in window n // s."""
 
+    part = Card(
+        title="SNAC: Multi-Scale Neural Audio Codec",
+        year=2024,
+        url="https://arxiv.org/abs/2410.14411",
+        summary="neighbours that follow each other have a code together",
+    )
 
-def means(vectors: Float[Tensor, "T E"], window: Int[Tensor, "T"]) -> Float[Tensor, "M E"]:
-    """The mean of each window, with its gradient."""
-    counts, sums = gathered(vectors, window, _number(window))
-    return sums / counts.unsqueeze(1)
+    def size(self, stride: int) -> int:
+        return stride
 
-
-def first_of(window: Int[Tensor, "T"]) -> Int[Tensor, "M"]:
-    """The first vector of each window."""
-    order = torch.arange(len(window), device=window.device)
-    return order.new_full((_number(window),), len(window)).scatter_reduce(0, window, order, "amin")
-
-
-def _number(window: Int[Tensor, "T"]) -> int:
-    return int(window.max()) + 1 if len(window) else 0
+    def of(self, place: Int[Tensor, "T"], stride: int) -> Int[Tensor, "T"]:
+        return place // stride
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks(Windows):
     """Cut rows, which are pictures line after line, into squares as wide as the stride says.
 
-    What it does
-        Place n is at y, x = divmod(n, columns), in window (y // s) ceil(columns / s) + x // s.
-    Where it acts
-        As `windows` of `multi_scale`, on vectors of a picture.
-    Shapes
-        places (T) -> windows (T).
-    Guarantees
-        Blocks at the right and lower edge may be smaller.
-    Raises
-        InvalidValue: fewer than one column.
-    Deviations
-        See the card.
-    Relations
-        `runs` are of neighbours in a line.
+    Place n is at y, x = divmod(n, columns), in window (y // s) ceil(columns / s) + x // s. Squares at the right and
+    lower edge may be smaller.
     """
 
     part = Card(
@@ -96,33 +78,25 @@ class Blocks(Windows):
         return place // self.columns // stride * across + place % self.columns // stride
 
 
-@dataclass(frozen=True, kw_only=True)
-class Runs(Windows):
-    """Cut rows into runs of as many vectors as the stride says.
+def cut(real: Bool[Tensor, "*B"], windows: Windows, stride: int) -> Int[Tensor, "T"]:
+    """The window of every real vector, numbered row after row; places are counted from the first real one of a row."""
+    rows = real.reshape(real.shape[:-1].numel(), real.shape[-1]) if real.ndim else real.reshape(1, 1)
+    row, place = torch.arange(len(rows), device=rows.device).unsqueeze(1).expand_as(rows), rows.cumsum(1) - 1
+    found: Tensor = (row * rows.shape[1])[rows] + windows.of(place[rows], stride)
+    return found.unique(return_inverse=True)[1]
 
-    What it does
-        Place n is in window n // s.
-    Where it acts
-        As `windows` of `multi_scale`, on frames of sound or anything else in a line.
-    Shapes
-        places (T) -> windows (T).
-    Guarantees
-        The last window of a row may be shorter.
-    Raises
-        Nothing.
-    Relations
-        `blocks` are squares of a picture.
-    """
 
-    part = Card(
-        title="SNAC: Multi-Scale Neural Audio Codec",
-        year=2024,
-        url="https://arxiv.org/abs/2410.14411",
-        summary="neighbours that follow each other have a code together",
-    )
+def means(vectors: Float[Tensor, "T E"], window: Int[Tensor, "T"]) -> Float[Tensor, "M E"]:
+    """The mean of each window, with its gradient."""
+    counts, sums = gathered(vectors, window, _number(window))
+    return sums / counts.unsqueeze(1)
 
-    def size(self, stride: int) -> int:
-        return stride
 
-    def of(self, place: Int[Tensor, "T"], stride: int) -> Int[Tensor, "T"]:
-        return place // stride
+def first_of(window: Int[Tensor, "T"]) -> Int[Tensor, "M"]:
+    """The first vector of each window."""
+    order = torch.arange(len(window), device=window.device)
+    return order.new_full((_number(window),), len(window)).scatter_reduce(0, window, order, "amin")
+
+
+def _number(window: Int[Tensor, "T"]) -> int:
+    return int(window.max()) + 1 if len(window) else 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from tokenry.quantize.search.nearest import middle, rounding
 
 ROWS = 1024
 """Vectors whose partial sums are followed together, so that those of all are never held."""
@@ -44,25 +46,44 @@ def follow(left: Float[Tensor, "T W E"], codes: Int[Tensor, "T W R"], table: Flo
 def _extend(
     left: Float[Tensor, "T W E"], codes: Int[Tensor, "T W R"], table: Float[Tensor, "C E"], width: int
 ) -> Beams:
-    # Moved by one vector, all distances stay and the numbers become small.
-    centre = table.mean(0)
+    best, sure = _best(left, table, width)
+    if not bool(sure.all()):
+        best[~sure], _ = _best(left[~sure].double(), table.double(), width)
+    beam, code = (best // len(table)).unsqueeze(-1), best % len(table)
+    rest = left.take_along_dim(beam, 1) - table[code]
+    order = rest.square().sum(-1).argsort(dim=1, stable=True).unsqueeze(-1)
+    found = torch.cat((codes.take_along_dim(beam, 1), code.unsqueeze(-1)), -1)
+    return rest.take_along_dim(order, 1), found.take_along_dim(order, 1)
+
+
+def _best(
+    left: Float[Tensor, "T W E"], table: Float[Tensor, "C E"], width: int
+) -> tuple[Int[Tensor, "T V"], Bool[Tensor, "T"]]:
+    """Places, among the codes of all beams, of those that leave the least over, and whether these are beyond doubt."""
+    centre = middle(table)
     moved, near = table - centre, left - centre
+    squares = near.square().sum(-1, keepdim=True)
     scores = near @ moved.T - 0.5 * moved.square().sum(1)
-    scores -= 0.5 * near.square().sum(-1, keepdim=True)
-    best = _largest(scores.flatten(1), width)
-    beam, code = best // len(table), best % len(table)
-    rest = left.take_along_dim(beam.unsqueeze(-1), 1) - table[code]
-    return rest, torch.cat((codes.take_along_dim(beam.unsqueeze(-1), 1), code.unsqueeze(-1)), -1)
+    scores -= 0.5 * squares
+    value, place = _largest(scores.flatten(1), width + 1)
+    if value.shape[1] <= width:
+        return place, torch.ones_like(value[:, 0], dtype=torch.bool)
+    last, left_out = value[:, width - 1], value[:, width]
+    reach = squares.amax((1, 2)).sqrt() + (-2 * last).clamp_min(0).sqrt()
+    return place[:, :width], last - left_out > rounding(reach)
 
 
-def _largest(scores: Float[Tensor, "T C"], count: int) -> Int[Tensor, "T W"]:
-    """Places of the largest numbers of each row, the largest first; the scores are used up."""
+def _largest(scores: Float[Tensor, "T C"], count: int) -> tuple[Float[Tensor, "T W"], Int[Tensor, "T W"]]:
+    """The largest numbers of each row, the largest first, and their places; the scores are used up."""
     count = min(count, scores.shape[1])
     if scores.device.type != "cpu":
-        return scores.topk(count, 1).indices
+        largest, at = scores.topk(count, 1)
+        return largest, at
     # On a processor numpy's argmax, again and again, is many times faster than torch's topk.
-    table, every, found = scores.numpy(), range(len(scores)), []
+    values, places = [], []
     for _ in range(count):
-        found.append(table.argmax(1))
-        table[every, found[-1]] = -torch.inf
-    return torch.stack([torch.from_numpy(f) for f in found], 1)
+        at = torch.from_numpy(scores.numpy().argmax(1)).unsqueeze(1)
+        values.append(scores.gather(1, at))
+        places.append(at)
+        scores.scatter_(1, at, -torch.inf)
+    return torch.cat(values, 1), torch.cat(places, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,10 +19,21 @@ def gathered(
     return counts, rows.new_zeros(size, rows.shape[1]).index_add_(0, codes, rows)
 
 
-def lloyd(rows: Float[Tensor, "T E"], table: Float[Tensor, "C E"], iterations: int) -> Float[Tensor, "C E"]:
-    """k-means from a given table; a code without vectors stays where it is."""
-    for _ in range(iterations):
-        counts, sums = gathered(rows, nearest_code(rows, table), len(table))
+def lloyd(
+    rows: Float[Tensor, "T E"],
+    table: Float[Tensor, "C E"],
+    passes: Iterable[object],
+    compared: Callable[[Tensor], Tensor] = lambda vectors: vectors,
+) -> Float[Tensor, "C E"]:
+    """k-means from a given table; a code without vectors stays where it is.
+
+    Args:
+        passes: of which there are as many, or fewer where nothing moves any more.
+        compared: what vectors and codes are compared as.
+    """
+    seen = compared(rows)
+    for _ in passes:
+        counts, sums = gathered(rows, nearest_code(seen, compared(table)), len(table))
         moved = torch.where(counts.unsqueeze(1) > 0, sums / counts.clamp_min(1).unsqueeze(1), table)
         if torch.equal(moved, table):
             break

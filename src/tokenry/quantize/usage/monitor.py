@@ -13,8 +13,7 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.models.attention.rest import evaluating
-from tokenry.quantize.base import RowQuantizer
-from tokenry.quantize.quantized import NONE
+from tokenry.quantize.base import NONE, RowQuantizer
 from tokenry.quantize.usage.distortion import Distortion
 from tokenry.quantize.usage.tally import Tally
 

@@ -100,4 +100,5 @@ def crops(
 
 @torch.no_grad()
 def _begin(encoder: Encoder, quantizer: Quantizer, draw: Callable[[], Float[Tensor, "B T"]], seed: int) -> None:
-    quantizer.fit(torch.cat([encoder(draw()).flatten(0, 1) for _ in range(BATCHES)]), seed=seed)
+    begun = torch.cat([encoder(draw()).flatten(0, 1) for _ in range(BATCHES)])
+    quantizer.fit(begun, seed=seed, progress=False)  # since there is a bar already

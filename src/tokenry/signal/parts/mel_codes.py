@@ -102,7 +102,7 @@ class MelCodes(SoundContent, LearnedPart):
         frames = torch.cat([how.frames(how.framed(samples)) for samples in sounds])
         self.mean.copy_(frames.mean(0))
         drawn = frames[torch.randperm(len(frames), generator=generator)[:MOST_FRAMES]]
-        self.quantizer.fit(drawn.to(self.mean.device) - self.mean, seed=seed)
+        self.quantizer.fit(drawn.to(self.mean.device) - self.mean, seed=seed, progress=progress)
 
     def _mel(self, rate: int) -> Mel:
         window, hop = (round(rate * ms / 1000) for ms in (self.window_ms, self.hop_ms))

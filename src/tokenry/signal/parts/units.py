@@ -111,7 +111,7 @@ class Units(SoundContent, LearnedPart):
         features = torch.cat([self._features(samples, rate) for samples in whole]).to(self.mean.device)
         self.mean.copy_(features.mean(0))
         self.deviation.copy_(features.std(0, correction=0).clamp_min(1e-6))
-        self.quantizer.fit(self._standard(features), seed=seed)
+        self.quantizer.fit(self._standard(features), seed=seed, progress=progress)
         frames = torch.cat([how.frames(how.framed(samples)).unflatten(0, (-1, PARTS)).mean(1) for samples in whole])
         units = self._nearest(features)[:, 0]
         counts = torch.bincount(units, minlength=len(self.heard)).unsqueeze(1)
