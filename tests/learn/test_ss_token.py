@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.contract.test_learn import FAMILIES, PROMPT, batch, gradient, learn, row
+from tests.contract.test_learn import PROMPT, batch, gradient, learn, row
+from tests.tinies import STRUCTURES
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError
 from tokenry.learn.parts.history import AnotherModel, Beforehand, MovingAverage
 from tokenry.learn.parts.scale import AsIs, MinMax, Rank
@@ -20,7 +21,7 @@ from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=STRUCTURES)
 def model(request):
     return tiny(request.param)
 

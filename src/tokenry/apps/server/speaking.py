@@ -147,9 +147,8 @@ class Speaker:
         cache.crop(held - len(best))
         return cache, held
 
-    def _keep(self, ids: tuple[int, ...], cache: Cache) -> None:
-        plain = all(isinstance(layer, KVBuffer) for layer in cache.layers)
-        if self.method is not None or not plain:
+    def _keep(self, ids: tuple[int, ...], cache: Cache | None) -> None:
+        if self.method is not None or cache is None or not all(isinstance(layer, KVBuffer) for layer in cache.layers):
             return
         frozen = FrozenCache.of(cache, self.adapter.model)
         with self._lock:
