@@ -111,10 +111,22 @@ def test_overlapping_citations_are_cut_once() -> None:
     trace = a_trace("one two three four five six")
     trace["answer"] = "abcdefghij"
     passage = trace["recovered"][0]
-    trace["recovered"] = [{**passage, "answer": span} for span in ([4, 8], [2, 5], [9, 99], [8, 8])]
+    spans = ([4, 8], [2, 5], [9, 99], [8, 8])
+    trace["recovered"] = [{**passage, "answer": span, "tokens": [0, n]} for n, span in enumerate(spans)]
     page = render(trace)
     assert [text for text in re.findall(r'class="cite"[^>]*>(\w*)<sup>', page)] == ["cde"]
     assert page.count("<q>") == 4
+
+
+def test_a_passage_that_is_repeated_is_listed_once() -> None:
+    trace = a_trace("one two three four five six")
+    trace["answer"] = "abcdefghij"
+    passage = trace["recovered"][0]
+    places = (([0, 2], [3, 4]), ([3, 5], [0, 1]), ([6, 8], [3, 4]))
+    trace["recovered"] = [{**passage, "answer": span, "tokens": tokens} for span, tokens in places]
+    page = render(trace)
+    assert re.findall(r'class="cite"[^>]*>(\w*)<sup>(\d)', page) == [("ab", "1"), ("de", "2"), ("gh", "1")]
+    assert page.count("<q>") == 2
 
 
 def test_fields_of_methods_may_hold_commas() -> None:

@@ -49,13 +49,13 @@ def render(trace: Mapping[str, Any]) -> str:
     """
     check(trace)
     trace = packed(trace)
-    js, stacks = script("trace/main.js"), charts.seconds_split(trace)
+    js, stacks, passages = script("trace/main.js"), charts.seconds_split(trace), _passages(trace["recovered"])
     values = {
         "trace": trace,
         "model": _model(trace["model"]),
         "chips": _chips(trace),
-        "pieces": _pieces(trace["answer"], trace["recovered"]),
-        "passages": trace["recovered"],
+        "pieces": _pieces(trace["answer"], trace["recovered"], passages),
+        "passages": passages,
         "dense": trace["dense"],
         "headlines": receipt.headlines(trace),
         "groups": receipt.groups(trace),
@@ -117,12 +117,25 @@ def _fields(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _pieces(answer: str, passages: Sequence[Mapping[str, Any]]) -> list[Piece]:
+def _passages(recovered: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Every passage once, however often the answer repeats it."""
+    found: dict[tuple[int, ...], Mapping[str, Any]] = {}
+    for passage in recovered:
+        found.setdefault(_place(passage), passage)
+    return list(found.values())
+
+
+def _place(passage: Mapping[str, Any]) -> tuple[int, ...]:
+    return (passage["document"], *passage["tokens"])
+
+
+def _pieces(answer: str, recovered: Sequence[Mapping[str, Any]], passages: Sequence[Mapping[str, Any]]) -> list[Piece]:
     """The answer cut where passages begin and end; of two that overlap the later one is only listed."""
+    numbers = {_place(passage): number for number, passage in enumerate(passages)}
     pieces, at = [], 0
-    for number, passage in sorted(enumerate(passages), key=lambda entry: tuple(entry[1]["answer"])):
+    for passage in sorted(recovered, key=lambda passage: tuple(passage["answer"])):
         start, end = passage["answer"]
         if at <= start < end <= len(answer):
-            pieces += [Piece(answer[at:start], None), Piece(answer[start:end], number)]
+            pieces += [Piece(answer[at:start], None), Piece(answer[start:end], numbers[_place(passage)])]
             at = end
     return [piece for piece in (*pieces, Piece(answer[at:], None)) if piece.text]
