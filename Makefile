@@ -24,13 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/tokenry run src/tokenry/data/documents/sotu_1975.txt \
-		--ask "To what rate will the corporate tax be reduced?" \
-		--use dense_relevance:budget=0.25 --use token_select:budget=256 \
-		--max-new 48 --compare dense --report trace.html
-	$(BIN)/python benchmarks/answers.py --document sotu_1975 --questions 5 \
-		--use dense_relevance:budget=0.25 --use compress/random:budget=0.25
-	@echo "the page: trace.html"
+	$(BIN)/tokenry demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
