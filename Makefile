@@ -48,7 +48,7 @@ types: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m tokenry.apps.pages --check docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py

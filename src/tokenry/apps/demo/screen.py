@@ -30,10 +30,11 @@ class Screen:
     def opening(self, tokens: int, questions: int, names: Mapping[str, str]) -> None:
         """What is going to be seen; `names` are the methods, and what the quarter is called that each of them keeps."""
         self._title("Does the answer survive at a quarter of the tokens?")
+        many = "questions" if questions != 1 else "question"
         self.say(
-            f"{questions} question{'s' * (questions != 1)} about a speech of {tokens:,} tokens, of which the model reads "
-            "a quarter. Below: whether the sentence that answers is in it, what that saves, what the model says, and how "
-            "all questions go.\n"
+            f"{questions} {many} about a speech of {tokens:,} tokens, of which the model reads a quarter. Below: "
+            "whether the sentence that answers is in it, what that saves, what the model says, and how all questions "
+            "go.\n"
         )
         self._out.print(self._rows((name, spec) for spec, name in names.items()))
 
