@@ -49,6 +49,18 @@ def smollm2():
 
 
 @pytest.fixture(scope="session")
+def small(tmp_path_factory, smollm2):
+    """A folder with random weights, and the default model's tokenizer and a context of 2,048 tokens."""
+    from tokenry.models.files.tiny import tiny
+
+    folder = tmp_path_factory.mktemp("small") / "model"
+    model = tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=2048)
+    model.save_pretrained(folder)
+    smollm2.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def minilm():
     """The small encoder in 32-bit floats, or a skip with the command that fetches it."""
     from tokenry.core.errors import UnknownModel

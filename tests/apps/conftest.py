@@ -1,4 +1,4 @@
-"""The command line in this process, and a model small enough to answer in a second."""
+"""The command line in this process, files for it, and a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tests import browser
 from tokenry.apps.cli.main import main
 from tokenry.data.image import write_image
 from tokenry.data.sound import Sound, write_sound
-from tokenry.models.files.tiny import tiny
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,6 @@ def tokenry(monkeypatch, capfd):
         return Outcome(int(end.value.code or 0), out, err)
 
     return call
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory, smollm2):
-    """A folder with random weights and the default model's tokenizer and context of 2,048 tokens."""
-    folder = tmp_path_factory.mktemp("small") / "model"
-    model = tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=2048)
-    model.save_pretrained(folder)
-    smollm2.tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -48,16 +48,18 @@ def demo(
     screen.opening(int((~before.protected[0]).sum()), len(asked), {spec: name for name, spec in METHODS.items()})
     screen.evidence(asked[0], {n: evidence_of(asked[0].evidence, before, p.final) for n, p in prepared.items()})
 
-    with working(3 * len(asked)) as tell:
+    # The bars end before anything is said: what is said while one moves would go to standard error.
+    with working(3) as tell:
         trace = _beside_dense(pipelines[NEAREST], language, model, asked[0], max_new, tell)
         outcomes = {
             WHOLE: [score.outcome(asked[0], text, trace.dense.answer if trace.dense else None)],
             NEAREST: [score.outcome(asked[0], trace.final, trace.answer)],
             RANDOM: score.shortened(asked[:1], pipelines[RANDOM], language, max_new, tell),
         }
-        screen.savings(trace)
-        parameters = sum(p.numel() for p in language.model.parameters())
-        screen.answers({name: found[0] for name, found in outcomes.items()}, language.name, parameters)
+    screen.savings(trace)
+    parameters = sum(p.numel() for p in language.model.parameters())
+    screen.answers({name: found[0] for name, found in outcomes.items()}, language.name, parameters)
+    with working(3 * (len(asked) - 1)) as tell:
         outcomes[WHOLE] += score.whole(asked[1:], language, max_new, tell)
         for name, pipeline in pipelines.items():
             outcomes[name] += score.shortened(asked[1:], pipeline, language, max_new, tell)
