@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+from tests import browser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -70,3 +73,21 @@ def minilm():
         return load_encoder("minilm", dtype="float32")
     except UnknownModel as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def chromium(tmp_path):
+    """Open a page in a browser without a window and give its document back as it stands after its scripts ran."""
+    program = browser.find()
+    if program is None:
+        pytest.skip("needs chromium")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+    still = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *quiet, "--virtual-time-budget=4000"]
+
+    def open_page(file, state="", *options):
+        command = [program, *still, f"--user-data-dir={tmp_path / 'profile'}", *options, file.as_uri() + state]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert "CONSOLE" not in done.stderr, done.stderr
+        return done.stdout
+
+    return open_page

@@ -1,15 +1,13 @@
-"""The command line in this process, files for it, and a browser."""
+"""The command line in this process, and files for it."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass
 
 import pytest
 import torch
 
-from tests import browser
 from tokenry.apps.cli.main import main
 from tokenry.data.image import write_image
 from tokenry.data.sound import Sound, write_sound
@@ -57,21 +55,3 @@ def photo(tmp_path):
 def speech(tmp_path):
     write_sound(Sound((torch.arange(3000) / 9).sin() * 0.4, 8000), tmp_path / "speech.wav")
     return tmp_path / "speech.wav"
-
-
-@pytest.fixture
-def chromium(tmp_path):
-    """Open a page in a browser without a window and give its document back as it stands after its scripts ran."""
-    program = browser.find()
-    if program is None:
-        pytest.skip("needs chromium")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
-    still = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *quiet, "--virtual-time-budget=4000"]
-
-    def open_page(file, state="", *options):
-        command = [program, *still, f"--user-data-dir={tmp_path / 'profile'}", *options, file.as_uri() + state]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        assert "CONSOLE" not in done.stderr, done.stderr
-        return done.stdout
-
-    return open_page
