@@ -58,7 +58,7 @@ class Screen:
             ("tokens to read before the answer", figures.count, ours.prompt_tokens, dense.prompt_tokens),
             ("time until the answer begins", figures.seconds, ours.seconds.first_token, dense.seconds.first_token),
             ("memory for keys and values", figures.size, ours.kv_bytes, dense.kv_bytes),
-            ("keys and values read for the answer", figures.size, ours.bytes_read, dense.bytes_read),
+            ("keys and values read", figures.size, ours.bytes_read, dense.bytes_read),
         ]
         table = self._table("", "the nearest quarter", "the whole speech", "less", right=3)
         for (label, show, mine, theirs), name in zip(rows, SAVED, strict=True):
