@@ -93,7 +93,7 @@ def _beside_dense(
     from tokenry.core.errors import ContextOverflow
     from tokenry.data import read
     from tokenry.models.generate.answer import Sampling
-    from tokenry.models.text.prompt import Document
+    from tokenry.models.text.document import Document
     from tokenry.pipeline.arm import Job
     from tokenry.pipeline.compare import beside_dense
 

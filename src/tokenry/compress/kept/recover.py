@@ -11,14 +11,23 @@ import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
-from tokenry.compress.kept.function_words import function_words
 from tokenry.compress.kept.text import Reading, read
+from tokenry.compress.scores.languages import FUNCTION_WORDS, language_of
 from tokenry.compress.units.sentences import ALONE, CLOSERS, MARKS, OPENERS
 from tokenry.core.origin import Source
 from tokenry.core.tokens import TokenBatch
 
 _WORD = re.compile(rf"[{ALONE}]|[^\W_{ALONE}]+(?:[.,:'’/-][^\W_{ALONE}]+)*")
 _ALONE = re.compile(f"[{ALONE}]")
+
+# A search needs these words, and a passage of nothing else says nothing.
+_IDLE = frozenset(
+    """already although always among another anything around away became become could either else enough even ever every
+    everything first however instead least less like made make many may maybe might much must near never nothing often
+    one per perhaps quite rather really said say says simply since something sometimes soon still therefore though thus
+    today together toward towards two upon use used using usually various well whatever whether within without would
+    yet""".split()
+)
 
 SHORTEST = 6
 """Letters and digits that the telling words of a run have together, at the least."""
@@ -49,7 +58,8 @@ def recover(batch: TokenBatch, answer: str, row: int = 0) -> list[Recovered]:
     """The passages of the original texts that an answer repeats from the tokens left in `batch`.
 
     From the first word of the answer on, the longest run of its words that stands in the compressed text is taken,
-    then the longest after that, and so on. A run never goes on over what was dropped, nor from one source into the next.
+    then the longest after that, and so on. A run never goes on over what was dropped, nor from one source into the
+    next.
 
     A run counts if it tells something. Function words of the text's language tell nothing; of all others there must be
     two, with `SHORTEST` letters, or one that is a number or a name. And it must stand in one place only, unless
@@ -61,8 +71,8 @@ def recover(batch: TokenBatch, answer: str, row: int = 0) -> list[Recovered]:
     reading = read(sources, spans)
     said, left = _Words.of(answer, whole=False), _Words.of(reading.text, whole=True)
     goes_on = _goes_on(left, reading, _pieces(sources, spans, reading))
-    found = []
-    for start, at, n in _runs(said, left, goes_on, function_words(left.texts)):
+    idle, found = FUNCTION_WORDS.get(language_of(reading.text), frozenset()) | _IDLE, []
+    for start, at, n in _runs(said, left, goes_on, idle):
         first = int(np.searchsorted(reading.ends, left.spans[at][0], side="right"))
         last = int(np.searchsorted(reading.starts, left.spans[at + n - 1][1], side="left")) - 1
         source, low = int(spans[first, 0]), int(spans[first, 2])
