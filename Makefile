@@ -27,13 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/tokenry run src/tokenry/data/documents/sotu_1975.txt \
-		--ask "To what rate will the corporate tax be reduced?" \
-		--use dense_relevance:budget=0.25 --use token_select:budget=256 \
-		--max-new 48 --compare dense --report trace.html
-	$(BENCH).compress.answers --document sotu_1975 --questions 5 \
-		--use dense_relevance:budget=0.25 --use compress/random:budget=0.25
-	@echo "the page: trace.html"
+	$(BIN)/tokenry demo
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -57,7 +51,7 @@ types: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m tokenry.apps.pages --check docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
 	$(BIN)/tokenry models get collages

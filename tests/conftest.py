@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 from jaxtyping import install_import_hook
 
 import tokenry
+from tests import browser
 from tests.progress import Meter, Progress, workers
 
 # Processes that tests start find what this one found.
 HERE = (os.environ.get("PYTHONPATH"), str(Path(tokenry.__file__).parents[1]), str(Path(__file__).parents[1]))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, HERE))
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Also for the processes that tests start: workers that compute in several threads wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -125,6 +128,18 @@ def smollm2():
 
 
 @pytest.fixture(scope="session")
+def small(tmp_path_factory, smollm2):
+    """A folder with random weights, and the default model's tokenizer and a context of 2,048 tokens."""
+    from tokenry.models.files.tiny import tiny
+
+    folder = tmp_path_factory.mktemp("small") / "model"
+    model = tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=2048)
+    model.save_pretrained(folder)
+    smollm2.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def minilm():
     """The small encoder in 32-bit floats, or a skip with the command that fetches it."""
     from tokenry.core.errors import UnknownModel
@@ -134,3 +149,21 @@ def minilm():
         return load_encoder("minilm", dtype="float32")
     except UnknownModel as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def chromium(tmp_path):
+    """Open a page in a browser without a window and give its document back as it stands after its scripts ran."""
+    program = browser.find()
+    if program is None:
+        pytest.skip("needs chromium")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+    still = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *quiet, "--virtual-time-budget=4000"]
+
+    def open_page(file, state="", *options):
+        command = [program, *still, f"--user-data-dir={tmp_path / 'profile'}", *options, file.as_uri() + state]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert "CONSOLE" not in done.stderr, done.stderr
+        return done.stdout
+
+    return open_page

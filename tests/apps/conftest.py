@@ -1,4 +1,4 @@
-"""A model small enough to answer in a second, and something to ask it about."""
+"""The command line in this process, and files for it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,6 @@ import torch
 
 from tokenry.data.image import write_image
 from tokenry.data.sound import Sound, write_sound
-from tokenry.models.files.tiny import tiny
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory, smollm2):
-    """A folder with random weights and the default model's tokenizer and context of 2,048 tokens."""
-    folder = tmp_path_factory.mktemp("small") / "model"
-    model = tiny("llama", vocab_size=len(smollm2.tokenizer), max_position_embeddings=2048)
-    model.save_pretrained(folder)
-    smollm2.tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import shlex
 
 import pytest
 
-from tokenry.apps.report.pareto import front
 from tokenry.core.errors import InvalidValue
 from tokenry.data import read
 from tokenry.models.text.document import Document
@@ -63,35 +62,3 @@ def test_bad_input_is_one_sentence(tokenry, small, document):
     done = tokenry("plan", document, "--use", "lexical_relevanse", "--model", small)
     assert done.status == 2
     assert "lexical_relevance" in done.err
-
-
-def test_the_front_is_what_nothing_beats():
-    points = [(5.0, 0.0), (1.0, 0.9), (2.0, 0.3), (3.0, 0.4), (2.0, 0.2), (5.0, 0.1)]
-    assert front(points) == [1, 4, 0]
-
-
-def test_compare_draws_a_page_and_a_picture(tokenry, small, document, tmp_path, arms_here):
-    for name in ("loss.html", "loss.png"):
-        done = tokenry(
-            "compare",
-            "snapkv:budget=40",
-            "--text",
-            document,
-            "--model",
-            small,
-            "--max-new",
-            3,
-            "--plot",
-            tmp_path / name,
-        )
-        assert done.status == 0, done.err
-    page = (tmp_path / "loss.html").read_text(encoding="utf-8")
-    assert "<svg" in page
-    assert "attend/random" in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    ).replace("https://matplotlib.org", "")
-    assert (tmp_path / "loss.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    done = tokenry("compare", "snapkv", "--text", document, "--model", small, "--plot", tmp_path / "loss.bmp")
-    assert done.status == 2
-    assert "plot: must end in .html, .png, .svg" in done.err

@@ -41,13 +41,14 @@ QUICK = [pytest.param(p, id=name(p)) for p in PAGES if program(p) and is_slow(p)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a report of about 300 tokens, where `tokenry` is a command that says little."""
+    """A folder with a report of about 300 tokens, where `tokenry` is a command that says and shows little."""
     speech = read("sotu_1975")
     (tmp_path / "report.txt").write_text(speech[: speech.index("\n\n", 1200)] + "\n", encoding="utf-8")
     command = tmp_path / "bin" / "tokenry"
     command.parent.mkdir()
     command.write_text(
-        f'#!/bin/sh\ncase "$1" in run|compare) set -- "$@" --max-new 3;; esac\n'
+        '#!/bin/sh\ncase "$1" in run|compare|demo) set -- "$@" --max-new 3;; esac\n'
+        'case "$1" in demo) set -- "$@" --questions 1 --model "$SMALL";; esac\n'
         f'exec {shlex.quote(sys.executable)} -m tokenry.apps.cli.main "$@"\n'
     )
     command.chmod(0o755)
@@ -123,8 +124,9 @@ def hardly_trained(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", ALL)
-def test_page(page, folder, one_load, hardly_trained, tokenry, arms_here):
+def test_page(page, folder, one_load, hardly_trained, small, monkeypatch, tokenry, arms_here):
     """The Python of a page runs as one program, then its commands one by one."""
+    monkeypatch.setenv("SMALL", str(small))
     if name(page) == TRAINED_HERE:
         hardly_trained()
     run_python(page, folder)

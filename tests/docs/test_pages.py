@@ -12,6 +12,7 @@ import yaml
 
 from tests.docs.blocks import PAGES, ROOT, name
 from tokenry.apps.pages import write as pages
+from tokenry.core.registry import entries, parse
 
 DOCS = ROOT / "docs"
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -72,6 +73,18 @@ def test_links(page):
             target = (page.parent / path).resolve() if path else page
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+_FORM = re.compile(r"`\"?((?:\w+/)?(\w+):\w+=[^`\"]*)\"?`")
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "methods" not in p.parts and p.name != "benchmarks.md"], ids=name)
+def test_methods_in_sentences_can_be_built(page):
+    """A method that a page names with its fields is one that can be typed."""
+    known = {entry.name for entry in entries()}
+    for form, method in _FORM.findall(_FENCED.sub("", page.read_text(encoding="utf-8"))):
+        for part in form.split("|") if method in known else ():
+            parse(part.strip())
 
 
 @pytest.mark.parametrize(

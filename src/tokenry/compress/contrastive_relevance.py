@@ -68,8 +68,8 @@ class ContrastiveRelevance(Compressor):
         windows'. The question and what frames it are never compressed.
     Relations
         `self_information` knows nothing of the question. `dense_relevance` and `lexical_relevance` need no language
-        model; where question and answer share rare words, the latter keeps as many answers. `recover` is the paper's
-        subsequence recovery, for any compressor.
+        model; where question and answer share rare words, the latter keeps as many answers. `recover` leads from an
+        answer back to the original, for any compressor; unlike the paper's, it never goes over what was dropped.
     """
 
     card = Card(

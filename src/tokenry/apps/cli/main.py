@@ -12,6 +12,7 @@ from tokenry.apps.cli import (
     compare,
     compress,
     decode,
+    demo,
     encode,
     measure,
     methods,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run.run)
+app.command()(demo.demo)
 app.command()(compress.compress)
 app.command()(compare.compare)
 app.command()(plan.plan)

@@ -130,10 +130,19 @@ def read_per_step(trace: Mapping[str, Any]) -> Lines | None:
     if not runs:
         return None
     steps = max(len(values) for _, _, values in runs)
-    marks = _marks(max(max(values) for _, _, values in runs))
-    top = marks[-1]
+    found = marks(max(1, *(max(values) for _, _, values in runs)))
+    top = found[-1]
     lines = tuple(_line(label, kind, values, steps, top) for label, kind, values in runs)
-    return Lines(lines, tuple((count(mark), 1 - mark / top) for mark in marks), steps)
+    return Lines(lines, tuple((count(mark), 1 - mark / top) for mark in found), steps)
+
+
+def marks(largest: float) -> list[float]:
+    """Two to five round numbers from zero up to the first that is not below `largest`."""
+    largest = largest if largest > 0 else 1.0
+    raw = largest / 3
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw)
+    return [step * i for i in range(math.ceil(largest / step - 1e-9) + 1)]
 
 
 def _spent(run: Mapping[str, Any]) -> dict[str, float]:
@@ -148,11 +157,3 @@ def _line(label: str, kind: str, values: Sequence[float], steps: int, top: float
     across = WIDTH / max(1, steps - 1)
     points = " ".join(f"{i * across:.5g},{HEIGHT * (1 - value / top):.4g}" for i, value in enumerate(shown))
     return Line(label, kind, points, 1 - shown[-1] / top, count(sum(values) / len(values)))
-
-
-def _marks(largest: float) -> list[float]:
-    """Two to five round numbers from zero up to the first that is not below `largest`."""
-    raw = max(largest, 1) / 3
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw)
-    return [step * i for i in range(math.ceil(max(largest, 1) / step - 1e-9) + 1)]

@@ -6,19 +6,17 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tokenry.apps.report import charts, figures, receipt
 from tokenry.apps.report.check import check
 from tokenry.apps.report.pack import packed, readable, script_text
+from tokenry.apps.report.script import script
+from tokenry.apps.report.template import environment, styles
 from tokenry.core.saving import write_text
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,13 @@ def render(trace: Mapping[str, Any]) -> str:
     """
     check(trace)
     trace = packed(trace)
-    script, stacks = _asset("page.js"), charts.seconds_split(trace)
+    js, stacks, passages = script("trace/main.js"), charts.seconds_split(trace), _passages(trace["recovered"])
     values = {
         "trace": trace,
         "model": _model(trace["model"]),
         "chips": _chips(trace),
-        "pieces": _pieces(trace["answer"], trace["recovered"]),
-        "passages": trace["recovered"],
+        "pieces": _pieces(trace["answer"], trace["recovered"], passages),
+        "passages": passages,
         "dense": trace["dense"],
         "headlines": receipt.headlines(trace),
         "groups": receipt.groups(trace),
@@ -67,12 +65,12 @@ def render(trace: Mapping[str, Any]) -> str:
         "lines": charts.read_per_step(trace),
         "box": (charts.WIDTH, charts.HEIGHT),
         "total": sum(len(document["tokens"]) for document in trace["documents"]),
-        "css": _asset("page.css"),
-        "js": script,
-        "js_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        "css": styles("drawing/theme.css", "drawing/tokens.css", "drawing/charts.css", "trace/page.css"),
+        "js": js,
+        "js_hash": base64.b64encode(hashlib.sha256(js.encode()).digest()).decode("ascii"),
         "data": Markup(script_text(trace)),
     }
-    return readable(_environment().get_template("page.html.j2").render(values))
+    return readable(environment().get_template("trace/page.html.j2").render(values))
 
 
 def write(trace: Mapping[str, Any], path: Path | str) -> None:
@@ -119,27 +117,25 @@ def _fields(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _pieces(answer: str, passages: Sequence[Mapping[str, Any]]) -> list[Piece]:
+def _passages(recovered: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Every passage once, however often the answer repeats it."""
+    found: dict[tuple[int, ...], Mapping[str, Any]] = {}
+    for passage in recovered:
+        found.setdefault(_place(passage), passage)
+    return list(found.values())
+
+
+def _place(passage: Mapping[str, Any]) -> tuple[int, ...]:
+    return (passage["document"], *passage["tokens"])
+
+
+def _pieces(answer: str, recovered: Sequence[Mapping[str, Any]], passages: Sequence[Mapping[str, Any]]) -> list[Piece]:
     """The answer cut where passages begin and end; of two that overlap the later one is only listed."""
+    numbers = {_place(passage): number for number, passage in enumerate(passages)}
     pieces, at = [], 0
-    for number, passage in sorted(enumerate(passages), key=lambda entry: tuple(entry[1]["answer"])):
+    for passage in sorted(recovered, key=lambda passage: tuple(passage["answer"])):
         start, end = passage["answer"]
         if at <= start < end <= len(answer):
-            pieces += [Piece(answer[at:start], None), Piece(answer[start:end], number)]
+            pieces += [Piece(answer[at:start], None), Piece(answer[start:end], numbers[_place(passage)])]
             at = end
     return [piece for piece in (*pieces, Piece(answer[at:], None)) if piece.text]
-
-
-@cache
-def _environment() -> Environment:
-    # select_autoescape goes by the file name, which ends in .j2 here: escape everything instead.
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["figures"] = figures
-    return environment
-
-
-@cache
-def _asset(name: str) -> Markup:
-    return Markup((_HERE / name).read_text(encoding="utf-8"))

@@ -93,16 +93,23 @@ def _range(values: torch.Tensor) -> tuple[float, float]:
     return (-high, high) if float(values.nan_to_num(0).min()) < 0 else (0.0, high)
 
 
+# The picture is drawn dark on light, so that it keeps a light ground; narrow screens scroll it.
 _TEMPLATE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1b1b1b }}
-svg {{ width: 100%; height: auto }}
+:root {{ --ink: #1b1b1b; --page: #ffffff }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e4e9ea; --page: #0f1315 }} }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+  color: var(--ink); background: var(--page) }}
+div {{ overflow-x: auto; background: #ffffff; border-radius: .4rem }}
+svg {{ display: block; width: 100%; min-width: 48rem; height: auto }}
 </style>
 <h1>{title}</h1>
 <ul>{lines}</ul>
-{picture}
+<div tabindex="0">{picture}</div>
 </html>
 """

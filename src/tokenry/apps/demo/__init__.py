@@ -1,0 +1,1 @@
+"""What `tokenry demo` shows: the fate of one sentence, and the answers to all questions about one document."""

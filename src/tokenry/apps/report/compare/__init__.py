@@ -1,0 +1,1 @@
+"""A comparison as a page or a picture: loss against what it cost."""
