@@ -117,7 +117,7 @@ def test_html(tokenry, nasty, tmp_path):
 
 
 def test_a_long_page_is_cut(tokenry, tmp_path, monkeypatch):
-    from tokenry.apps.report import tokens_page
+    from tokenry.report import tokens_page
 
     monkeypatch.setattr(tokens_page, "LARGEST_PAGE", 5)
     (tmp_path / "long.txt").write_text("many words " * 50)

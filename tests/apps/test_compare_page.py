@@ -8,11 +8,11 @@ import re
 import pytest
 
 from tests.apps.traces import Elements
-from tokenry.apps.report.compare.costs import front
-from tokenry.apps.report.compare.page import compare_page
-from tokenry.apps.report.compare.picture import picture
 from tokenry.pipeline.compare import Arm
 from tokenry.pipeline.receipt import Receipt, Seconds
+from tokenry.report.compare.costs import front
+from tokenry.report.compare.page import compare_page
+from tokenry.report.compare.picture import picture
 
 LONG = "compress/contrastive_relevance:budget=0.25,units=sentence | attend/token_select:budget=256:sink=12:recent=48"
 HOSTILE = "</svg><script>alert(1)</script> <b>\u202e & \ud800"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.apps.traces import HOSTILE, Elements, a_trace, bare_trace, data_of, hostile_trace, words
-from tokenry.apps.report.page import render, write
 from tokenry.core.errors import StorageError
 from tokenry.data import read
+from tokenry.report.page import render, write
 
 
 @pytest.fixture(scope="module")

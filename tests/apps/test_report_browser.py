@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from tests.apps.traces import Elements, a_trace, bare_trace, data_of, hostile_trace
-from tokenry.apps.report import script
-from tokenry.apps.report.page import render, write
-from tokenry.apps.report.template import styles
 from tokenry.data import read
+from tokenry.report import script
+from tokenry.report.page import render, write
+from tokenry.report.template import styles
 
 
 @pytest.fixture(scope="module")

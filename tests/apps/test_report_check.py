@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.apps.traces import a_trace
-from tokenry.apps.report.page import render
 from tokenry.core.errors import InvalidValue
+from tokenry.report.page import render
 
 
 def without(trace: dict[str, Any], path: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.apps.traces import Elements, a_trace
-from tokenry.apps.report import charts, figures, receipt
-from tokenry.apps.report.page import render
-from tokenry.apps.report.template import styles
+from tokenry.report import charts, figures, receipt
+from tokenry.report.page import render
+from tokenry.report.template import styles
 
 
 @pytest.fixture(scope="module")

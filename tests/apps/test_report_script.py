@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenry.apps.report import script
+from tokenry.report import script
 
 DRAWING = sorted((script.HERE / "drawing").glob("*.js"))
 MODULES = [*DRAWING, *sorted((script.HERE / "trace").glob("*.js"))]

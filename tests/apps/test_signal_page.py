@@ -11,10 +11,10 @@ import torch
 
 from tests.browser import find
 from tokenry import AudioFrames, Patches
-from tokenry.apps.report.signal_page import signal_page
 from tokenry.data import clip
 from tokenry.data.image import Image, read_image
 from tokenry.data.sound import Sound, write_sound
+from tokenry.report.signal_page import signal_page
 
 
 def test_pages_hold_everything_and_load_nothing(tokenry, photo, speech, tmp_path):
@@ -90,7 +90,7 @@ def test_only_boxes_that_are_large_enough_have_borders(tokens, edged):
 def test_a_page_draws_the_whole_picture_however_many_places_it_has(
     tokenry, photo, tmp_path, monkeypatch, largest, side, drawn
 ):
-    monkeypatch.setattr("tokenry.apps.report.signal_page.LARGEST_PAGE", largest)
+    monkeypatch.setattr("tokenry.report.signal_page.LARGEST_PAGE", largest)
     assert tokenry("encode", photo, "--html", tmp_path / "page.html").status == 0
     page = (tmp_path / "page.html").read_text()
     boxes = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', page)
@@ -107,7 +107,7 @@ def test_a_page_draws_the_whole_picture_however_many_places_it_has(
 
 
 def test_a_page_draws_the_whole_sound(tokenry, speech, tmp_path, monkeypatch):
-    monkeypatch.setattr("tokenry.apps.report.signal_page.LARGEST_PAGE", 100)
+    monkeypatch.setattr("tokenry.report.signal_page.LARGEST_PAGE", 100)
     assert tokenry("encode", speech, "--html", tmp_path / "page.html").status == 0
     page = (tmp_path / "page.html").read_text()
     boxes = re.findall(r'<rect x="([\d.]+)" y="0.00" width="([\d.]+)"', page)

@@ -14,7 +14,12 @@ from tokenry.core.registry import ROOMS, entries, parts
 SRC = Path(tokenry.__file__).parent
 FILES = sorted(SRC.rglob("*.py"))
 TESTS = sorted(Path(__file__).parents[1].rglob("*.py"))
-LOWER = {"core": {"core"}, "data": {"core", "data"}, "models": {"core", "data", "models"}}
+LOWER = {
+    "core": {"core"},
+    "data": {"core", "data"},
+    "report": {"core", "data", "report"},
+    "models": {"core", "data", "models"},
+}
 EXTRA = {"signal": {"quantize"}}
 LONGEST = 450
 

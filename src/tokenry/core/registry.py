@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ROOMS = (
     "segment", "quantize", "signal", "embed", "soft", "compress", "attend", "decode", "learn", "probe", "measure",
 )  # fmt: skip
+PREPARING = ("segment", "soft", "compress")
+"""Rooms whose methods change the prompt before the model reads it."""
 ENTRY_POINTS = "tokenry.methods"
 SAVED = "method.json"
 """What the folder of a saved method holds."""

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PREPARING = ("segment", "soft", "compress")
-"""Rooms whose methods change the prompt before the model reads it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:

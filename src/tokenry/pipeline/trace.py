@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.compress.kept.recover import Recovered, recover
+from tokenry.core.registry import PREPARING
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.cache.reads import Reads
 from tokenry.models.generate.step import Notes
-from tokenry.pipeline.receipt import PREPARING, Receipt
+from tokenry.pipeline.receipt import Receipt
 
 RUN_SCHEMA = "tokenry.run/0"
 TRACE_SCHEMA = "tokenry.trace/0"
@@ -126,7 +127,7 @@ class Trace:
 
     def report(self, path: str | Path) -> None:
         """Write one self-contained HTML page."""
-        from tokenry.apps.report.page import write
+        from tokenry.report.page import write
 
         write(self.to_dict(), Path(path))
 

@@ -29,8 +29,8 @@ def compare(
     as_json: o.Json = False,
 ) -> None:
     """Compare methods with the dense model and with random choice at the same budget."""
-    from tokenry.apps.report import pareto
     from tokenry.core.registry import parse
+    from tokenry.report import pareto
 
     if plot is not None:
         pareto.check(plot)

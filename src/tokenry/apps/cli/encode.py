@@ -77,8 +77,8 @@ def _text(
 
     lossless = method.lossless
     if html is not None:
-        from tokenry.apps.report.tokens_page import tokens_page
         from tokenry.core.saving import write_text
+        from tokenry.report.tokens_page import tokens_page
 
         write_text(html, tokens_page(sequence, tokenizer=name, lossless=str(lossless), bytes_in=size))
     if as_json:
@@ -103,7 +103,7 @@ def _colour(sequence: TokenSequence) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from tokenry.apps.report.shown_tokens import shown_tokens
+    from tokenry.report.shown_tokens import shown_tokens
 
     colours = ("black on bright_blue", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
     line = Text()

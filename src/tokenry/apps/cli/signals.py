@@ -57,8 +57,8 @@ def encode_signal(file: str, kind: str, name: str | None, html: Path | None, as_
         )
     tokens = method.encode(signal)
     if html is not None:
-        from tokenry.apps.report.signal_page import signal_page
         from tokenry.core.saving import write_text
+        from tokenry.report.signal_page import signal_page
 
         page = signal_page(signal, tokens, tokenizer=name, again=method.decode(tokens), notes=lost)
         write_text(html, page)

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from tokenry.apps.demo.evidence import Evidence
 from tokenry.apps.demo.score import Outcome
-from tokenry.apps.report import figures
 from tokenry.data import Question
 from tokenry.pipeline.trace import Trace, ratios
+from tokenry.report import figures
 
 SAVED = ("prompt tokens", "seconds to the first token", "cached bytes", "bytes read")
 

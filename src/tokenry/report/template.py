@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tokenry.apps.report import figures
+from tokenry.report import figures
 
 HERE = Path(__file__).parent
 

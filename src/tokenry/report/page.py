@@ -11,12 +11,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tokenry.apps.report import charts, figures, receipt
-from tokenry.apps.report.check import check
-from tokenry.apps.report.pack import packed, readable, script_text
-from tokenry.apps.report.script import script
-from tokenry.apps.report.template import environment, styles
 from tokenry.core.saving import write_text
+from tokenry.report import charts, figures, receipt
+from tokenry.report.check import check
+from tokenry.report.pack import packed, readable, script_text
+from tokenry.report.script import script
+from tokenry.report.template import environment, styles
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tokenry.apps.report.shown_tokens import shown_tokens
 from tokenry.core.sequence import TokenSequence
+from tokenry.report.shown_tokens import shown_tokens
 
 LARGEST_PAGE = 50_000
 """Tokens that are drawn; browsers stumble over more."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokenry.apps.report import figures
-from tokenry.apps.report.charts import HEIGHT, WIDTH, marks
-from tokenry.apps.report.compare.costs import COSTS, Cost, front, short
-from tokenry.apps.report.pack import readable
-from tokenry.apps.report.template import environment, styles
+from tokenry.report import figures
+from tokenry.report.charts import HEIGHT, WIDTH, marks
+from tokenry.report.compare.costs import COSTS, Cost, front, short
+from tokenry.report.pack import readable
+from tokenry.report.template import environment, styles
 
 if TYPE_CHECKING:
     from tokenry.pipeline.compare import Arm

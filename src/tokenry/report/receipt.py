@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tokenry.apps.report import figures
-from tokenry.apps.report.figures import count, known, mean, scaled, seconds, share, size
-from tokenry.pipeline.receipt import PREPARING
+from tokenry.core.registry import PREPARING
+from tokenry.report import figures
+from tokenry.report.figures import count, known, mean, scaled, seconds, share, size
 
 # Two measurements this close are called the same.
 _SAME = 0.05

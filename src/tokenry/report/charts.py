@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenry.apps.report.figures import NONE, count, known, mean, seconds, share
+from tokenry.report.figures import NONE, count, known, mean, seconds, share
 
 # The box a line is drawn in; it is stretched to the chart, its strokes are not.
 WIDTH, HEIGHT = 1000, 400

@@ -23,11 +23,11 @@ def write(arms: Sequence[Arm], file: Path) -> None:
     """
     check(file)
     if file.suffix == ".html":
-        from tokenry.apps.report.compare.page import compare_page
+        from tokenry.report.compare.page import compare_page
 
         write_text(file, compare_page(arms))
         return
-    from tokenry.apps.report.compare.picture import picture
+    from tokenry.report.compare.picture import picture
 
     with whole_file(file) as draft:
         picture(arms).savefig(draft, format=file.suffix[1:], dpi=160)

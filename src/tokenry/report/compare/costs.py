@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokenry.apps.report import figures
+from tokenry.report import figures
 
 if TYPE_CHECKING:
     from tokenry.pipeline.compare import Arm

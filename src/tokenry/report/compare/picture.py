@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tokenry.apps.report.compare.costs import COSTS, front, short
+from tokenry.report.compare.costs import COSTS, front, short
 
 if TYPE_CHECKING:
     from tokenry.pipeline.compare import Arm
