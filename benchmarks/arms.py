@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from typing import Any
 
 from tokenry.attend.base import Evictor
 from tokenry.core import registry
@@ -44,7 +45,7 @@ def at_rows(entry: Entry, rows: int, fed: int = 0) -> str | None:
         InvalidValue: so many rows are too few for the method.
     """
     kind = registry.load(entry.full_name)
-    known = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    known: dict[str, Any] = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
     own = known.get("budget")
     if not isinstance(own, Budget):
         return None

@@ -38,7 +38,6 @@ class Asked:
         ask (A), begun (S), word (W)
     """
 
-    kind: str
     ask: Tensor
     begun: Tensor
     word: Tensor
@@ -55,8 +54,5 @@ def hidden(language: LanguageModel, document: str, place: float, length: int) ->
     at = int(place * (len(prose) - room))
     cuts = [at + room * i // len(facts) for i in range(len(facts) + 1)]
     parts = [part for fact, (a, b) in zip(facts, pairwise(cuts), strict=True) for part in (prose[a:b], fact)]
-    asked = [
-        Asked(kind, *(tokens(language, text.format(kind=kind)) for text in (ASK, ANSWER)), tokens(language, f" {word}"))
-        for kind, word in words.items()
-    ]
-    return torch.cat(parts), asked
+    texts = ((ASK.format(kind=k), ANSWER.format(kind=k), f" {word}") for k, word in words.items())
+    return torch.cat(parts), [Asked(*(tokens(language, text) for text in each)) for each in texts]

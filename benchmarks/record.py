@@ -56,7 +56,7 @@ class Record:
         self.again = again
         self.file = RESULTS / f"{name}.json"
         self.save = save
-        self._head = {
+        self._head: dict[str, Any] = {
             "schema": SCHEMA,
             "name": name,
             "command": " ".join(["python -m", module_of(script or name), options]).strip(),
@@ -108,8 +108,7 @@ class Record:
     def _remember(self, found: dict[str, Any]) -> None:
         """Note under which other versions rows were measured that are taken up."""
         before = [*found.get("earlier", []), {"date": found.get("date")} | found["machine"]]
-        others = _different(before, self._head["machine"])
-        if others:
+        if others := _different(before, self._head["machine"]):
             self._head["earlier"] = others
 
 
@@ -203,7 +202,7 @@ def _arms(document: Mapping[str, Any]) -> dict[str, Any]:
     return arms if isinstance(arms, dict) else dict.fromkeys(arms)
 
 
-def _same_arm(arm: str | None, known: dict[str, Any], wanted: dict[str, Any]) -> bool:
+def _same_arm(arm: Any, known: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether rows of an arm, or of what is no arm, are still what is asked for."""
     return (arm in known) == (arm in wanted) and known.get(arm) == wanted.get(arm)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -278,7 +278,7 @@ def tables(document: Result) -> list[Table]:
     return found
 
 
-def _line(method: str, rows: list[Row]) -> tuple[str, ...]:
+def _line(method: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if "refused" in rows[0]:
         return (method, "refused", *[""] * 6)
     cells = [method, fixed(mean(r["rows_read"] for r in rows if r["part"] == "prose"), 0)]

@@ -82,8 +82,11 @@ def all_arms() -> list[Arm]:
     for budget in BUDGETS[:2]:
         found += [Arm(f"{name}:units=word,budget={budget}") for name in (*SCORED, RANDOM)]
     found.append(Arm("dense_relevance:units=sentence,budget=0.25 | token_select:budget=256"))
-    others = unnamed("compress", (*SCORED, RANDOM))
-    return found + [Arm(f"{e.name}:units={load_method(e.full_name).units},budget=0.25") for e in others]
+    for entry in unnamed("compress", (*SCORED, RANDOM)):
+        method = load_method(entry.full_name)()
+        assert isinstance(method, Compressor)
+        found.append(Arm(f"{entry.name}:units={method.units.name()},budget=0.25"))
+    return found
 
 
 class Ranks:

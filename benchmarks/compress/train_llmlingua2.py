@@ -26,6 +26,7 @@ from tokenry.compress.base import Compressor
 from tokenry.compress.heads.keep_drop import holder
 from tokenry.compress.heads.training import better_half, train
 from tokenry.compress.llmlingua2 import SHIPPED, LLMLingua2
+from tokenry.compress.parts.kind import Word
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.scores.ranking import Ranking
 from tokenry.compress.self_information import SelfInformation
@@ -108,7 +109,7 @@ def taught(name: str, language: LanguageModel, record: Record) -> Sample:
         seconds = time.perf_counter() - start
         record.add({"arm": "teacher", "document": name, "seconds": seconds, "nats": scores.tolist()})
         row = record.rows[-1]
-    found = tuple(documents(batch, "word", "train_llmlingua2"))
+    found = tuple(documents(batch, Word(), "train_llmlingua2"))
     return Sample(text, batch, Ranking(found, (torch.tensor(row["nats"]),)), row["seconds"])
 
 

@@ -8,6 +8,12 @@ import pytest
 
 from benchmarks.arms import at_rows, methods, others, unnamed
 from benchmarks.attend import fidelity, quality
+from benchmarks.compress import answers
+from benchmarks.embed import token_adapt
+from benchmarks.learn import ss_token
+from benchmarks.measure import needle_threading
+from benchmarks.quantize import images, speech
+from benchmarks.record import read
 from tokenry.attend.base import Evictor
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
@@ -66,3 +72,21 @@ def test_every_method_of_the_room_is_an_arm():
     for name in names:
         assert quality.arms(name)
     assert quality.arms("quest")["32"]["facts"].startswith("attend/quest:budget=32")
+
+
+@pytest.mark.parametrize(
+    ("name", "arms"),
+    [
+        ("attend/fidelity", fidelity.all_arms()),
+        ("compress/answers", dict.fromkeys(map(str, answers.all_arms()))),
+        ("embed/token_adapt", token_adapt.ARMS),
+        ("learn/ss_token", ss_token.ARMS),
+        ("measure/needle_threading", needle_threading.ARMS),
+        ("quantize/images", dict.fromkeys([images.NOTHING, *images.ARMS, images.CHANCE])),
+        ("quantize/speech", dict.fromkeys([*speech.ARMS, speech.CHANCE, *speech.NEIGHBOURS, *speech.OTHERS])),
+    ],
+)
+def test_recorded_rows_are_those_of_arms_that_are_still_there(name, arms):
+    recorded = read(name)["settings"]["arms"]
+    recorded = recorded if isinstance(recorded, dict) else dict.fromkeys(recorded)
+    assert all(arms[arm] == setting for arm, setting in recorded.items())
