@@ -20,7 +20,10 @@ _HEAD = re.compile(
 _GOES_ON = re.compile(r"[ \t]+\S|at\s|Caused by:|\.\.\. \d+ more|During handling of|The above exception|\s*$")
 _TRACE = re.compile(r"Traceback \(most recent call last\)|^goroutine \d+|^panic:", re.MULTILINE)
 _VARIES = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{7,}(?:-[0-9a-f]{4,})*\b|\d+")
+_STAMP = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]? ?")
 _LOOKED_AT = 200
+BEFORE, AFTER = 3, 1
+"""Lines around one that reports an error that are important too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +54,20 @@ class Log(Kind):
         number: list[tuple[int, int]] = []
         trace = False
         at = 0
-        for i, line in enumerate(text.splitlines(keepends=True), 1):
+        for i, whole in enumerate(text.splitlines(keepends=True), 1):
+            # Where every line has the time, what follows it tells what belongs together.
+            stamp = _STAMP.match(whole)
+            line = whole if stamp is None else whole[stamp.end() :]
             first, last = number[-1] if number else (i, i)
             ends = trace and not _GOES_ON.match(line) and not _HEAD.match(line)
             if bounds and last - first < self.longest - 1 and (ends or _GOES_ON.match(line)):
-                bounds[-1], number[-1] = (bounds[-1][0], at + len(line)), (first, i)
+                bounds[-1], number[-1] = (bounds[-1][0], at + len(whole)), (first, i)
                 trace = trace and not ends
             else:
-                bounds.append((at, at + len(line)))
+                bounds.append((at, at + len(whole)))
                 number.append((i, i))
             trace = trace or _TRACE.search(line) is not None
-            at += len(line)
+            at += len(whole)
         seen: set[str] = set()
         again, strong = [], []
         for a, b in bounds:
@@ -69,7 +75,8 @@ class Log(Kind):
             again.append(shape in seen)
             strong.append(alarming(text[a:b]) and shape not in seen)
             seen.add(shape)
-        return Cut.of(self, text, bounds, number=number, strong=strong, again=again)
+        near = [any(strong[max(0, i - AFTER) : i + BEFORE + 1]) for i in range(len(strong))]
+        return Cut.of(self, text, bounds, number=number, strong=near, again=again)
 
     def mark(self, text: str, gap: Gap) -> str:
         said = self.said(gap)

@@ -13,7 +13,7 @@ _ALARM = re.compile(
     | "(?:level|severity)"\s*:\s*"(?:error|fatal|critical)" | \blevel=(?:error|fatal|critical)\b""",
     re.VERBOSE | re.MULTILINE,
 )
-_NONE = re.compile(r"\b(?:0|no|without)\s(?:errors?|failures?|failed)\b", re.IGNORECASE)
+_NONE = re.compile(r"\b(?:0|no|without)\s(?:errors?|failures?|failed)\b|\bPASSED\b|\s\.{2,}\s?ok\s*$", re.IGNORECASE)
 
 
 def alarming(text: str) -> bool:
