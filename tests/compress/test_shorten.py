@@ -93,11 +93,10 @@ def test_kinds_are_seen():
     assert (seen["log"], seen["prose"], seen["lines"], seen["mixed"]) == ("log", "sentence", "lines", "sentence")
 
 
-def test_an_error_with_its_trace_is_all_that_matters():
+def test_an_error_with_its_trace_and_what_stands_around_it_is_all_that_matters():
     found = parse("lexical_relevance:budget=0.25,units=auto").shorten(TEXTS["log"], Words(), "why did it break?")
-    assert found.text == (
-        "[lines 1–50 left out; the source is unchanged]\n" + TEXTS["log"][TEXTS["log"].index("2026-11-30 10:01:00") :]
-    )
+    left = TEXTS["log"][TEXTS["log"].index("2026-11-30 10:00:47") :]
+    assert found.text == "[lines 1–47 left out; the source is unchanged]\n" + left
 
 
 def test_records_are_whole_and_gaps_are_said():
