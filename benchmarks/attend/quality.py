@@ -36,6 +36,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.measure.statistics import intervals
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
+from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.generate.answer import divergence
 
@@ -195,7 +196,7 @@ def asked(language: LanguageModel, text: Tensor, questions: list[Asked], attach:
         whole, _ = read(language, text)
         for question in questions:
             own = copy.deepcopy(whole)
-            language.model(input_ids=question.ask[None], past_key_values=own, logits_to_keep=1)
+            language.model(input_ids=question.ask[None], **with_cache(own), logits_to_keep=1)
             last = feed(language, own, question.begun).logits[-1]
             right.append(bool(last.argmax() == question.word))
             logprobs.append(last.log_softmax(-1)[question.word].item())
