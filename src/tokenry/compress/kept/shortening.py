@@ -49,7 +49,7 @@ class Compressed:
     @property
     def left_out(self) -> tuple[tuple[int, int], ...]:
         """Characters of the source that are missing, from and to."""
-        return tuple((p.start, p.end) for p in self.pieces if p.mark)
+        return tuple((p.start, p.end) for p in self.pieces if p.mark and p.end > p.start)
 
     def __str__(self) -> str:
         return self.text
@@ -129,7 +129,7 @@ class _Fitted:
         """Keep units down a ranking as long as they seem to fit."""
         added = self.choice.take(order, self.count)
         self.order += added
-        self.passed += [u for u in order.tolist() if not self.choice.kept[u]]
+        self.passed += order[~self.choice.kept[order]].tolist()
 
     def keep(self, units: Bool[np.ndarray, "U"]) -> int:
         """Keep units whatever they take; the tokens of the text that they make."""
@@ -153,29 +153,22 @@ class _Fitted:
                 if not added:
                     break
             else:
-                self._drop(size - self.count, must)
+                self.choice.drop(self.order, size - self.count, ~must)
         return best or self._shrunk(must)
 
     def _written(self) -> tuple[list[Piece], int]:
         left = _sound(self.text, self.cut, self.choice.kept, self.key)
         return left, self.counter(written(left))
 
-    def _drop(self, tokens: int, must: Bool[np.ndarray, "U"]) -> None:
-        """Give up the units that were taken last, of about so many tokens."""
-        loose = ~must
-        while tokens > 0 and self.order:
-            u = self.order.pop()
-            if self.choice.kept[u] and loose[u] and not self.choice.kept[self.cut.parent == u].any():
-                self.choice.kept[u] = False
-                tokens -= max(1, int(self.choice.sizes[u]) - self.choice.mark)
-
     def _shrunk(self, must: Bool[np.ndarray, "U"]) -> tuple[list[Piece], int]:
-        """Units given up one by one until the text fits; at last a mark alone, or nothing at all."""
+        """More and more units given up until the text fits; at last a mark alone, or nothing at all."""
+        more = 1
         while self.order:
-            self._drop(1, must)
+            self.choice.drop(self.order, more, ~must)
             left, size = self._written()
             if size <= self.count:
                 return left, size
+            more *= 2
         end = len(self.text)
         for said in (f"[all {len(self.cut)} {self.cut.kinds[0].counts} left out]" if len(self.cut) else "", "[…]", "…"):
             size = self.counter(said)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tokenry.compress.parts.code import Code
+from tokenry.compress.parts.diff import Diff
 from tokenry.compress.parts.json import Json
 from tokenry.compress.parts.kind import Kind, Lines, Sentence
 from tokenry.compress.parts.log import Log
@@ -54,7 +56,7 @@ def parts(text: str) -> Iterator[tuple[int, int, Kind]]:
 
 def kind_of(text: str, within: str = "") -> Kind:
     """The kind of a text as a whole; prose where nothing else is seen."""
-    for kind in (Json(), Table(), Log()):
+    for kind in (Json(), Diff(), Table(), Log(), Code()):
         if kind.is_one(text):
             return kind
     return Lines() if within == "fence" or _of_lines(text) else Sentence()

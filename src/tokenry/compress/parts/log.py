@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from tokenry.compress.parts.kind import Kind, own_line
 from tokenry.compress.units.alarms import alarming
 from tokenry.compress.units.cut import Cut, Gap
+from tokenry.compress.units.lines import lines
 from tokenry.core.card import Card
 from tokenry.core.fields import positive
 
@@ -51,7 +54,7 @@ class Log(Kind):
         number: list[tuple[int, int]] = []
         trace = False
         at = 0
-        for i, line in enumerate(text.splitlines(keepends=True), 1):
+        for i, line in enumerate(lines(text), 1):
             first, last = number[-1] if number else (i, i)
             ends = trace and not _GOES_ON.match(line) and not _HEAD.match(line)
             if bounds and last - first < self.longest - 1 and (ends or _GOES_ON.match(line)):
@@ -62,19 +65,15 @@ class Log(Kind):
                 number.append((i, i))
             trace = trace or _TRACE.search(line) is not None
             at += len(line)
-        seen: set[str] = set()
-        again, strong = [], []
-        for a, b in bounds:
-            shape = _shape(text[a:b])
-            again.append(shape in seen)
-            strong.append(alarming(text[a:b]) and shape not in seen)
-            seen.add(shape)
-        return Cut.of(self, text, bounds, number=number, strong=strong, again=again)
+        shapes = [_shape(text[a:b]) for a, b in bounds]
+        first = dict(zip(reversed(shapes), range(len(shapes) - 1, -1, -1), strict=True))
+        again = np.array([first[shape] < i for i, shape in enumerate(shapes)], dtype=bool)
+        return Cut.of(self, text, bounds, number=number, strong=alarming(text, bounds) & ~again, again=again)
 
     def mark(self, text: str, gap: Gap) -> str:
         said = self.said(gap)
-        before = text[: gap.start].rstrip("\n").rpartition("\n")[2]
-        if before and all(_shape(line) == _shape(before) for line in text[gap.start : gap.end].splitlines()):
+        before = _shape(text[text.rfind("\n", 0, max(0, gap.start - 1)) + 1 : gap.start])
+        if before and all(_shape(line) == before for line in lines(text[gap.start : gap.end])):
             said += f", like line {gap.numbers[0] - 1}"
         return own_line(text, gap, f"[{said}]")
 
