@@ -119,7 +119,9 @@ def test_what_stands_for_a_body_does_nothing():
     )
 
 
-@pytest.mark.parametrize("text", ["def f(:\n  x\nimport os\n" * 9, "class A {", "", "\ud800 def f(): pass", "fi\ndone\n(" * 9])
+@pytest.mark.parametrize(
+    "text", ["def f(:\n  x\nimport os\n" * 9, "class A {", "", "\ud800 def f(): pass", "fi\ndone\n(" * 9]
+)
 def test_what_does_not_parse_is_cut_by_lines(text):
     assert not Code().is_one(text)
     assert Code().cut(text).kinds[0].name() == "lines"
@@ -128,7 +130,10 @@ def test_what_does_not_parse_is_cut_by_lines(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["Import costs rose. Then we let it be.\n\nReturn to it? If so, for a while.\n" * 9, "for a while\nif it is\nwith me\n" * 9],
+    [
+        "Import costs rose. Then we let it be.\n\nReturn to it? If so, for a while.\n" * 9,
+        "for a while\nif it is\nwith me\n" * 9,
+    ],
 )
 def test_prose_is_no_code(text):
     assert not Code().is_one(text)

@@ -33,6 +33,22 @@ TEXTS = {
     "prose": " ".join(f"Sentence number {i} says something, and Mr. Smith agrees." for i in range(60)),
     "lines": "".join(f"item{i}\n" for i in range(60)),
     "mixed": "Here it is.\n\n```json\n" + json.dumps(RECORDS) + "\n```\n\nThat was it. " + "More follows. " * 40,
+    "markdown": "---\ntitle: a\n---\n\n# One\n\nText under one. It goes on.\nAnd on.\n\n"
+    + "".join(
+        f"## Part {i}\n\nParagraph {i} says a thing.\n\n- item {i}\n  more of it\n  - inner {i}\n- other\n\nUnder\n=====\n\n"
+        f"| a | b |\n|---|---|\n| {i} | x |\n| {i} | y |\n\n" + "Long. It says so. " * 40 + "\n\n"
+        for i in range(6)
+    )
+    + "~~~~\n"
+    + json.dumps(RECORDS, indent=1)
+    + "\n~~~~\n\nThe end.\n",
+    "html": "<!DOCTYPE html>\n<html><head><title>T</title><style>p > a {}</style></head>\n<body>\n<div class='a'>\n"
+    + "".join(
+        f"<h2>Part {i}</h2>\n<p>Paragraph {i} says <b>a</b> thing.\n<p>Another {i}.</p>text <i>between</i>\n<ul>\n<li>one {i}\n"
+        f"<li><p>two</p><p>three</p></li></ul><table><tr><td>{i}<td>x</tr><tr><td>b</td></tr></table>\n<!-- <p> -->\n"
+        for i in range(12)
+    )
+    + "</div>\n<script>if (a < b) { '<p>' }</script></body></html>\n",
     "hostile": "\ufeff\r\nA.\r\n\r\nB!\x00 C\u200d.\n\n\n好。好。" + "x" * 5000 + "\n" + "👩\u200d👩. " * 60,
 }
 
@@ -90,7 +106,8 @@ def test_kinds_are_seen():
     seen = {name: str(kind_of(text)).removeprefix("compress/") for name, text in TEXTS.items()}
     assert {seen[n] for n in TEXTS if n.startswith("json")} == {"json"}
     assert seen["csv"] == seen["tsv"] == seen["markdown table"] == "table"
-    assert (seen["log"], seen["prose"], seen["lines"], seen["mixed"]) == ("log", "sentence", "lines", "sentence")
+    assert (seen["log"], seen["prose"], seen["lines"]) == ("log", "sentence", "lines")
+    assert {seen[n].partition(":")[0] for n in ("mixed", "markdown", "html")} == {"sections"}
 
 
 def test_an_error_with_its_trace_is_all_that_matters():

@@ -69,7 +69,13 @@ class Code(Kind):
     def mark(self, text: str, gap: Gap) -> str:
         grammar = GRAMMARS[self.language]
         said = f"{grammar.comment} {self.said(gap)}"
-        if gap.first and gap.last and gap.start > 0 and self.language in _NOTHING and own_line(text, gap, "")[:1] in " \t":
+        if (
+            gap.first
+            and gap.last
+            and gap.start > 0
+            and self.language in _NOTHING
+            and own_line(text, gap, "")[:1] in " \t"
+        ):
             said = _NOTHING[self.language] + said
         return own_line(text, gap, said)
 

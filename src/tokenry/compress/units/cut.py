@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -129,6 +129,23 @@ class Cut:
             again=together([c.again for _, c in cuts]).astype(bool),
             hollow=together([c.hollow for _, c in cuts]).astype(bool),
         )
+
+    def holding(self, inner: Sequence[tuple[int, Cut, int]]) -> Cut:
+        """With the units of other cuts under some of these.
+
+        Args:
+            inner: where each of them begins, its units, and the unit that these stand under; in the order of the text.
+        """
+        if not inner:
+            return self
+        found = Cut.joined([(0, self), *((at, cut) for at, cut, _ in inner)])
+        under = np.repeat([ROOT, *(u for _, _, u in inner)], [len(self), *(len(cut) for _, cut, _ in inner)])
+        parent = np.where(found.parent < 0, under, found.parent)
+        order = np.argsort(found.start, kind="stable")
+        place = np.argsort(order, kind="stable")
+        names = ("start", "end", "tail", "number", "kind", "strong", "again", "hollow")
+        arrays: dict[str, Any] = {name: getattr(found, name)[order] for name in names}
+        return replace(found, **arrays, parent=np.where(parent < 0, ROOT, place[parent])[order])
 
     def __len__(self) -> int:
         return len(self.start)

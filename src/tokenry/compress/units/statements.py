@@ -13,7 +13,9 @@ _BLOCKS = frozenset(
     """block statement_block class_body interface_body constructor_body declaration_list field_declaration_list
     compound_statement body_statement do_group preproc_ifdef preproc_if""".split()
 )
-_DEFINES = re.compile("function|method|class|interface|impl_|trait|mod|namespace|struct|constructor|lambda|preproc|linkage")
+_DEFINES = re.compile(
+    "function|method|class|interface|impl_|trait|mod|namespace|struct|constructor|lambda|preproc|linkage"
+)
 _IMPORTS = re.compile("import|use_decl|using_directive|extern_crate|preproc_include|package_")
 
 
