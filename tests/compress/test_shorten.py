@@ -58,6 +58,10 @@ class Words:
 
     name = "words"
 
+    @classmethod
+    def count(cls, text):
+        return len(cls().encode_ordinary_batch([text])[0])
+
     def encode_ordinary_batch(self, texts, num_threads=1):
         return [re.findall(r"\w+|[^\w\s]", text) for text in texts]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -63,6 +64,14 @@ class Compressor(Method):
     def worth(self, scores: Float[np.ndarray, "U"]) -> Bool[np.ndarray, "U"]:
         """Units whose score is more than chance; others are not kept to fill a budget."""
         return np.ones(len(scores), dtype=bool)
+
+    def spelled(self, text: str, count: Callable[[str], int]) -> str:
+        """The same text in fewer tokens, of which units are then left out; itself, but for methods that fold it.
+
+        Args:
+            count: how many tokens a text has.
+        """
+        return text
 
     def shorten(
         self, text: str, tokenizer: Any, query: str | None = None, *, model: LanguageModel | None = None

@@ -23,7 +23,7 @@ def unfold(text: str) -> str:
         if way.is_folded(text):
             try:
                 return way.unfolded(text)
-            except (ValueError, RecursionError):
+            except (ValueError, LookupError, AttributeError, RecursionError):
                 return text
     return text
 

@@ -9,12 +9,13 @@ from itertools import accumulate
 
 from tokenry.compress.folding.passages import repeats
 from tokenry.compress.folding.templates import templates
+from tokenry.compress.parts.log import Log
 
 SIGNS = "~^@%§¤"
 _SLOTS = ("{}", "<>", "[]", "‹›")
 _LEGEND = re.compile(
-    r"\[folded, nothing left out: (?P<sign>[^\w\s])(?P<templates>0 a b is the line at (?P=sign)0: with a, b for its "
-    r"(?P<slot>\S+))?(?:; )?(?P<passages>\(0 to (?P=sign)\)0 is passage 0, (?P=sign)=0 is it again)?\]\n"
+    r"\[folded, nothing left out: (?=(?P<sign>[^\w\s]))(?P<templates>(?P=sign)1 a b is the line at (?P=sign)1: with a, b for its "
+    r"(?P<slot>\S+))?(?:; )?(?P<passages>(?P=sign)\(1 to (?P=sign)\)1 is passage 1, (?P=sign)=1 is it again)?\]\n"
 )
 
 
@@ -39,7 +40,10 @@ class Line:
 
 
 def folded(text: str) -> str | None:
-    """A text with its lines folded; None where nothing is to be folded, or no sign is free to say it."""
+    """A text with its lines folded; None where nothing is to be folded, or no sign is free to say it.
+
+    Only lines of a log have templates, since those of code or a document are better read as they are.
+    """
     lines = text.split("\n")
     sign = next((s for s in SIGNS if f"\n{s}" not in text and text[:1] != s), None)
     slot = next((s for s in _SLOTS if s not in text), None)
@@ -47,7 +51,7 @@ def folded(text: str) -> str | None:
         return None
     again = repeats(lines)
     gone = {i for a in again for i in range(a.at, a.at + a.count)}
-    found = templates(lines, (i for i in range(len(lines)) if i not in gone), slot)
+    found = templates(lines, (i for i in range(len(lines)) if i not in gone), slot) if Log().is_one(text) else []
     if not again and not found:
         return None
     spelled = {
@@ -75,8 +79,8 @@ def folded(text: str) -> str | None:
 
 def _legend(sign: str, slot: str, again: bool) -> str:
     """How to read what follows, in one line."""
-    said = [f"{sign}0 a b is the line at {sign}0: with a, b for its {slot}"] if slot else []
-    said += [f"{'' if slot else sign}(0 to {sign})0 is passage 0, {sign}=0 is it again"] if again else []
+    said = [f"{sign}1 a b is the line at {sign}1: with a, b for its {slot}"] if slot else []
+    said += [f"{sign}(1 to {sign})1 is passage 1, {sign}=1 is it again"] if again else []
     return f"[folded, nothing left out: {'; '.join(said)}]"
 
 

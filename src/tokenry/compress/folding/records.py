@@ -13,8 +13,8 @@ _LEAST = 3
 _SIGNS = "~^@%§¤"
 TAB = "\t"
 _LEGEND = re.compile(
-    r"\[folded JSON(?P<lines> Lines)?, nothing left out: (?P<sign>[^\w\s])0 is the list of objects in table (?P=sign)0, "
-    r"whose rows fill its _ ; (?P<indent>-|\d+|\d+t)(?P<item>,[ ]?)(?P<key>:[ ]?)(?P<ascii>a?)(?P<end>\d+)\]\n"
+    r"\[folded JSON(?P<lines> Lines)?, nothing left out: (?P<sign>[^\w\s])1 is the list in table (?P=sign)1, each row an "
+    r"object that fills the _ of its head; (?P<indent>-|\d+|\d+t)(?P<item>,[ ]?)(?P<key>:[ ]?)(?P<ascii>a?)(?P<end>\d+)\]\n"
 )
 _RAW = re.compile(r'"\\u0000([^"]*)"')
 _LEAF = re.compile(r"(?<=:)_(?=[,}])")
@@ -57,13 +57,19 @@ def folded(text: str) -> str | None:
 def _legend(style: Style, sign: str) -> str:
     indent = "-" if style.indent is None else f"{len(style.indent)}{'t' if style.indent[:1] == TAB else ''}"
     return (
-        f"[folded JSON{' Lines' if style.lines else ''}, nothing left out: {sign}0 is the list of objects in table "
-        f"{sign}0, whose rows fill its _ ; {indent}{style.item}{style.key}{'a' * style.ascii}{style.end}]"
+        f"[folded JSON{' Lines' if style.lines else ''}, nothing left out: {sign}1 is the list in table {sign}1, each row "
+        f"an object that fills the _ of its head; {indent}{style.item}{style.key}{'a' * style.ascii}{style.end}]"
     )
 
 
 def is_folded(text: str) -> bool:
     return _LEGEND.match(text) is not None
+
+
+def sign_of(text: str) -> str:
+    """With which the heads of tables in a folded text begin."""
+    legend = _LEGEND.match(text)
+    return legend["sign"] if legend else ""
 
 
 def unfolded(text: str) -> str:
@@ -98,7 +104,6 @@ def _read(text: str) -> tuple[Any, Style | None]:
     if body[:1] not in ("{", "[") or "\\u0000" in text:
         return None, None
     ascii = text.isascii()
-    key = ": " if re.search(r'": ', body[:2000]) else ":"
     try:
         value, lines = _loads(body), False
     except (ValueError, RecursionError):
@@ -107,7 +112,7 @@ def _read(text: str) -> tuple[Any, Style | None]:
         except (ValueError, RecursionError):
             return None, None
     inner = re.match(r"[\[{]\n([ ]*|\t*)\S", body) if not lines else None
-    for item in (",",) if inner else (", ", ","):
+    for item, key in ((",", ": "),) if inner else ((", ", ": "), (",", ":")):
         style = Style(lines, inner[1] if inner else None, item, key, ascii, len(text) - len(body))
         if style.write(value) == text:
             return value, style
@@ -171,7 +176,10 @@ def _leaves(row: dict[str, Any], keys: dict[str, Any]) -> Iterator[Any]:
 
 
 def _filled(keys: Any, values: Iterator[Any]) -> dict[str, Any]:
-    return {k: next(values) if inner is None else _filled(inner, values) for k, inner in keys.items()}
+    try:
+        return {k: next(values) if inner is None else _filled(inner, values) for k, inner in keys.items()}
+    except StopIteration:
+        raise ValueError("a row has too few values") from None
 
 
 def _without_tables(value: Any, tables: dict[str, list[Any]]) -> Any:

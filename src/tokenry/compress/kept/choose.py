@@ -92,14 +92,19 @@ class Choice:
     def _path(self, unit: int) -> tuple[list[int], int]:
         """A unit with all that it needs and that is missing, and the tokens that keeping them adds."""
         parent, before, after, costs = self.lists
-        flags, path, cost = self.flags, [], 0
-        while unit >= 0 and not flags[unit]:
-            path.append(unit)
-            left, right = before[unit], after[unit]
+        flags, needs, path, cost = self.flags, self.cut.needs, [], 0
+        waiting = [unit]
+        while waiting:
+            u = waiting.pop()
+            if u < 0 or flags[u] or u in path:
+                continue
+            path.append(u)
+            left, right = before[u], after[u]
             gaps = (left >= 0 and not flags[left]) + (right >= 0 and not flags[right])
             # The gap that it stood in is split, shortened or gone, and what stands under it is a gap at first.
-            cost += costs[unit] + self.mark * gaps
-            unit = parent[unit]
+            cost += costs[u] + self.mark * gaps
+            waiting.append(parent[u])
+            waiting += needs.get(u, ())
         return path, cost
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 
 from tokenry.compress.kept.choose import Choice, ranked
 from tokenry.compress.kept.writing import Piece, broken, pieces, written
+from tokenry.compress.parts.folded import Folded
 from tokenry.compress.parts.kind import Kind
 from tokenry.compress.units.cut import Cut
 from tokenry.compress.units.keepsakes import keepsakes
@@ -36,7 +37,7 @@ class Compressed:
     Args:
         text: what a model is to read.
         tokens_in: of the whole text, and `tokens_out` of what is left, by the counted vocabulary.
-        pieces: slices of the source and marks, in order.
+        pieces: slices of the source and marks, in order; the source is the folded text where it was folded.
         notes: what a reader should know, such as that nothing matched the question.
     """
 
@@ -78,12 +79,18 @@ def shorten(
     method.check_query(query)
     counter = Counter.of(tokenizer)
     texts = [text] if isinstance(text, str) else list(text)
+    whole = counter(BETWEEN.join(texts))
+    # What is protected stays byte for byte, so a text that holds some of it is not folded.
+    texts = texts if protect else [method.spelled(t, counter) for t in texts]
     text = BETWEEN.join(texts)
-    whole = counter(text)
-    if method.budget.count(whole) >= whole:
-        return _untouched(text, whole)
+    size = counter(text)
+    everything = Compressed(text, whole, size, (Piece(text, 0, len(text)),))
+    if method.budget.count(whole) >= size:
+        return everything
     starts = accumulate((len(t) + len(BETWEEN) for t in texts), initial=0)
-    cut = Cut.joined([(at, method.units.cut(t)) for at, t in zip(starts, texts, strict=False)])
+    folded = Folded()
+    kinds = [folded if folded.is_one(t) else method.units for t in texts]
+    cut = Cut.joined([(at, kind.cut(t)) for at, kind, t in zip(starts, kinds, texts, strict=False)])
     page = TextPage(text, cut)
     scores = method.scores(page, query, model)
     worth = np.ones(len(cut), dtype=bool) if method.fill else method.worth(scores)
@@ -92,8 +99,8 @@ def shorten(
     spent = counter(written(pieces(text, cut, guarded, key))) if protect else 0
     count = spent + method.budget.count(max(1, whole - spent))
     must = guarded | _forced(method, page)
-    if count >= whole:
-        return _untouched(text, whole)
+    if count >= size:
+        return everything
     fitted = _Fitted(text, cut, counter, count, key)
     if fitted.keep(must) > count:
         raise InvalidValue(
@@ -104,10 +111,8 @@ def shorten(
     fitted.take(ranked(cut, scores, strong))
     # Where nothing matches and nothing alarms, the text is all that there is to show.
     fitted.take(ranked(cut, scores, ~must & (worth | (not worth.any() and not strong.any()))))
-    left, size = fitted.settle(must)
-    if size >= whole:
-        return _untouched(text, whole)
-    return Compressed(written(left), whole, size, tuple(left), notes)
+    left, rest = fitted.settle(must)
+    return everything if rest >= size else Compressed(written(left), whole, rest, tuple(left), notes)
 
 
 class _Fitted:
@@ -202,7 +207,3 @@ def _sound(text: str, cut: Cut, kept: Bool[np.ndarray, "U"], key: str | None) ->
     if not torn:
         return left
     return pieces(text, cut, kept | np.isin(cut.kind, torn), key)
-
-
-def _untouched(text: str, size: int) -> Compressed:
-    return Compressed(text, size, size, (Piece(text, 0, len(text)),))

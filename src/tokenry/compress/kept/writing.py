@@ -38,13 +38,17 @@ def pieces(text: str, cut: Cut, kept: Bool[np.ndarray, "U"], key: str | None = N
     """
     holes: list[tuple[int, int, str]] = []
     parts: dict[int, str] = {}
+    silent = True
     for gap in cut.gaps(kept, key):
         i = int(cut.kind[gap.units[0]])
         low, high = cut.parts[i]
         if i not in parts:
             parts[i] = text[low:high]
-        inside = replace(gap, start=gap.start - low, end=gap.end - low, above=gap.above - low) if low else gap
+        inside = gap if not low and gap.opens == silent else replace(
+            gap, start=gap.start - low, end=gap.end - low, above=gap.above - low, opens=silent
+        )
         said, place = gap.kind.mark(parts[i], inside), low + gap.kind.place(parts[i], inside)
+        silent = silent and not said
         if place < gap.start:
             holes.append((place, place, said))
             said = ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tokenry.compress.parts.code import Code
 from tokenry.compress.parts.diff import Diff
+from tokenry.compress.parts.folded import Folded
 from tokenry.compress.parts.json import Json
 from tokenry.compress.parts.kind import Kind, Lines, Sentence
 from tokenry.compress.parts.log import Log
@@ -43,7 +44,7 @@ class Auto(Kind):
 def kind_of(text: str, rest: Kind | None = None) -> Kind:
     """The kind of a text; `rest`, which is sentences where not given, where nothing else is seen."""
     fenced = Auto(rest=Lines())
-    for kind in (Json(), Diff(), Table(), Log(), Sections(format="html"), Code(), Sections(inside=fenced)):
+    for kind in (Folded(), Json(), Diff(), Table(), Log(), Sections(format="html"), Code(), Sections(inside=fenced)):
         if kind.is_one(text):
             return kind
     return Lines() if _of_lines(text) else rest or Sentence()

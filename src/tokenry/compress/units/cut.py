@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ class Cut:
         again: units that say once more what one before them said; they are kept last.
         hollow: units that say nothing by themselves, such as the name of a file over its changes; they stay only with
             something under them.
+        needs: by unit, others before it without which it cannot be read.
+        says: by unit, what it tells where that is not what is written.
     """
 
     start: Int[np.ndarray, "U"]
@@ -72,6 +74,8 @@ class Cut:
     strong: Bool[np.ndarray, "U"]
     again: Bool[np.ndarray, "U"]
     hollow: Bool[np.ndarray, "U"]
+    needs: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    says: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -109,7 +113,7 @@ class Cut:
     @classmethod
     def joined(cls, cuts: Sequence[tuple[int, Cut]]) -> Cut:
         """Cuts of parts of one text that follow each other, each with the place where its part begins."""
-        first = np.cumsum([0, *(len(c) for _, c in cuts)])
+        first = np.cumsum([0, *(len(c) for _, c in cuts)]).tolist()
         kinds = np.cumsum([0, *(len(c.kinds) for _, c in cuts)])
 
         def together(parts: list[np.ndarray], width: int | None = None) -> np.ndarray:
@@ -128,6 +132,8 @@ class Cut:
             strong=together([c.strong for _, c in cuts]).astype(bool),
             again=together([c.again for _, c in cuts]).astype(bool),
             hollow=together([c.hollow for _, c in cuts]).astype(bool),
+            needs={u + first[i]: tuple(n + first[i] for n in v) for i, (_, c) in enumerate(cuts) for u, v in c.needs.items()},
+            says={u + first[i]: said for i, (_, c) in enumerate(cuts) for u, said in c.says.items()},
         )
 
     def holding(self, inner: Sequence[tuple[int, Cut, int]]) -> Cut:
@@ -145,7 +151,13 @@ class Cut:
         place = np.argsort(order, kind="stable")
         names = ("start", "end", "tail", "number", "kind", "strong", "again", "hollow")
         arrays: dict[str, Any] = {name: getattr(found, name)[order] for name in names}
-        return replace(found, **arrays, parent=np.where(parent < 0, ROOT, place[parent])[order])
+        return replace(
+            found,
+            **arrays,
+            parent=np.where(parent < 0, ROOT, place[parent])[order],
+            needs={int(place[u]): tuple(place[list(v)].tolist()) for u, v in found.needs.items()},
+            says={int(place[u]): said for u, said in found.says.items()},
+        )
 
     def __len__(self) -> int:
         return len(self.start)
@@ -197,6 +209,9 @@ class Cut:
     def with_parents(self, kept: Bool[np.ndarray, "U"]) -> Bool[np.ndarray, "U"]:
         """The same units with all that they cannot stand without, and without what is hollow with nothing under it."""
         found = kept & ~self.hollow
+        for u in sorted(self.needs, reverse=True):
+            if found[u]:
+                found[list(self.needs[u])] = True
         for units in reversed(self.levels):
             found[self.parent[units[found[units]]]] = True
         return found

@@ -137,7 +137,10 @@ class TextPage(Page):
 
     @property
     def texts(self) -> list[str]:
-        return [text.strip() for text in self.cut.texts(self.text)]
+        found = [text.strip() for text in self.cut.texts(self.text)]
+        for u, said in self.cut.says.items():
+            found[u] = said
+        return found
 
 
 class _Lazily(Units):
