@@ -152,6 +152,24 @@ def test_what_is_protected_stays_or_is_refused():
         RandomUnits(budget=0.1, force="numbers").shorten(TEXTS["prose"], Words())
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_words_stay_with_the_numbers_and_negations_of_their_sentence(share):
+    said = [f"Unit {i} of the plant was {'not ' * (i % 2)}stopped at {i}:30 on that long and rainy day." for i in range(30)]
+    found = RandomUnits(budget=share, units="word", seed=3).shorten(" ".join(said), Words())
+    kept = np.zeros(len(" ".join(said)), dtype=bool)
+    for piece in found.pieces:
+        kept[piece.start : piece.end] = not piece.mark
+    at = 0
+    for sentence in said:
+        inside = kept[at : at + len(sentence)]
+        for word in re.finditer(r"\b(?:\d[\d:]*|not)\b", sentence):
+            assert inside[word.start()] == inside.any()
+        at += len(sentence) + 1
+    assert 0 < kept.mean() < 1
+    loose = RandomUnits(budget=share, units="word", seed=3, guard=False).shorten(" ".join(said), Words())
+    assert loose.text != found.text
+
+
 def test_neither_torch_nor_transformers_is_loaded():
     code = (
         "import sys; from tokenry.core.registry import parse; from tests.compress.test_shorten import Words\n"

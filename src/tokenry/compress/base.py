@@ -46,7 +46,9 @@ class Compressor(Method):
     budget: Budget = size(Budget(share=0.5), doc="document tokens that stay")
     units: Kind = part(Sentence(), doc="what is kept or dropped as a whole")
     force: tuple[str, ...] = some_of(*KINDS, default=(), doc="kinds of words that stay whatever their score")
-    guard: bool = setting(True, doc="of a text, whether what its kind holds important stays, such as lines with errors")
+    guard: bool = setting(
+        True, doc="of a text, whether lines with errors stay, and with words the numbers and negations of their sentence"
+    )
     fill: bool = setting(False, doc="of a text, whether units that are worth nothing fill the budget up")
 
     def __post_init__(self) -> None:

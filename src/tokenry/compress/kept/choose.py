@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,7 @@ class Choice:
         total: tokens so far: those of the frame at first, and a mark where there is any unit.
         flags: which units stay, a byte each.
         lists: by unit its parent, the units before and after it, and what it takes more than the mark of its absence.
+        paths: of a unit that was taken, all that came with it, itself first.
     """
 
     cut: Cut
@@ -36,6 +37,7 @@ class Choice:
     total: int
     flags: bytearray
     lists: tuple[list[int], ...]
+    paths: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, cut: Cut, sizes: Int[np.ndarray, "U"], mark: int, frame: int) -> Choice:
@@ -63,30 +65,44 @@ class Choice:
                         self.flags[v] = True
                     self.total += cost
                     added.append(u)
+                    if len(path) > 1:
+                        self.paths[u] = path
         return added
 
     def drop(self, units: list[int], tokens: int, loose: Bool[np.ndarray, "U"]) -> None:
-        """Give up units from the end of a list, of about so many tokens, with what is hollow without them."""
-        kept, parent = self.kept, self.lists[0]
-        under = np.bincount(self.cut.parent[kept & (self.cut.parent >= 0)], minlength=len(self.cut)).tolist()
+        """Give up units from the end of a list, of about so many tokens, with what came with them and nothing uses."""
+        used = [0] * len(self.cut)
+        for u in np.flatnonzero(self.kept).tolist():
+            for other in self._uses(u):
+                used[other] += 1
         while tokens > 0 and units:
             u = units.pop()
-            while u >= 0 and self.flags[u] and loose[u] and not under[u]:
-                self.flags[u] = False
-                tokens -= max(1, int(self.sizes[u]) - self.mark)
-                u = parent[u]
-                if u >= 0:
-                    under[u] -= 1
-                    u = u if self.cut.hollow[u] else -1
+            going = [v for v in self.paths.pop(u, [u]) if self.flags[v]]
+            for v in going:
+                for other in self._uses(v):
+                    used[other] -= 1
+            while staying := [v for v in going if used[v] or not loose[v]]:
+                going = [v for v in going if v not in staying]
+                for v in staying:
+                    for other in self._uses(v):
+                        used[other] += 1
+            for v in going:
+                self.flags[v] = False
+                tokens -= max(1, int(self.sizes[v]) - self.mark)
+
+    def _uses(self, unit: int) -> tuple[int, ...]:
+        """What a unit cannot stand or be read without."""
+        above, needs = self.lists[0][unit], self.cut.needs.get(unit, ())
+        return needs if above < 0 else (above, *needs)
 
     def bridge(self) -> None:
         """Keep what takes no more tokens than the mark that would stand for it."""
         before, after = self.cut.neighbours.T
-        for u in np.flatnonzero(~self.kept & (self.sizes <= self.mark) & ~self.cut.has_children).tolist():
-            parent = self.cut.parent[u]
-            left, right = (n < 0 or self.kept[n] for n in (before[u], after[u]))
-            if left and right and (parent < 0 or self.kept[parent]):
-                self.kept[u] = True
+        small = ~self.kept & (self.sizes <= self.mark) & ~self.cut.has_children & ~self.cut.hollow
+        for u in np.flatnonzero(small).tolist():
+            left, right = (n < 0 or self.flags[n] for n in (before[u], after[u]))
+            if left and right and all(self.flags[other] for other in self._uses(u)):
+                self.flags[u] = True
                 self.total += int(self.sizes[u]) - self.mark
 
     def _path(self, unit: int) -> tuple[list[int], int]:
@@ -103,8 +119,7 @@ class Choice:
             gaps = (left >= 0 and not flags[left]) + (right >= 0 and not flags[right])
             # The gap that it stood in is split, shortened or gone, and what stands under it is a gap at first.
             cost += costs[u] + self.mark * gaps
-            waiting.append(parent[u])
-            waiting += needs.get(u, ())
+            waiting += (parent[u], *needs.get(u, ()))
         return path, cost
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from tokenry.compress.kept.choose import Choice, ranked
 from tokenry.compress.kept.writing import Piece, broken, pieces, written
 from tokenry.compress.parts.folded import Folded
-from tokenry.compress.parts.kind import Kind
+from tokenry.compress.parts.kind import Kind, Word
 from tokenry.compress.units.cut import Cut
 from tokenry.compress.units.keepsakes import keepsakes
 from tokenry.compress.units.page import Page, TextPage
@@ -91,6 +91,8 @@ def shorten(
     folded = Folded()
     kinds = [folded if folded.is_one(t) else method.units for t in texts]
     cut = Cut.joined([(at, kind.cut(t)) for at, kind, t in zip(starts, kinds, texts, strict=False)])
+    if method.guard and isinstance(method.units, Word):
+        cut = _guarded(text, cut)
     page = TextPage(text, cut)
     scores = method.scores(page, query, model)
     worth = np.ones(len(cut), dtype=bool) if method.fill else method.worth(scores)
@@ -180,6 +182,19 @@ class _Fitted:
             if said and size <= self.count:
                 return [Piece(said, 0, end, mark=True)], size
         return [Piece("", 0, end, mark=True)], 0
+
+
+def _guarded(text: str, cut: Cut) -> Cut:
+    """Words that need the numbers and negations of their sentence, without which they would say something else."""
+    page = TextPage(text, cut)
+    held = np.flatnonzero(keepsakes(page, ("numbers", "negations")))
+    sentence, unit = page.sentences.of[page.words.first], page.units.of[page.words.first]
+    guards: dict[int, list[int]] = {}
+    for s, u in zip(sentence[held].tolist(), unit[held].tolist(), strict=True):
+        guards.setdefault(s, []).append(u)
+    # All need the first, which needs the others, so that a word has little to look at.
+    needs = {u: (guards[s][0],) for s, u in zip(sentence.tolist(), unit.tolist(), strict=True) if s in guards}
+    return replace(cut, needs={**cut.needs, **needs, **{g[0]: tuple(g[1:]) for g in guards.values()}})
 
 
 def _protected(cut: Cut, protect: Sequence[tuple[int, int]]) -> Bool[np.ndarray, "U"]:

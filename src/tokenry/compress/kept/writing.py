@@ -76,13 +76,9 @@ def broken(text: str, cut: Cut, found: list[Piece]) -> Iterator[int]:
         if type(kind).valid is Kind.valid:
             continue
         inside = found[bisect_right(ends, start) : bisect_left(starts, end)]
-        if not any(p.mark for p in inside) or _swallows(inside, start, end):
+        # Of what is whole, or missing as a whole, nothing is torn.
+        if len({p.mark for p in inside}) < 2:
             continue
         left = "".join(p.text if p.mark else text[max(p.start, start) : min(p.end, end)] for p in inside)
         if not kind.valid(left) and kind.valid(text[start:end]):
             yield i
-
-
-def _swallows(inside: list[Piece], start: int, end: int) -> bool:
-    """Whether a part is missing as a piece of something larger, whose mark says so."""
-    return len(inside) == 1 and (inside[0].start < start or inside[0].end > end)

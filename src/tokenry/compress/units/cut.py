@@ -59,7 +59,7 @@ class Cut:
         again: units that say once more what one before them said; they are kept last.
         hollow: units that say nothing by themselves, such as the name of a file over its changes; they stay only with
             something under them.
-        needs: by unit, others before it without which it cannot be read.
+        needs: by unit, others without which it cannot be read.
         says: by unit, what it tells where that is not what is written.
     """
 
@@ -209,9 +209,12 @@ class Cut:
     def with_parents(self, kept: Bool[np.ndarray, "U"]) -> Bool[np.ndarray, "U"]:
         """The same units with all that they cannot stand without, and without what is hollow with nothing under it."""
         found = kept & ~self.hollow
-        for u in sorted(self.needs, reverse=True):
-            if found[u]:
-                found[list(self.needs[u])] = True
+        waiting = [u for u in self.needs if found[u]]
+        while waiting:
+            for u in self.needs.get(waiting.pop(), ()):
+                if not found[u]:
+                    found[u] = True
+                    waiting.append(u)
         for units in reversed(self.levels):
             found[self.parent[units[found[units]]]] = True
         return found
