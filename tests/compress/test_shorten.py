@@ -33,6 +33,22 @@ TEXTS = {
     "prose": " ".join(f"Sentence number {i} says something, and Mr. Smith agrees." for i in range(60)),
     "lines": "".join(f"item{i}\n" for i in range(60)),
     "mixed": "Here it is.\n\n```json\n" + json.dumps(RECORDS) + "\n```\n\nThat was it. " + "More follows. " * 40,
+    "markdown": "---\ntitle: a\n---\n\n# One\n\nText under one. It goes on.\nAnd on.\n\n"
+    + "".join(
+        f"## Part {i}\n\nParagraph {i} says a thing.\n\n- item {i}\n  more of it\n  - inner {i}\n- other\n\nUnder\n=====\n\n"
+        f"| a | b |\n|---|---|\n| {i} | x |\n| {i} | y |\n\n" + "Long. It says so. " * 40 + "\n\n"
+        for i in range(6)
+    )
+    + "~~~~\n"
+    + json.dumps(RECORDS, indent=1)
+    + "\n~~~~\n\nThe end.\n",
+    "html": "<!DOCTYPE html>\n<html><head><title>T</title><style>p > a {}</style></head>\n<body>\n<div class='a'>\n"
+    + "".join(
+        f"<h2>Part {i}</h2>\n<p>Paragraph {i} says <b>a</b> thing.\n<p>Another {i}.</p>text <i>between</i>\n<ul>\n<li>one {i}\n"
+        f"<li><p>two</p><p>three</p></li></ul><table><tr><td>{i}<td>x</tr><tr><td>b</td></tr></table>\n<!-- <p> -->\n"
+        for i in range(12)
+    )
+    + "</div>\n<script>if (a < b) { '<p>' }</script></body></html>\n",
     "hostile": "\ufeff\r\nA.\r\n\r\nB!\x00 C\u200d.\n\n\n好。好。" + "x" * 5000 + "\n" + "👩\u200d👩. " * 60,
 }
 
@@ -41,6 +57,10 @@ class Words:
     """Counts what stands between white space, so that tests need no vocabulary."""
 
     name = "words"
+
+    @classmethod
+    def count(cls, text):
+        return len(cls().encode_ordinary_batch([text])[0])
 
     def encode_ordinary_batch(self, texts, num_threads=1):
         return [re.findall(r"\w+|[^\w\s]", text) for text in texts]
@@ -90,7 +110,8 @@ def test_kinds_are_seen():
     seen = {name: str(kind_of(text)).removeprefix("compress/") for name, text in TEXTS.items()}
     assert {seen[n] for n in TEXTS if n.startswith("json")} == {"json"}
     assert seen["csv"] == seen["tsv"] == seen["markdown table"] == "table"
-    assert (seen["log"], seen["prose"], seen["lines"], seen["mixed"]) == ("log", "sentence", "lines", "sentence")
+    assert (seen["log"], seen["prose"], seen["lines"]) == ("log", "sentence", "lines")
+    assert {seen[n].partition(":")[0] for n in ("mixed", "markdown", "html")} == {"sections"}
 
 
 def test_an_error_with_its_trace_and_what_stands_around_it_is_all_that_matters():
@@ -128,6 +149,26 @@ def test_what_is_protected_stays_or_is_refused():
     assert "number 41 says" in found.text
     with pytest.raises(InvalidValue, match="budget must hold what force=numbers keeps"):
         RandomUnits(budget=0.1, force="numbers").shorten(TEXTS["prose"], Words())
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_words_stay_with_the_numbers_and_negations_of_their_sentence(share):
+    said = [
+        f"Unit {i} of the plant was {'not ' * (i % 2)}stopped at {i}:30 on that long and rainy day." for i in range(30)
+    ]
+    found = RandomUnits(budget=share, units="word", seed=3).shorten(" ".join(said), Words())
+    kept = np.zeros(len(" ".join(said)), dtype=bool)
+    for piece in found.pieces:
+        kept[piece.start : piece.end] = not piece.mark
+    at = 0
+    for sentence in said:
+        inside = kept[at : at + len(sentence)]
+        for word in re.finditer(r"\b(?:\d[\d:]*|not)\b", sentence):
+            assert inside[word.start()] == inside.any()
+        at += len(sentence) + 1
+    assert 0 < kept.mean() < 1
+    loose = RandomUnits(budget=share, units="word", seed=3, guard=False).shorten(" ".join(said), Words())
+    assert loose.text != found.text
 
 
 def test_neither_torch_nor_transformers_is_loaded():

@@ -83,6 +83,32 @@ def test_only_results_change_and_nothing_gets_longer(style):
     assert again.messages == found.messages
 
 
+@pytest.mark.parametrize("style", KINDS)
+@pytest.mark.parametrize(
+    "use", ["lexical_relevance:budget=0.25,units=auto", "fold", ("fold", "compress/random:budget=0.3")]
+)
+def test_what_was_sent_before_is_a_reference(style, use):
+    text = TEXTS["log"]
+    talk = [{"role": "user", "content": "n17?"}]
+    for i in range(4):
+        talk += [call(style, f"c{i}", "q", {"a": "b" if i < 3 else "n4 broke"}), result(style, f"c{i}", text)]
+    found = short(talk, use=use)
+    first, second, third, other = (c.tokens_out for c in found.changes)
+    assert first > second == third
+    assert "[the same as the result of call c0 (q) above]" in json.dumps(found.messages)
+    assert other == second or found.changes[3].kind == "log"
+    assert short(talk, use=use, keep=["q"]).messages == talk
+    for k in range(len(talk) + 1):
+        assert short(talk[:k], use=use).messages == found.messages[:k]
+
+
+def test_a_result_that_a_new_question_shows_otherwise_is_no_reference():
+    talk = [{"role": "user", "content": "n17?"}, call("chat", "a", "q", {}), result("chat", "a", TEXTS["json"])]
+    talk += [{"role": "user", "content": "n23?"}, call("chat", "b", "q", {}), result("chat", "b", TEXTS["json"])]
+    assert [c.kind for c in short(talk).changes] == ["json", "json"]
+    assert '"n23"' in short(talk).messages[-1]["content"]
+
+
 def test_results_are_kept_by_name_and_below_the_floor():
     talk = conversation("chat")
     assert short(talk, keep=["search", "read_*"]).messages == talk

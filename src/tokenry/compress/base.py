@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,7 +46,10 @@ class Compressor(Method):
     budget: Budget = size(Budget(share=0.5), doc="document tokens that stay")
     units: Kind = part(Sentence(), doc="what is kept or dropped as a whole")
     force: tuple[str, ...] = some_of(*KINDS, default=(), doc="kinds of words that stay whatever their score")
-    guard: bool = setting(True, doc="of a text, whether what its kind holds important stays, such as lines with errors")
+    guard: bool = setting(
+        True,
+        doc="of a text, whether lines with errors stay, and with words the numbers and negations of their sentence",
+    )
     fill: bool = setting(False, doc="of a text, whether units that are worth nothing fill the budget up")
 
     def __post_init__(self) -> None:
@@ -63,6 +67,14 @@ class Compressor(Method):
     def worth(self, scores: Float[np.ndarray, "U"]) -> Bool[np.ndarray, "U"]:
         """Units whose score is more than chance; others are not kept to fill a budget."""
         return np.ones(len(scores), dtype=bool)
+
+    def spelled(self, text: str, count: Callable[[str], int]) -> str:
+        """The same text in fewer tokens, of which units are then left out; itself, but for methods that fold it.
+
+        Args:
+            count: how many tokens a text has.
+        """
+        return text
 
     def shorten(
         self, text: str, tokenizer: Any, query: str | None = None, *, model: LanguageModel | None = None

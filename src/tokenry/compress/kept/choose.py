@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tokenry.compress.units.cut import Cut
+
+_AT_ONCE = 1000
+"""Units of a ranking that are looked at before it is asked again which ones may still fit."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,57 +26,104 @@ class Choice:
         sizes: tokens of each unit without those under it.
         mark: tokens of a mark.
         total: tokens so far: those of the frame at first, and a mark where there is any unit.
+        flags: which units stay, a byte each.
+        lists: by unit its parent, the units before and after it, and what it takes more than the mark of its absence.
+        paths: of a unit that was taken, all that came with it, itself first.
     """
 
     cut: Cut
     sizes: Int[np.ndarray, "U"]
     mark: int
     total: int
-    kept: Bool[np.ndarray, "U"]
+    flags: bytearray
+    lists: tuple[list[int], ...]
+    paths: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, cut: Cut, sizes: Int[np.ndarray, "U"], mark: int, frame: int) -> Choice:
-        families = {scope for scope, parent in zip(cut.scopes, cut.parent.tolist(), strict=True) if parent < 0}
-        return cls(cut, sizes, mark, frame + mark * len(families), np.zeros(len(cut), dtype=bool))
+        families = len(np.unique(cut.scopes[cut.parent < 0]))
+        # Where a unit is looked at by itself, lists are several times as fast as arrays.
+        per_unit = (cut.parent, *cut.neighbours.T, sizes + mark * (cut.has_children - 1))
+        return cls(cut, sizes, mark, frame + mark * families, bytearray(len(cut)), tuple(a.tolist() for a in per_unit))
+
+    @property
+    def kept(self) -> Bool[np.ndarray, "U"]:
+        """Units that stay; the same memory as `flags`."""
+        return np.frombuffer(self.flags, dtype=bool)
 
     def take(self, order: Int[np.ndarray, "X"], count: int) -> list[int]:
         """Keep units in this order while they fit into `count` tokens; which were added, in the order of adding."""
         added = []
-        for u in order.tolist():
-            if self.kept[u]:
-                continue
-            path, cost = self._path(u)
-            if self.total + cost <= count:
-                self.kept[path] = True
-                self.total += cost
-                added.append(u)
+        for some in np.array_split(order, max(1, len(order) // _AT_ONCE)):
+            small = some[self.sizes[some] <= count - self.total + self.mark]
+            for u in small[~self.kept[small]].tolist():
+                if self.flags[u]:
+                    continue
+                path, cost = self._path(u)
+                if self.total + cost <= count:
+                    for v in path:
+                        self.flags[v] = True
+                    self.total += cost
+                    added.append(u)
+                    if len(path) > 1:
+                        self.paths[u] = path
         return added
+
+    def drop(self, units: list[int], tokens: int, loose: Bool[np.ndarray, "U"]) -> None:
+        """Give up units from the end of a list, of about so many tokens, with what came with them and nothing uses."""
+        used = [0] * len(self.cut)
+        for u in np.flatnonzero(self.kept).tolist():
+            for other in self._uses(u):
+                used[other] += 1
+        while tokens > 0 and units:
+            u = units.pop()
+            going = [v for v in self.paths.pop(u, [u]) if self.flags[v]]
+            for v in going:
+                for other in self._uses(v):
+                    used[other] -= 1
+            while staying := [v for v in going if used[v] or not loose[v]]:
+                going = [v for v in going if v not in staying]
+                for v in staying:
+                    for other in self._uses(v):
+                        used[other] += 1
+            for v in going:
+                self.flags[v] = False
+                tokens -= max(1, int(self.sizes[v]) - self.mark)
+
+    def _uses(self, unit: int) -> tuple[int, ...]:
+        """What a unit cannot stand or be read without."""
+        above, needs = self.lists[0][unit], self.cut.needs.get(unit, ())
+        return needs if above < 0 else (above, *needs)
 
     def bridge(self) -> None:
         """Keep what takes no more tokens than the mark that would stand for it."""
         before, after = self.cut.neighbours.T
-        for u in np.flatnonzero(~self.kept & (self.sizes <= self.mark) & ~self.cut.has_children).tolist():
-            parent = self.cut.parent[u]
-            left, right = (n < 0 or self.kept[n] for n in (before[u], after[u]))
-            if left and right and (parent < 0 or self.kept[parent]):
-                self.kept[u] = True
+        small = ~self.kept & (self.sizes <= self.mark) & ~self.cut.has_children & ~self.cut.hollow
+        for u in np.flatnonzero(small).tolist():
+            left, right = (n < 0 or self.flags[n] for n in (before[u], after[u]))
+            if left and right and all(self.flags[other] for other in self._uses(u)):
+                self.flags[u] = True
                 self.total += int(self.sizes[u]) - self.mark
 
     def _path(self, unit: int) -> tuple[list[int], int]:
         """A unit with all that it needs and that is missing, and the tokens that keeping them adds."""
-        path, cost, at = [], 0, unit
-        while at >= 0 and not self.kept[at]:
-            path.append(at)
-            at = int(self.cut.parent[at])
-        for u in path:
-            before, after = self.cut.neighbours[u].tolist()
-            gaps = (before >= 0 and not self.kept[before]) + (after >= 0 and not self.kept[after])
+        parent, before, after, costs = self.lists
+        flags, needs, path, cost = self.flags, self.cut.needs, [], 0
+        waiting = [unit]
+        while waiting:
+            u = waiting.pop()
+            if u < 0 or flags[u] or u in path:
+                continue
+            path.append(u)
+            left, right = before[u], after[u]
+            gaps = (left >= 0 and not flags[left]) + (right >= 0 and not flags[right])
             # The gap that it stood in is split, shortened or gone, and what stands under it is a gap at first.
-            cost += int(self.sizes[u]) + self.mark * (gaps - 1 + bool(self.cut.has_children[u]))
+            cost += costs[u] + self.mark * gaps
+            waiting += (parent[u], *needs.get(u, ()))
         return path, cost
 
 
 def ranked(cut: Cut, scores: Float[np.ndarray, "U"], allowed: Bool[np.ndarray, "U"]) -> Int[np.ndarray, "X"]:
     """Units that may stay, the best first, repeats last; equal scores keep the order of the text."""
     order = np.lexsort((-scores, cut.again))
-    return order[allowed[order]]
+    return order[(allowed & ~cut.hollow)[order]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from jaxtyping import Bool, Int
 
 from tokenry.compress.kept.choose import Choice, ranked
 from tokenry.compress.kept.writing import Piece, broken, pieces, written
-from tokenry.compress.parts.kind import Kind
+from tokenry.compress.parts.folded import Folded
+from tokenry.compress.parts.kind import Kind, Word
 from tokenry.compress.units.cut import Cut
 from tokenry.compress.units.keepsakes import keepsakes
 from tokenry.compress.units.page import Page, TextPage
@@ -37,7 +38,7 @@ class Compressed:
     Args:
         text: what a model is to read.
         tokens_in: of the whole text, and `tokens_out` of what is left, by the counted vocabulary.
-        pieces: slices of the source and marks, in order.
+        pieces: slices of the source and marks, in order; the source is the folded text where it was folded.
         notes: what a reader should know, such as that nothing matched the question.
     """
 
@@ -50,7 +51,7 @@ class Compressed:
     @property
     def left_out(self) -> tuple[tuple[int, int], ...]:
         """Characters of the source that are missing, from and to."""
-        return tuple((p.start, p.end) for p in self.pieces if p.mark)
+        return tuple((p.start, p.end) for p in self.pieces if p.mark and p.end > p.start)
 
     def __str__(self) -> str:
         return self.text
@@ -84,12 +85,20 @@ def shorten(
     method.check_query(query)
     counter = Counter.of(tokenizer)
     texts = [text] if isinstance(text, str) else list(text)
+    whole = counter(BETWEEN.join(texts))
+    # What is protected stays byte for byte, so a text that holds some of it is not folded.
+    texts = texts if protect else [method.spelled(t, counter) for t in texts]
     text = BETWEEN.join(texts)
-    whole = counter(text)
-    if method.budget.count(whole) >= whole:
-        return _untouched(text, whole)
+    size = counter(text)
+    everything = Compressed(text, whole, size, (Piece(text, 0, len(text)),))
+    if method.budget.count(whole) >= size:
+        return everything
     starts = accumulate((len(t) + len(BETWEEN) for t in texts), initial=0)
-    cut = Cut.joined([(at, method.units.cut(t)) for at, t in zip(starts, texts, strict=False)])
+    folded = Folded()
+    kinds = [folded if folded.is_one(t) else method.units for t in texts]
+    cut = Cut.joined([(at, kind.cut(t)) for at, kind, t in zip(starts, kinds, texts, strict=False)])
+    if method.guard and isinstance(method.units, Word):
+        cut = _guarded(text, cut)
     page = TextPage(text, cut)
     scores = method.scores(page, query, model)
     worth = np.ones(len(cut), dtype=bool) if method.fill else method.worth(scores)
@@ -98,8 +107,8 @@ def shorten(
     spent = counter(written(pieces(text, cut, guarded, key))) if protect else 0
     count = spent + method.budget.count(max(1, whole - spent))
     must = guarded | _forced(method, page)
-    if count >= whole:
-        return _untouched(text, whole)
+    if count >= size:
+        return everything
     fitted = _Fitted(text, cut, counter, count, key)
     if fitted.keep(must) > count:
         raise InvalidValue(
@@ -110,10 +119,8 @@ def shorten(
     fitted.take(ranked(cut, scores, strong))
     # Where nothing matches and nothing alarms, the text is all that there is to show.
     fitted.take(ranked(cut, scores, ~must & (worth | (not worth.any() and not strong.any()))))
-    left, size = fitted.settle(must)
-    if size >= whole:
-        return _untouched(text, whole)
-    return Compressed(written(left), whole, size, tuple(left), notes)
+    left, rest = fitted.settle(must)
+    return everything if rest >= size else Compressed(written(left), whole, rest, tuple(left), notes)
 
 
 class _Fitted:
@@ -135,7 +142,7 @@ class _Fitted:
         """Keep units down a ranking as long as they seem to fit."""
         added = self.choice.take(order, self.count)
         self.order += added
-        self.passed += [u for u in order.tolist() if not self.choice.kept[u]]
+        self.passed += order[~self.choice.kept[order]].tolist()
 
     def keep(self, units: Bool[np.ndarray, "U"]) -> int:
         """Keep units whatever they take; the tokens of the text that they make."""
@@ -159,35 +166,41 @@ class _Fitted:
                 if not added:
                     break
             else:
-                self._drop(size - self.count, must)
+                self.choice.drop(self.order, size - self.count, ~must)
         return best or self._shrunk(must)
 
     def _written(self) -> tuple[list[Piece], int]:
         left = _sound(self.text, self.cut, self.choice.kept, self.key)
         return left, self.counter(written(left))
 
-    def _drop(self, tokens: int, must: Bool[np.ndarray, "U"]) -> None:
-        """Give up the units that were taken last, of about so many tokens."""
-        loose = ~must
-        while tokens > 0 and self.order:
-            u = self.order.pop()
-            if self.choice.kept[u] and loose[u] and not self.choice.kept[self.cut.parent == u].any():
-                self.choice.kept[u] = False
-                tokens -= max(1, int(self.choice.sizes[u]) - self.choice.mark)
-
     def _shrunk(self, must: Bool[np.ndarray, "U"]) -> tuple[list[Piece], int]:
-        """Units given up one by one until the text fits; at last a mark alone, or nothing at all."""
+        """More and more units given up until the text fits; at last a mark alone, or nothing at all."""
+        more = 1
         while self.order:
-            self._drop(1, must)
+            self.choice.drop(self.order, more, ~must)
             left, size = self._written()
             if size <= self.count:
                 return left, size
+            more *= 2
         end = len(self.text)
         for said in (f"[all {len(self.cut)} {self.cut.kinds[0].counts} left out]" if len(self.cut) else "", "[…]", "…"):
             size = self.counter(said)
             if said and size <= self.count:
                 return [Piece(said, 0, end, mark=True)], size
         return [Piece("", 0, end, mark=True)], 0
+
+
+def _guarded(text: str, cut: Cut) -> Cut:
+    """Words that need the numbers and negations of their sentence, without which they would say something else."""
+    page = TextPage(text, cut)
+    held = np.flatnonzero(keepsakes(page, ("numbers", "negations")))
+    sentence, unit = page.sentences.of[page.words.first], page.units.of[page.words.first]
+    guards: dict[int, list[int]] = {}
+    for s, u in zip(sentence[held].tolist(), unit[held].tolist(), strict=True):
+        guards.setdefault(s, []).append(u)
+    # All need the first, which needs the others, so that a word has little to look at.
+    needs = {u: (guards[s][0],) for s, u in zip(sentence.tolist(), unit.tolist(), strict=True) if s in guards}
+    return replace(cut, needs={**cut.needs, **needs, **{g[0]: tuple(g[1:]) for g in guards.values()}})
 
 
 def _protected(cut: Cut, protect: Sequence[tuple[int, int]]) -> Bool[np.ndarray, "U"]:
@@ -215,7 +228,3 @@ def _sound(text: str, cut: Cut, kept: Bool[np.ndarray, "U"], key: str | None) ->
     if not torn:
         return left
     return pieces(text, cut, kept | np.isin(cut.kind, torn), key)
-
-
-def _untouched(text: str, size: int) -> Compressed:
-    return Compressed(text, size, size, (Piece(text, 0, len(text)),))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool
 
+from tokenry.compress.parts.kind import Kind
 from tokenry.compress.units.cut import Cut
 
 
@@ -18,7 +20,7 @@ class Piece:
     Args:
         text: what is written.
         start: first character in the source that it stands for, and `end` the one behind the last.
-        mark: whether it stands for what is missing.
+        mark: whether it stands for what is missing; one that takes no characters speaks for a hole further on.
     """
 
     text: str
@@ -34,13 +36,32 @@ def pieces(text: str, cut: Cut, kept: Bool[np.ndarray, "U"], key: str | None = N
         kept: units that stay, with all that they stand under.
         key: under which the original is kept, for the marks.
     """
+    holes: list[tuple[int, int, str]] = []
+    parts: dict[int, str] = {}
+    silent = True
+    for gap in cut.gaps(kept, key):
+        i = int(cut.kind[gap.units[0]])
+        low, high = cut.parts[i]
+        if i not in parts:
+            parts[i] = text[low:high]
+        inside = (
+            gap
+            if not low and gap.opens == silent
+            else replace(gap, start=gap.start - low, end=gap.end - low, above=gap.above - low, opens=silent)
+        )
+        said, place = gap.kind.mark(parts[i], inside), low + gap.kind.place(parts[i], inside)
+        silent = silent and not said
+        if place < gap.start:
+            holes.append((place, place, said))
+            said = ""
+        holes.append((gap.start, gap.end, said))
     found: list[Piece] = []
     at = 0
-    for gap in cut.gaps(kept, key):
-        if gap.start > at:
-            found.append(Piece(text[at : gap.start], at, gap.start))
-        found.append(Piece(gap.kind.mark(text, gap), gap.start, gap.end, mark=True))
-        at = gap.end
+    for start, end, said in sorted(holes, key=lambda hole: hole[:2]):
+        if start > at:
+            found.append(Piece(text[at:start], at, start))
+        found.append(Piece(said, start, end, mark=True))
+        at = end
     if at < len(text):
         found.append(Piece(text[at:], at, len(text)))
     return found
@@ -52,9 +73,13 @@ def written(found: list[Piece]) -> str:
 
 def broken(text: str, cut: Cut, found: list[Piece]) -> Iterator[int]:
     """Parts of a text that parsed before and no longer do; each is an index into `cut.parts`."""
+    starts, ends = [p.start for p in found], [p.end for p in found]
     for i, (kind, (start, end)) in enumerate(zip(cut.kinds, cut.parts, strict=True)):
-        inside = [p for p in found if p.start < end and p.end > start]
-        if not any(p.mark for p in inside):
+        if type(kind).valid is Kind.valid:
+            continue
+        inside = found[bisect_right(ends, start) : bisect_left(starts, end)]
+        # Of what is whole, or missing as a whole, nothing is torn.
+        if len({p.mark for p in inside}) < 2:
             continue
         left = "".join(p.text if p.mark else text[max(p.start, start) : min(p.end, end)] for p in inside)
         if not kind.valid(left) and kind.valid(text[start:end]):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tokenry.compress.parts.kind import UNCHANGED, Kind
 from tokenry.compress.units.cut import ROOT, Cut, Gap
+from tokenry.compress.units.lines import lines as every_line
 from tokenry.core.card import Card
 
 _SIGN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{},]')
@@ -112,7 +113,7 @@ def _read(text: str, *, lines: bool) -> _Container:
     begins: list[int] = []
     if lines:
         at = 0
-        for line in text.splitlines(keepends=True):
+        for line in every_line(text):
             if line.strip():
                 lead = len(line) - len(line.lstrip())
                 outer.children.append((at + lead, at + len(line.rstrip()), None))
@@ -165,5 +166,5 @@ def _parses(text: str) -> bool:
 
 def _are_lines(text: str) -> bool:
     """Whether every line is a record of JSON Lines, of at least two."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in every_line(text) if line.strip()]
     return len(lines) > 1 and all(line.lstrip()[0] in "{[" and _parses(line) for line in lines)

@@ -5,6 +5,7 @@ Sentences, words, tokens and lines stand here. A kind that reads a format has a 
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,12 +14,14 @@ import numpy as np
 
 from tokenry.compress.units.alarms import alarming
 from tokenry.compress.units.cut import Cut, Gap
+from tokenry.compress.units.lines import lines
 from tokenry.compress.units.sentences import sentence_bounds, words
 from tokenry.core.card import Card
 from tokenry.core.fields import positive
 from tokenry.core.method import Part
 
 UNCHANGED = "the source is unchanged"
+_DEPTH = re.compile(r"^([ \t]*)\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +49,24 @@ class Kind(Part):
         return True
 
     def mark(self, text: str, gap: Gap) -> str:
-        """What stands in place of a gap, with the white space that sets it apart; `text` is what was cut."""
+        """What stands in place of a gap, with the white space that sets it apart; `text` is the part that was cut."""
         return f"[{self.said(gap)}]"
 
-    def said(self, gap: Gap) -> str:
-        """The words of a mark; the first of a text says more."""
-        if gap.key is not None:
-            return f"{self.ranged(gap)} left out, id {gap.key}"
-        return f"{self.ranged(gap)} left out; {UNCHANGED}" if gap.opens else f"… {self.ranged(gap)}"
+    def place(self, text: str, gap: Gap) -> int:
+        """Where the mark of a gap stands: in its place, or before it where a format suffers nothing there."""
+        return gap.start
 
-    def ranged(self, gap: Gap) -> str:
+    def said(self, gap: Gap, counts: str = "", more: str = "") -> str:
+        """The words of a mark; the first of a text says more."""
+        ranged = self.ranged(gap, counts) + more
+        if gap.key is not None:
+            return f"{ranged} left out, id {gap.key}"
+        return f"{ranged} left out; {UNCHANGED}" if gap.opens else f"… {ranged}"
+
+    def ranged(self, gap: Gap, counts: str = "") -> str:
         """What is missing, counted: `lines 41–118`."""
-        a, b = gap.numbers
-        return f"{self.counts.removesuffix('s')} {a}" if a == b else f"{self.counts} {a}–{b}"
+        counts, (a, b) = counts or self.counts, gap.numbers
+        return f"{counts.removesuffix('s')} {a}" if a == b else f"{counts} {a}–{b}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +103,17 @@ class Lines(Kind):
     counts = "lines"
 
     def cut(self, text: str) -> Cut:
-        lines = text.splitlines(keepends=True)
-        ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
-        begins = np.flatnonzero([bool(line.strip()) for line in lines])
+        every = lines(text)
+        ends = np.cumsum([len(line) for line in every], dtype=np.int64)
+        begins = np.flatnonzero([not line.isspace() for line in every])
         if not len(begins):
             return Cut.of(self, text, [])
         begins[0] = 0
-        last = np.append(begins[1:], len(lines))
+        last = np.append(begins[1:], len(every))
         starts = np.where(begins > 0, ends[begins - 1], 0)
         bounds = np.stack((starts, ends[last - 1]), 1)
-        strong = [alarming(text[a:b]) for a, b in bounds.tolist()]
-        return Cut.of(self, text, bounds, number=np.stack((begins + 1, last), 1), strong=strong)
+        number = np.stack((begins + 1, last), 1)
+        return Cut.of(self, text, bounds, number=number, strong=alarming(text, bounds))
 
     def mark(self, text: str, gap: Gap) -> str:
         return own_line(text, gap, super().mark(text, gap))
@@ -148,11 +156,13 @@ class Token(Word):
 
 
 def own_line(text: str, gap: Gap, said: str) -> str:
-    """A mark on a line of its own, at the depth of what it stands for."""
-    lead = "" if gap.start == 0 or text[gap.start - 1] == "\n" else "\n"
-    first = text[gap.start : gap.end].lstrip("\r\n")
-    indent = first[: len(first) - len(first.lstrip(" \t"))]
-    return f"{lead}{indent}{said}" + ("\n" if gap.end < len(text) or text.endswith("\n") else "")
+    """A mark on a line of its own, at the depth of what it stands for and with its end of line."""
+    gone = text[gap.start : gap.end]
+    end = "\r\n" if gone.endswith("\r\n") else "\n"
+    lead = "" if gap.start == 0 or text[gap.start - 1] == "\n" else end
+    depth = _DEPTH.search(gone)
+    indent = depth[1] if depth else ""
+    return f"{lead}{indent}{said}" + (end if gap.end < len(text) or text.endswith("\n") else "")
 
 
 def _between(text: str, gap: Gap, said: str) -> str:

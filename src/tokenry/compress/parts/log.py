@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from tokenry.compress.parts.kind import Kind, own_line
 from tokenry.compress.units.alarms import alarming
 from tokenry.compress.units.cut import Cut, Gap
+from tokenry.compress.units.lines import lines
 from tokenry.core.card import Card
 from tokenry.core.fields import positive
 
@@ -54,34 +57,34 @@ class Log(Kind):
         number: list[tuple[int, int]] = []
         trace = False
         at = 0
-        for i, whole in enumerate(text.splitlines(keepends=True), 1):
+        for i, whole in enumerate(lines(text), 1):
             # Where every line has the time, what follows it tells what belongs together.
             stamp = _STAMP.match(whole)
             line = whole if stamp is None else whole[stamp.end() :]
-            first, last = number[-1] if number else (i, i)
+            begin, last = number[-1] if number else (i, i)
             ends = trace and not _GOES_ON.match(line) and not _HEAD.match(line)
-            if bounds and last - first < self.longest - 1 and (ends or _GOES_ON.match(line)):
-                bounds[-1], number[-1] = (bounds[-1][0], at + len(whole)), (first, i)
+            if bounds and last - begin < self.longest - 1 and (ends or _GOES_ON.match(line)):
+                bounds[-1], number[-1] = (bounds[-1][0], at + len(whole)), (begin, i)
                 trace = trace and not ends
             else:
                 bounds.append((at, at + len(whole)))
                 number.append((i, i))
             trace = trace or _TRACE.search(line) is not None
             at += len(whole)
-        seen: set[str] = set()
-        again, strong = [], []
-        for a, b in bounds:
-            shape = _shape(text[a:b])
-            again.append(shape in seen)
-            strong.append(alarming(text[a:b]) and shape not in seen)
-            seen.add(shape)
-        near = [any(strong[max(0, i - AFTER) : i + BEFORE + 1]) for i in range(len(strong))]
-        return Cut.of(self, text, bounds, number=number, strong=near, again=again)
+        shapes = [_shape(text[a:b]) for a, b in bounds]
+        first = dict(zip(reversed(shapes), range(len(shapes) - 1, -1, -1), strict=True))
+        again = np.array([first[shape] < i for i, shape in enumerate(shapes)], dtype=bool)
+        errors = alarming(text, bounds) & ~again
+        strong = errors.copy()
+        for step in range(1, max(BEFORE, AFTER) + 1):
+            strong[:-step] |= errors[step:] & (step <= BEFORE)
+            strong[step:] |= errors[:-step] & (step <= AFTER)
+        return Cut.of(self, text, bounds, number=number, strong=strong, again=again)
 
     def mark(self, text: str, gap: Gap) -> str:
         said = self.said(gap)
-        before = text[: gap.start].rstrip("\n").rpartition("\n")[2]
-        if before and all(_shape(line) == _shape(before) for line in text[gap.start : gap.end].splitlines()):
+        before = _shape(text[text.rfind("\n", 0, max(0, gap.start - 1)) + 1 : gap.start])
+        if before and all(_shape(line) == before for line in lines(text[gap.start : gap.end])):
             said += f", like line {gap.numbers[0] - 1}"
         return own_line(text, gap, f"[{said}]")
 

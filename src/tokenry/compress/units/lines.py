@@ -25,8 +25,14 @@ _CODE = re.compile(
     )""",
     re.VERBOSE,
 )
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _LONGEST = 240
 """A line of more characters is prose, or data that no line rule understands."""
+
+
+def lines(text: str) -> list[str]:
+    """Lines with their ends, as editors, search and patch tools count them: a line feed alone ends one."""
+    return _LINE.findall(text)
 
 
 def code_spans(text: str) -> list[tuple[int, int]]:

@@ -75,7 +75,7 @@ class Page:
 
     @cached_property
     def units(self) -> Units:
-        return _Lazily(self, self.cut.start.tolist(), self.cut.end.tolist())
+        return _Lazily(self, self.cut.start, self.cut.end)
 
     @property
     def texts(self) -> list[str]:
@@ -133,19 +133,33 @@ class TextPage(Page):
     @cached_property
     def sentences(self) -> Units:  # type: ignore[override]
         found = sentence_bounds(self.text, LONGEST)
-        return _Lazily(self, [a for a, _ in found], [b for _, b in found])
+        return _Lazily(self, np.array([a for a, _ in found]), np.array([b for _, b in found]))
+
+    @property
+    def texts(self) -> list[str]:
+        found = [text.strip() for text in self.cut.texts(self.text)]
+        for u, said in self.cut.says.items():
+            found[u] = said
+        return found
 
 
 class _Lazily(Units):
     """Units of a page whose tokens are looked for only where they are asked for."""
 
-    def __init__(self, page: Page, starts: list[int], ends: list[int]) -> None:
-        object.__setattr__(self, "_known", (page, np.array(starts, dtype=np.int64)))
-        object.__setattr__(self, "bounds", [_bare(page.text, a, b) for a, b in zip(starts, ends, strict=True)])
+    def __init__(self, page: Page, starts: Int[np.ndarray, "U"], ends: Int[np.ndarray, "U"]) -> None:
+        vars(self).update(_page=page, _starts=starts, _ends=ends)
+
+    def __len__(self) -> int:
+        return len(vars(self)["_starts"])
+
+    @cached_property
+    def bounds(self) -> Sequence[tuple[int, int]]:  # type: ignore[override]
+        page, starts, ends = (vars(self)[name] for name in ("_page", "_starts", "_ends"))
+        return [_bare(page.text, a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
     @cached_property
     def of(self) -> Int[np.ndarray, "T"]:
-        page, starts = vars(self)["_known"]
+        page, starts = vars(self)["_page"], vars(self)["_starts"]
         return np.maximum(np.searchsorted(starts, page.starts, side="right") - 1, 0)
 
 

@@ -21,6 +21,7 @@ from tokenry.pipeline.messages.originals import Originals
 from tokenry.pipeline.messages.results import Path, Result, replaced, results
 
 USE = ("lexical_relevance:budget=0.25,units=auto",)
+KEPT = "kept by name"
 FLOOR = 2000
 """Tokens below which a result is not touched."""
 
@@ -36,7 +37,7 @@ class Change:
         seconds: that it took.
         why: the reason why it stayed as it was; empty where it was shortened.
         key: under which its original is kept.
-        kind: what it was cut as, such as `json` or `log`.
+        kind: what it was cut as, such as `json` or `log`; `repeat` where it is a reference to an earlier one.
     """
 
     path: Path
@@ -102,7 +103,7 @@ def compress_messages(
     """Shorten the results of tools in a conversation; ids, arguments, roles, schemas and what people say stay.
 
     A result is shortened with the question of its own turn and what its tool was called with, which later messages do
-    not change. So what is sent for the first k messages is the beginning of what is sent for k + 1, and a provider's
+    not change. One that would be sent a second time, byte for byte, is a reference to the first. So what is sent for the first k messages is the beginning of what is sent for k + 1, and a provider's
     prompt cache goes on being hit.
 
     Args:
@@ -125,19 +126,26 @@ def compress_messages(
     methods = _methods((use,) if isinstance(use, str | Compressor) else tuple(use))
     counter = Counter.of(tokenizer)
     changes, texts = [], {}
+    sent: dict[str, Result] = {}
     for result in results(messages):
         start = time.perf_counter()
         text, size, why, key = result.text, counter(result.text), "", None
         after = size
         if any(fnmatch(result.tool, name) for name in keep):
-            why = "kept by name"
+            why = KEPT
         elif size < floor:
             why = "below the floor"
         else:
             text, after, why, key = _shortened(result, methods, counter, ask, originals)
+        kind = "" if why else kind_of(result.text).name()
+        again = sent.setdefault(text, result) if size >= floor else result
+        if again is not result and why != KEPT:
+            said = _reference(again)
+            text, after, why, kind = (
+                (said, counter(said), "", "repeat") if counter(said) < after else (text, after, why, kind)
+            )
         if not why:
             texts[result.path] = text
-        kind = "" if why else kind_of(result.text).name()
         changes.append(Change(result.path, result.tool, size, after, time.perf_counter() - start, why, key, kind))
     given = None if tools is None else list(tools)
     if originals is not None and not retrieve.carries(given):
@@ -163,6 +171,12 @@ def _shortened(
     if originals is not None:
         key = originals.put(result.text)
     return text, size, "", key
+
+
+def _reference(first: Result) -> str:
+    """What stands for a result that was sent before; the earlier messages alone decide what it says."""
+    call = f"call {first.call}" if first.call else f"message {int(first.path[0]) + 1}"
+    return f"[the same as the result of {call}{f' ({first.tool})' if first.tool else ''} above]"
 
 
 @lru_cache(maxsize=32)

@@ -25,12 +25,14 @@ class Result:
         text: what it says.
         tool: the name of the tool, where the call is among the messages.
         ask: what the user said last before it, and what the tool was called with.
+        call: the id of that call.
     """
 
     path: Path
     text: str
     tool: str
     ask: str
+    call: str = ""
 
 
 def results(messages: Sequence[Any]) -> Iterator[Result]:
@@ -45,7 +47,7 @@ def results(messages: Sequence[Any]) -> Iterator[Result]:
         said = _said_by_user(message)
         for path, text, key in _texts(message):
             tool, given = calls.get(key, ("", ""))
-            yield Result((i, *path), text, tool, " ".join(filter(None, (asked, given))))
+            yield Result((i, *path), text, tool, " ".join(filter(None, (asked, given))), key)
         asked = said or asked
 
 

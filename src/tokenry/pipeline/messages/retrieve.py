@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenry.compress.parts.auto import Auto
 from tokenry.compress.scores.terms import bm25, terms_for
+from tokenry.compress.units.lines import lines
 from tokenry.core.errors import InvalidValue
 from tokenry.pipeline.messages.originals import Originals
 
@@ -59,10 +60,10 @@ def answer(originals: Originals, given: str | Mapping[str, Any]) -> str:
         return _bounded(_matching(text, str(wanted["query"])))
     first, last = (wanted.get(name) for name in ("first_line", "last_line"))
     if isinstance(first, int) or isinstance(last, int):
-        lines = text.splitlines(keepends=True)
+        every = lines(text)
         low = max(1, first if isinstance(first, int) else 1)
-        high = last if isinstance(last, int) else len(lines)
-        return _bounded("".join(lines[low - 1 : high])) or f"{NAME}: there are {len(lines)} lines; got {low} to {high}."
+        high = last if isinstance(last, int) else len(every)
+        return _bounded("".join(every[low - 1 : high])) or f"{NAME}: there are {len(every)} lines; got {low} to {high}."
     return _bounded(text)
 
 
