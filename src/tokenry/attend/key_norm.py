@@ -66,7 +66,7 @@ class KeyNorm(Evictor):
         return site.dense() if site.layer < self.dense_layers else super().attend(site, state)
 
     def score(self, site: Site, state: Any) -> Float[Tensor, "B G K"]:
-        norms = torch.linalg.vector_norm(site.k, dim=-1, dtype=torch.float32)
+        norms = torch.linalg.vector_norm(site.k, dim=-1, dtype=torch.promote_types(site.k.dtype, torch.float32))
         steps = (norms.log2() * _STEPS).round()
         columns, real = site.key_columns(), site.real()
         end = (site.buffer.seen if site.buffer else site.k.shape[2]) - (1 if site.decoding else 0)

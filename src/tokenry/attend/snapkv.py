@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import max_pool1d
 
 from tokenry.attend.base import Evictor
+from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
@@ -20,10 +20,10 @@ from tokenry.models.attention.state import LayerState
 
 @dataclass
 class LastQueries(LayerState):
-    """The queries of the observation window and whether each is a real token."""
+    """The last real queries of each sequence, and where they stand; -1 in front where it has fewer."""
 
     q: Float[Tensor, "B H W D"] | None = None
-    real: Bool[Tensor, "B W"] | None = None
+    columns: Int[Tensor, "B W"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class SnapKV(Evictor):
 
     What it does
         s_j = sum over the last `window` queries i and the query heads of a KV head of softmax(q_i k / sqrt(D))_j,
-        then a max-pool of width `kernel` over positions, so that neighbours of an important token stay with it.
-        The window itself always stays.
+        then a max-pool of width `kernel` over the tokens before the window, so that neighbours of an important one stay
+        with it. The window itself always stays, and what it gives itself counts for nobody.
     Where it acts
         Once, when the prompt has been read; generated tokens are added to the budget.
     Shapes
@@ -76,27 +76,32 @@ class SnapKV(Evictor):
             )
 
     def observe(self, site: Site, state: LastQueries) -> None:
-        real = torch.ones(site.q.shape[0], site.q.shape[2], dtype=torch.bool, device=site.q.device)
+        columns = site.query_columns().expand(site.q.shape[0], -1)
         if site.facts is not None and site.facts.padding is not None:
-            real = site.facts.padding[:, site.query_columns()].expand_as(real)
-        q = site.q if state.q is None else torch.cat((state.q, site.q), 2)
-        real = real if state.real is None else torch.cat((state.real, real), 1)
-        state.q, state.real = q[:, :, -self.window :].clone(), real[:, -self.window :].clone()
+            columns = columns.masked_fill(~site.facts.padding.expand(len(columns), -1).gather(1, columns), -1)
+        q = site.q
+        if state.q is not None and state.columns is not None:
+            q, columns = torch.cat((state.q, q), 2), torch.cat((state.columns, columns), 1)
+        order = torch.where(columns >= 0, torch.arange(columns.shape[1], device=q.device), -1).sort(-1).values
+        at = order[:, -self.window :].clamp_min(0)
+        state.q = q.gather(2, at[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+        state.columns = torch.where(order[:, -self.window :] >= 0, columns.gather(1, at), -1)
 
     def score(self, site: Site, state: LastQueries) -> Float[Tensor, "B G K"]:
-        if state.q is None or state.real is None:
+        if state.q is None or state.columns is None:
             raise Incompatible(
                 "snapkv: must see the prompt being read, whose last queries vote; got a cache that was filled before; "
                 "read the prompt inside the block."
             )
-        seen = site.buffer.seen - (1 if site.decoding else 0) if site.buffer else 0
-        w = state.q.shape[2]
-        facts = site.facts and replace(site.facts, first_query=seen - w, queries=w)
-        probs = replace(site, q=state.q, facts=facts).probs()
+        probs = replace(site, q=state.q, facts=site.facts and site.facts.over(state.columns)).probs()
         b, h, _, k = probs.shape
         g = site.k.shape[1]
-        votes = (probs * state.real[:, None, :, None]).sum(2).view(b, g, h // g, k).sum(2)
+        there = state.columns >= 0
+        votes = (probs * there[:, None, :, None]).sum(2).view(b, g, h // g, k).sum(2)
+        columns, real = site.key_columns(), site.real()
+        begin = torch.where(there, state.columns, state.columns.amax(1, keepdim=True)).amin(1)[:, None, None]
+        before = (columns >= 0) & (columns < begin)
+        votes = votes * before
         # A pool makes neighbours equal; a trace of the own votes decides between them.
-        votes = max_pool1d(votes, self.kernel, stride=1, padding=self.kernel // 2)[..., :k] + 1e-4 * votes
-        columns = site.key_columns()
-        return votes.masked_fill((columns >= seen - w) & (columns < seen), float("inf"))
+        votes = pooled(votes, self.kernel, before if real is None else before & real) + 1e-4 * votes
+        return votes.masked_fill(columns >= begin, float("inf"))

@@ -82,7 +82,7 @@ def _choose_uneven(budget: Budget, scores: Tensor, real: Tensor, seen: int | Ten
     wanted = torch.tensor([budget.count(max(1, int(t))) for t in total.flatten().tolist()], device=n.device).view_as(n)
     wanted = wanted.minimum(n)
     fixed = real & ~open_rows(budget, real)
-    scores = scores.float().masked_fill(fixed, float("inf")).masked_fill(~real, float("-inf"))
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(fixed, float("inf")).masked_fill(~real, float("-inf"))
     order = scores.argsort(dim=-1, descending=True, stable=True)
     stays = torch.arange(k, device=scores.device) < wanted
     return packed(torch.where(stays, order, -1), least=1)

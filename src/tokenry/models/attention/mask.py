@@ -170,7 +170,13 @@ def given_mask(mask: Tensor, query: Tensor, key: Tensor) -> MaskFacts:
     seen = seen[:, :1].expand(b, 1, -1, -1)
 
     def rule(batch: Tensor, _: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
-        return seen[batch, 0, query_at - first, key_at]
+        row = query_at - first
+        if bool(((row < 0) | (row >= q)).any()) or bool((key_at >= seen.shape[-1]).any()):
+            raise Incompatible(
+                f"attend: a four-axis attention mask must tell what every token sees that is asked for; got one of "
+                f"{q} queries, asked for those of an earlier pass; give the two-axis mask that tells padding apart."
+            )
+        return seen[batch, 0, row, key_at]
 
     return MaskFacts(
         rows=b, queries=q, first_query=first, first_key=max(0, seen.shape[-1] - key.shape[2]), rule=rule,

@@ -138,7 +138,7 @@ class Site:
         return self.facts.allowed(self.columns, queries)
 
     def logits(self, queries: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
-        """Scaled, capped and masked query-key products of some queries, in 32-bit floats.
+        """Scaled, capped and masked query-key products of some queries, in floats of 32 bits or more.
 
         A query that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN. The keys
         are entered into the account, since whoever asks reads them beside what attention reads.
@@ -159,7 +159,7 @@ class Site:
         b, h, n, d = q.shape
         g = self.k.shape[1]
         scores = _by_head(q.reshape(b, g, (h // g) * n, d), self.k.mT)
-        scores = scores.view(b, g, h // g, n, -1).float() * self.scale
+        scores = wide(scores).view(b, g, h // g, n, -1) * self.scale
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
         if self.bias is not None:
@@ -172,7 +172,7 @@ class Site:
     def _bias(self, queries: slice) -> Float[Tensor, "#B H Q K"]:
         """The extra logits of the keys that this site holds."""
         assert self.bias is not None
-        bias = self.bias[:, :, queries].float()
+        bias = wide(self.bias[:, :, queries])
         if self.columns is None:
             return bias[..., self.first : self.first + self.k.shape[2]]
         n = bias.shape[2]
@@ -182,7 +182,7 @@ class Site:
     def _probs(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
         if self.sinks is None:
             return scores.softmax(-1)
-        sinks = self.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        sinks = wide(self.sinks).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
         return torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
 
     def dense(self) -> Float[Tensor, "B H Q Dv"]:
@@ -363,6 +363,11 @@ class Site:
         self.reads.note(self.q.shape[2], k, g, row, b, causal)
         if self.decoding:
             self.reads.step(self.layer, k, g, b, self.real(), self.columns)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Numbers to be summed or compared, in floats of 32 bits or more."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _by_head(a: Float[Tensor, "B G M X"], b: Float[Tensor, "B G X N"]) -> Float[Tensor, "B G M N"]:
