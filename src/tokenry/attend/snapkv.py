@@ -41,7 +41,7 @@ class SnapKV(Evictor):
     Guarantees
         Equals dense attention when the budget covers the prompt; a prompt read in chunks gives the same choice.
     Raises
-        InvalidValue: a budget smaller than `window`, which it includes.
+        InvalidValue: a budget smaller than its sinks and `window`, which it includes.
     Deviations
         Heads that share keys share one choice (their probabilities are summed); the original repeats keys for
         every query head first, which multiplies memory by the size of the group.
@@ -69,9 +69,10 @@ class SnapKV(Evictor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.budget.tokens is not None and self.budget.tokens < self.window:
+        least = self.window + self.budget.sink
+        if self.budget.tokens is not None and self.budget.tokens < least:
             raise InvalidValue(
-                f"SnapKV: budget must hold the window of {self.window} queries, which it includes; "
+                f"SnapKV: budget must hold its sinks and the window of {self.window} queries, at least {least} tokens; "
                 f"got {self.budget.tokens}; raise the budget or lower window."
             )
 

@@ -97,14 +97,18 @@ class MaskFacts:
             return self.columns.clamp_min(0)
         return torch.arange(self.first_query, self.first_query + self.queries, device=device)[None]
 
-    def alone(self, sequence: int) -> MaskFacts:
-        """The facts of one sequence whose keys hold no padding."""
+    def sequences(self, some: slice) -> MaskFacts:
+        """The facts of some sequences of the batch."""
 
         def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return self.rule(batch + sequence, head, query, key)
+            return self.rule(batch + some.start, head, query, key)
 
-        columns = None if self.columns is None else self.columns[sequence : sequence + 1]
-        return replace(self, rows=1, padding=None, rule=rule, columns=columns)
+        padding, columns = (t if t is None or len(t) == 1 else t[some] for t in (self.padding, self.columns))
+        return replace(self, rows=some.stop - some.start, padding=padding, rule=rule, columns=columns)
+
+    def alone(self, sequence: int) -> MaskFacts:
+        """The facts of one sequence whose keys hold no padding."""
+        return replace(self.sequences(slice(sequence, sequence + 1)), padding=None)
 
     def to(self, device: torch.device | str, *_: Any, **__: Any) -> MaskFacts:
         """Follow the layers of a model that is spread over devices."""

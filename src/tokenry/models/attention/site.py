@@ -274,6 +274,14 @@ class Site:
             own=False,
         )  # fmt: skip
 
+    def sequences(self, some: slice) -> Site:
+        """The same site for some sequences of the batch; nothing is copied."""
+        return replace(
+            self, q=self.q[some], k=self.k[some], v=self.v[some], facts=self.facts and self.facts.sequences(some),
+            columns=None if self.columns is None else self.columns[some],
+            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[some],
+        )  # fmt: skip
+
     def alone(self, sequence: int) -> tuple[Site, slice] | None:
         """One sequence without its padding, and which of the queries it has; None when all are padding.
 
@@ -291,13 +299,8 @@ class Site:
         queries = slice(max(0, low - ahead), min(n, high - ahead))
         if queries.start >= queries.stop:
             return None
-        one = slice(sequence, sequence + 1)
-        part = replace(
-            self, q=self.q[one], k=self.k[one], v=self.v[one],
-            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[one],
-        )  # fmt: skip
-        part = replace(part, facts=facts.alone(sequence)).for_queries(queries).between(low, high)
-        return part, queries
+        part = replace(self.sequences(slice(sequence, sequence + 1)), facts=facts.alone(sequence))
+        return part.for_queries(queries).between(low, high), queries
 
     def streamed(self, queries: range | None = None) -> Iterator[tuple[slice, Site]]:
         """Some queries at a time, so that their probabilities stay small, with the keys that they may see.
