@@ -79,7 +79,7 @@ class H2O(Evictor):
         if site.buffer is None:
             return site.dense()
         state.begin(site.buffer.seen - site.q.shape[2])
-        if not site.decoding:
+        if not site.later:
             return super().attend(site, state)
         return state.read(self._evict(site, state, site.buffer.seen))
 

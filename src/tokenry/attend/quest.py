@@ -85,7 +85,7 @@ class Quest(Selector):
     def attend(self, site: Site, state: PageExtremes) -> Float[Tensor, "B H Q Dv"]:
         if site.layer < self.dense_layers or site.buffer is None:
             return site.dense()
-        if site.columns is not None:
+        if not site.buffer.whole:
             raise Incompatible(
                 "quest: must act on a cache that holds every token; got one that something evicted from."
             )

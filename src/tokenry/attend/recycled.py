@@ -35,8 +35,7 @@ class Recycled(Attention):
         leaves out the one that received least at the step before, and attends to the rest.
     Where it acts
         The last token of a prompt makes the first choice. Then at every decoding step: `refresh` says which are full,
-        the rest are recycling. A pass of several tokens is a full step too. Nothing is evicted, so what a choice missed
-        can return at the next full step.
+        the rest are recycling. Nothing is evicted, so what a choice missed can return at the next full step.
     Shapes
         site.q (B, H, 1, D), site.k and site.v (B, G, K, D) -> output (B, H, 1, Dv).
     Guarantees

@@ -25,6 +25,11 @@ class LastQueries(LayerState):
     q: Float[Tensor, "B H W D"] | None = None
     columns: Int[Tensor, "B W"] | None = None
 
+    def crop(self, seen: int) -> None:
+        """What is left of the window is still right."""
+        if self.columns is not None:
+            self.columns = self.columns.masked_fill(self.columns >= seen, -1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SnapKV(Evictor):
@@ -89,10 +94,10 @@ class SnapKV(Evictor):
         state.columns = torch.where(order[:, -self.window :] >= 0, columns.gather(1, at), -1)
 
     def score(self, site: Site, state: LastQueries) -> Float[Tensor, "B G K"]:
-        if state.q is None or state.columns is None:
+        if state.q is None or state.columns is None or not self._saw_all(site, state.columns):
             raise Incompatible(
-                "snapkv: must see the prompt being read, whose last queries vote; got a cache that was filled before; "
-                "read the prompt inside the block."
+                f"snapkv: must see the last {self.window} tokens of the prompt being read, whose queries vote; got a "
+                "cache that was filled before, or cropped since; read the end of the prompt inside the block."
             )
         probs = replace(site, q=state.q, facts=site.facts and site.facts.over(state.columns)).probs()
         b, h, _, k = probs.shape
@@ -106,3 +111,8 @@ class SnapKV(Evictor):
         # A pool makes neighbours equal; a trace of the own votes decides between them.
         votes = pooled(votes, self.kernel, before if real is None else before & real) + 1e-4 * votes
         return votes.masked_fill(columns >= begin, float("inf"))
+
+    def _saw_all(self, site: Site, columns: Int[Tensor, "B W"]) -> bool:
+        """Whether the window is there: as many queries as it has, or all of a shorter prompt."""
+        read = torch.as_tensor(site.seen(int(columns.max()) + 1), device=columns.device).flatten()
+        return bool(((columns >= 0).sum(1) >= read.clamp_max(self.window)).all())

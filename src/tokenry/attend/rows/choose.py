@@ -76,7 +76,7 @@ def _choose_even(budget: Budget, scores: Tensor, seen: int) -> Tensor:
 
 
 def _highest(scores: Float[Tensor, "B G K"], count: int) -> Int[Tensor, "B G M"]:
-    """Where the highest scores are, ascending; of equal ones the first. A sort would do it, at twenty times the price."""
+    """Where the highest scores are, ascending; of equal ones the first. A sort costs twenty times as much."""
     b, g, _ = scores.shape
     if count == 0:
         return torch.zeros(b, g, 0, dtype=torch.long, device=scores.device)

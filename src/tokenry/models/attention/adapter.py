@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, EncoderDecoderCache
+from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface
 
 from tokenry.core.errors import Incompatible, UnsupportedModel
@@ -25,6 +25,7 @@ from tokenry.models.attention.place import Place, Search
 from tokenry.models.attention.rest import evaluating, proving
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.own import own_buffers, own_part
 
 if TYPE_CHECKING:
     from tokenry.models.attention.between import Blocks
@@ -302,39 +303,6 @@ def unwrap(model: Any) -> PreTrainedModel:
     if not isinstance(base, PreTrainedModel):
         raise UnsupportedModel(f"model: must be a transformers PreTrainedModel; got {type(model).__name__}.")
     return base
-
-
-def own_part(cache: Cache) -> Cache:
-    """The part of a cache that grows with the tokens that are decoded."""
-    return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
-
-
-def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
-    """Replace plain growing layers by `KVBuffer`s; cross-attention and other native layers stay.
-
-    Args:
-        sliding: also replace empty layers with a sliding window, which count on seeing every token. What they would
-            forget is then masked, and held.
-    """
-    cache = own_part(cache)
-    if private.layer_kind(cache) is DynamicLayer:
-        private.set_layer_kind(cache, KVBuffer)
-    for i, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            cache.layers[i] = KVBuffer.adopt(layer)
-        elif sliding and type(layer) is DynamicSlidingWindowLayer:
-            if layer.is_initialized:
-                raise Incompatible(
-                    "attend: a cache with sliding windows must be new where tokens change; got a used one."
-                )
-            cache.layers[i] = KVBuffer()
-
-
-def grows(model: PreTrainedModel) -> bool:
-    """Whether some layers of the model's cache keep every token, so that methods may forget some."""
-    cache = DynamicCache(config=model.config)
-    own_buffers(cache)
-    return private.layer_kind(cache) is KVBuffer or any(isinstance(layer, KVBuffer) for layer in cache.layers)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -55,6 +55,7 @@ class Site:
         bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.
         reads: the account that attention is entered into.
         decoding: the pass brings one token on top of tokens seen before.
+        later: the tokens of the pass come after the prompt.
         prompt: columns of the whole prompt, where known.
     """
 
@@ -78,6 +79,7 @@ class Site:
     reads: Reads | None = field(default=None, repr=False)
     prompt: int | None = None
     decoding: bool = False
+    later: bool = False
     kind: Kind = "self"
     stack: str = ""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -361,11 +363,18 @@ class Site:
         if self.reads is None:
             return
         b, g, k, d = self.k.shape
+        n = self.q.shape[2]
         row = (d + self.v.shape[-1]) * self.k.element_size()
-        causal = self.columns is None and self.facts is not None and self.facts.causal and self.q.shape[2] > 1
-        self.reads.note(self.q.shape[2], k, g, row, b, causal)
-        if self.decoding:
-            self.reads.step(self.layer, k, g, b, self.real(), self.columns)
+        causal = self.columns is None and self.facts is not None and self.facts.causal and n > 1
+        self.reads.note(n, k, g, row, b, causal)
+        if not (self.later or self.decoding):
+            return
+        end = k if self.buffer is None else self.buffer.seen
+        for column in range(end - n, end):
+            real = self.real()
+            if n > 1:
+                real = (self.key_columns() <= column) if real is None else real & (self.key_columns() <= column)
+            self.reads.step(self.layer, column, k, g, b, real, self.columns)
 
 
 def wide(values: Tensor) -> Tensor:
