@@ -182,6 +182,9 @@ class ModelAdapter:
             with ExitStack() as stack:
                 stack.enter_context(lent(self.model, NAME))
                 stack.callback(self.model.register_forward_pre_hook(Hook(self._whole_pass)).remove)
+                for part in self.model.modules():
+                    if isinstance(part, PreTrainedModel):
+                        stack.callback(part.register_forward_pre_hook(Hook(_refuse_maps), with_kwargs=True).remove)
                 for i, (module, place) in enumerate(self.sites.items()):
                     hook = module.register_forward_pre_hook(Hook(self._note(place, first=i == 0)), with_kwargs=True)
                     stack.callback(hook.remove)
@@ -303,6 +306,17 @@ def unwrap(model: Any) -> PreTrainedModel:
     if not isinstance(base, PreTrainedModel):
         raise UnsupportedModel(f"model: must be a transformers PreTrainedModel; got {type(model).__name__}.")
     return base
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _refuse_maps(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Attention maps are never made here, and a model that is asked for them would give empty tuples."""
+    asked = kwargs.get("output_attentions")
+    if getattr(model.config, "output_attentions", False) if asked is None else asked:
+        raise Incompatible(
+            f"attend: {type(model).__name__} must not be asked for attention maps while a method is attached, which makes "
+            "none; got output_attentions=True; ask outside of the block, or look at `site.probs()` in a handler."
+        )
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
