@@ -9,7 +9,6 @@ from torch.nn.functional import max_pool1d
 from tests.attend.feeding import feed, same, tokens
 from tokenry.attend.rows.pool import pooled
 from tokenry.attend.snapkv import SnapKV
-from tokenry.core.errors import Incompatible
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.files.tiny import tiny
 
@@ -79,13 +78,3 @@ def test_the_window_is_of_real_tokens():
     gaps = torch.cat((ids[:, :12], ids.new_zeros(1, 3), ids[:, 12:N], ids.new_zeros(1, 5), ids[:, N:]), 1)
     mask = torch.cat([torch.full((1, n), m) for n, m in ((12, 1), (3, 0), (N - 12, 1), (5, 0), (6, 1))], 1)
     same(feed(model, method, gaps, N + 8, mask=mask).logits[:, 1:], feed(model, method, ids, N).logits[:, 1:])
-
-
-def test_a_mask_that_knows_nothing_of_the_window_is_refused():
-    model = tiny("llama")
-    prompt = torch.ones(1, 1, N, N, dtype=torch.bool).tril()
-    step = torch.ones(1, 1, 1, N + 1, dtype=torch.bool)
-    with torch.no_grad(), SnapKV(budget=10, window=WINDOW)(model):
-        cache = model(input_ids=IDS, attention_mask=prompt, use_cache=True).past_key_values
-        with pytest.raises(Incompatible, match="four-axis attention mask must tell what every token sees"):
-            model(input_ids=IDS[:, :1], attention_mask=step, past_key_values=cache)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.attend.feeding import feed, same, tokens
+from tests.attend.feeding import CACHE, feed, same, tokens
 from tests.padded import padded
 from tokenry.attend.token_select import LastChoice, TokenSelect
 from tokenry.core.budget import Budget
-from tokenry.core.errors import UnsupportedModel
+from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.mask import note_facts
 from tokenry.models.attention.rotary import turned
@@ -256,6 +256,53 @@ def test_slots_are_the_positions_of_a_shorter_text():
             votes = products.softmax(-1).view(2, 2, 2, -1).sum(2)
             torch.testing.assert_close(method._vote(site)[..., 2:-6], votes, atol=1e-5, rtol=1e-4)
             assert layer in (0, 1, 2)
+
+
+def test_slots_judge_a_block_as_its_authors_do(monkeypatch):
+    """Bare keys, and queries that stand `recent`, `recent` + 1, … behind them, of which the mean votes."""
+    model, method = tiny("llama"), TokenSelect(budget=SMALL, chunk=8, slots=True)
+    whole, votes = {}, {}
+    attend, vote = TokenSelect.attend, TokenSelect._vote
+
+    def watch(self, site, state):
+        whole[site.layer] = site
+        return attend(self, site, state)
+
+    def listen(self, site):
+        votes[site.layer, site.k.shape[2]] = vote(self, site)
+        return votes[site.layer, site.k.shape[2]]
+
+    monkeypatch.setattr(TokenSelect, "attend", watch)
+    monkeypatch.setattr(TokenSelect, "_vote", listen)
+    with torch.no_grad(), method(model):
+        model(input_ids=tokens(1, 40), use_cache=True)
+        for (layer, past), found in votes.items():
+            site, places = whole[layer], torch.arange(40)
+            bare = turned(site, site.k, -places.view(1, 1, -1))[:, :, 2 : past - 6].repeat_interleave(2, 1)
+            block = turned(site, site.q, -places.view(1, 1, -1))[:, :, past : past + 8]
+            block = turned(site, block, (SMALL.recent + torch.arange(8)).view(1, 1, -1))
+            expected = (block.mean(2, keepdim=True) @ bare.mT).softmax(-1).view(1, 2, 2, -1).sum(2)
+            torch.testing.assert_close(found[..., 2 : past - 6], expected, atol=1e-5, rtol=1e-4)
+    assert sorted(votes) == [(layer, past) for layer in range(3) for past in (24, 32)]
+
+
+def test_slots_refuse_padding_between_tokens():
+    mask = torch.ones(2, 30, dtype=torch.long)
+    mask[1, 5:8] = 0
+    with pytest.raises(Incompatible, match="no padding between"):
+        feed(tiny("llama"), TokenSelect(budget=SMALL, slots=True), tokens(2, 30), 28, mask=mask)
+
+
+def test_a_fixed_cache_reads_a_prompt_in_blocks_as_well():
+    """Its rows have columns although nothing was evicted."""
+    model, method, ids = tiny("llama"), TokenSelect(budget=SMALL, chunk=8), tokens(1, 44)
+    with torch.no_grad(), ModelAdapter.of(model).attached():
+        found = []
+        for capacity in (None, 60):
+            cache = method.cache(model, capacity=capacity)
+            model(input_ids=ids[:, :40], **{CACHE: cache})
+            found.append(model(input_ids=ids[:, 40:41], **{CACHE: cache}).logits)
+    same(*found)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text"])

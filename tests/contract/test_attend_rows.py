@@ -7,6 +7,8 @@ import torch
 
 from tests.attend.feeding import CACHE, feed, same, tokens
 from tests.contract.cases import cases
+from tests.tinies import shared
+from tokenry.core.errors import Incompatible
 from tokenry.models.files.tiny import tiny
 
 METHODS = cases("attend")
@@ -83,3 +85,40 @@ def test_a_beam_goes_on_from_its_own_past(entry, settings):
             last = model(input_ids=new[:, step : step + 1], attention_mask=mask, **given).logits[:, -1]
     for found, text in zip(last, texts, strict=True):
         same(found, feed(model, method, text[None], len(text) - len(origins)).logits[0, -1])
+
+
+@pytest.mark.parametrize("chunks", [(), (24, 24, 16, 20)], ids=["at once", "in chunks"])
+@pytest.mark.parametrize("settings", ["default", "trial"])
+def test_padding_between_tokens_is_nothing(entry, settings, chunks):
+    """Before, inside and behind a prompt, as where soft tokens stand before a padded text: the tokens alone matter."""
+    model = shared("llama")
+    method = by_default(entry) if settings == "default" else entry.trial()
+    if chunks and entry.name == "attend/token_select":
+        pytest.skip("chunks that are no multiple of a block split its mean query")
+    ids = tokens(2, PROMPT + STEPS)
+    mask = torch.ones(2, 8 + PROMPT + STEPS, dtype=torch.long)
+    mask[0, [0, 1, 13, 14, 15, 40, 8 + PROMPT - 2, 8 + PROMPT - 1]] = 0
+    mask[1, 4:12] = 0
+    gaps = mask.new_zeros(mask.shape).masked_scatter(mask.bool(), ids)
+    fed = feed(model, method, gaps, 8 + PROMPT, mask=mask, chunks=chunks).logits
+    for i in range(2):
+        same(fed[i, 1:], feed(model, method, ids[i : i + 1], PROMPT).logits[0, 1:])
+
+
+def test_a_mask_that_does_not_tell_padding_is_refused(entry):
+    """A mask of four axes says who sees whom, not what is a token; where everything is read that is enough."""
+    model, ids = shared("llama"), tokens(1, 31)
+    prompt = torch.ones(1, 1, 30, 30, dtype=torch.bool).tril()
+    prompt[:, :, 4:, 3] = False
+    step = torch.ones(1, 1, 1, 31, dtype=torch.bool)
+
+    def read():
+        cache = model(input_ids=ids[:, :30], attention_mask=prompt, use_cache=True)[CACHE]
+        return model(input_ids=ids[:, 30:], attention_mask=step, **{CACHE: cache}).logits
+
+    with torch.no_grad():
+        expected = read()
+        with entry.identities()[0](model):
+            same(read(), expected)
+        with entry.trial()(model), pytest.raises(Incompatible, match="must know which tokens are padding"):
+            read()

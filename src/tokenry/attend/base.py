@@ -74,21 +74,29 @@ class Run:
             if site.buffer is None:
                 return self.method.attend(site, states[place])
             return attended(
-                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self._unsure(site)
+                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self._check(site)
             )
 
         return attend
 
-    def _unsure(self, site: Site) -> str:
-        """What is said where a pass is taken back that was taken for one of the prompt; nothing where all is read."""
-        budget = getattr(self.method, "budget", None)
+    def _check(self, site: Site) -> str:
+        """Refuse what the method cannot know; and what is said where a pass is taken back that was read as the prompt.
+
+        Raises:
+            Incompatible: nobody tells padding from tokens.
+        """
+        budget, who = getattr(self.method, "budget", None), self.method.name()
         assert site.buffer is not None
         if isinstance(budget, Budget) and budget.count(site.buffer.seen) == site.buffer.seen:
             return ""
+        if site.facts is not None and not site.facts.tells_padding:
+            raise Incompatible(
+                f"{who}: must know which tokens are padding; got a four-axis attention mask, which does not tell; give "
+                "one of two axes, or the model as it is where it makes such masks itself."
+            )
         return (
-            f"{self.method.name()}: must know where the prompt ends before tokens are taken back; got a crop after a "
-            f"pass of {site.q.shape[2]} tokens, which may be of the prompt or tried ones; say "
-            "method(model, prompt_tokens=n)."
+            f"{who}: must know where the prompt ends before tokens are taken back; got a crop after a pass of "
+            f"{site.q.shape[2]} tokens, which may be of the prompt or tried ones; say method(model, prompt_tokens=n)."
         )
 
     def state_of(self, site: Site, new: LayerState) -> LayerState:

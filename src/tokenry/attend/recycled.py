@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tokenry.attend.base import Attention
 from tokenry.attend.parts.refresh import Refresh, Refreshed, Stride
@@ -83,7 +84,11 @@ class Recycled(Attention):
             return site.dense()
         if not site.decoding:
             self.refresh.begin(site, state)
-            self._hold(site, state, self._merged(site.for_queries(slice(-1, None)).probs(), site.groups))
+            (last, there), rows, given = site.last(), state.rows, state.given
+            self._hold(site, state, self._merged(last.probs(), site.groups))
+            if there is not None and rows is not None and given is not None:
+                # Where a chunk brought padding only, the last token is one of before.
+                state.rows, state.given = _where(there, state.rows, rows), _where(there, state.given, given)
             return site.dense()
         due = self.refresh.due(site, state)
         if state.rows is None or bool(due.all()):
@@ -114,5 +119,12 @@ class Recycled(Attention):
         assert state.given is not None
         newest = (site.key_columns() == site.buffer.seen - 1).int().argmax(-1, keepdim=True)
         rows = torch.cat((state.rows, newest[:, : state.rows.shape[1]]), -1)
-        given = torch.nn.functional.pad(state.given, (0, 1), value=float("inf"))
+        given = pad(state.given, (0, 1), value=float("inf"))
         return taken(rows, choose(self.budget, given, rows >= 0, site.seen(site.buffer.seen)))
+
+
+def _where(there: Bool[Tensor, "B"], now: Tensor, before: Tensor) -> Tensor:
+    """For every sequence what was found now or before, -1 behind the shorter."""
+    most = max(now.shape[-1], before.shape[-1])
+    now, before = (pad(part, (0, most - part.shape[-1]), value=-1) for part in (now, before))
+    return torch.where(there.view(-1, 1, 1), now, before)

@@ -17,6 +17,7 @@ from tokenry.attend.rows.choose import choose, open_rows
 from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
+from tokenry.core.errors import Incompatible
 from tokenry.core.fields import between, natural, setting, size
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary, turned
@@ -45,7 +46,8 @@ class TokenSelect(Selector):
         the query of a sequence stays within a cosine of `reuse` of the one that chose last, that choice is used again,
         as large as it was and with the recent tokens of now, and the sequence is not scored.
         With `slots`, the chosen tokens take consecutive positions up to the query's, and the vote is over keys without
-        position, as if each stood `recent` tokens before the query: no distance exceeds what a model was trained for.
+        position, as if each stood `recent` tokens before the query, or before the first of a block: no distance exceeds
+        what a model was trained for.
     Where it acts
         At every decoding step, and while a prompt is read: each block of `chunk` queries selects with its mean
         query among the tokens before the block and sees the block itself. Nothing is evicted.
@@ -57,7 +59,9 @@ class TokenSelect(Selector):
         prompt read in chunks of a multiple of `chunk` gives the same result as one read at once.
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, or a field out of range.
-        UnsupportedModel: with `slots`, a model that does more with positions than to rotate.
+        UnsupportedModel: with `slots`, a model that does more with positions than to rotate. Incompatible: with
+        `slots`, padding between tokens, where positions are whatever the caller says; a prompt over a cache that
+        something evicted from.
     Deviations
         Tokens keep their positions unless `slots` is set; within the trained length that is exact when all are read.
         The published kernel pairs query head h with KV head h mod G; here with h // (H/G).
@@ -101,11 +105,17 @@ class TokenSelect(Selector):
         return self.slots and self.chunk > 0
 
     def attend(self, site: Site, state: LastChoice) -> Float[Tensor, "B H Q Dv"]:
+        self._check_gaps(site)
         if site.decoding:
             index = self.select(site, state)
             return site.dense() if index is None else self._read(site, index)
-        if self.chunk == 0 or site.buffer is None or site.columns is not None or site.facts is None:
+        if self.chunk == 0 or site.buffer is None or site.facts is None:
             return site.dense()
+        if not site.buffer.whole:
+            raise Incompatible(
+                "token_select: must read a prompt over a cache that holds every token; got one that something evicted "
+                "from; use a new cache, or chunk=0 to read the prompt densely."
+            )
         out = site.q.new_zeros(*site.q.shape[:3], site.v.shape[-1])
         for row in range(site.q.shape[0]):
             alone = site.alone(row)
@@ -173,11 +183,7 @@ class TokenSelect(Selector):
         visible = block.between(0, past + stop - start)
         if self.budget.count(max(1, past)) >= past:
             return visible.dense()
-        q = block.q
-        if self.slots:
-            # The mean is of queries at one position, that of the first.
-            q = turned(site, q, -torch.arange(q.shape[2], device=q.device).expand(1, 1, -1))
-        mean = replace(block.for_queries(slice(0, 1)), q=q.mean(2, keepdim=True)).between(0, past)
+        mean = replace(block.for_queries(slice(0, 1)), q=block.q.mean(2, keepdim=True)).between(0, past)
         index = choose(self.budget, self._vote(mean), None, past)
         own = torch.arange(past, past + stop - start, device=index.device).expand(1, index.shape[1], -1)
         return self._read(visible, torch.cat((index, own), -1))
@@ -234,6 +240,14 @@ class TokenSelect(Selector):
         b, h, _, k = products.shape
         votes = products.softmax(-1).view(b, g, h // g, k).sum(2)
         return pooled(votes, self.kernel, among) if self.kernel else votes
+
+    def _check_gaps(self, site: Site) -> None:
+        padding = None if site.facts is None else site.facts.padding
+        if self.slots and padding is not None and bool((padding[:, 1:] < padding[:, :-1]).any()):
+            raise Incompatible(
+                "token_select: with slots, sequences must have no padding between their tokens, which leaves open where "
+                "these stand; got some; pad on the left."
+            )
 
     def _products(self, site: Site) -> Float[Tensor, "B H 1 K"]:
         """Query-key products without the factor that attention puts on them; masked keys stay finite."""

@@ -43,7 +43,11 @@ class Refresh(Part):
 
     def begin(self, site: Site, state: Refreshed) -> None:
         """A part of the prompt, which reads everything; steps are counted from here."""
-        state.step, state.query = 0, site.q[:, :, -1].flatten(1).clone()
+        last, there = site.last()
+        query = last.q.flatten(1).clone()
+        if there is not None and state.query is not None:
+            query = torch.where(there.unsqueeze(-1), query, state.query)
+        state.step, state.query = 0, query
 
     def due(self, site: Site, state: Refreshed) -> Bool[Tensor, "B"]:
         """Which sequences read everything in this decoding step; all where nothing is remembered."""

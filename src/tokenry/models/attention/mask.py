@@ -36,6 +36,7 @@ class MaskFacts:
             None without limit.
         padding: True for real tokens of columns 0…K; None when all are real.
         columns: where the queries stand, -1 for none; None when they stand at `first_query` and after.
+        tells_padding: whether `padding` is known; in a mask that somebody made for queries and keys it is not.
     """
 
     rows: int
@@ -49,6 +50,7 @@ class MaskFacts:
     padding: Bool[Tensor, "B K"] | None
     device: torch.device
     columns: Int[Tensor, "B Q"] | None = None
+    tells_padding: bool = True
 
     def real(self, columns: Int[Tensor, "B G K"] | None, first: int, count: int) -> Bool[Tensor, "B #G K"] | None:
         """Which rows hold real tokens; None when all do. A column of -1 marks an empty row."""
@@ -253,5 +255,5 @@ def given_mask(mask: Tensor, query: Tensor, key: Tensor) -> MaskFacts:
 
     return MaskFacts(
         rows=b, queries=q, keys=key.shape[2], first_query=first, first_key=max(0, seen.shape[-1] - key.shape[2]),
-        rule=rule, causal=False, window=None, padding=None, device=query.device,
+        rule=rule, causal=False, window=None, padding=None, device=query.device, tells_padding=False,
     )  # fmt: skip

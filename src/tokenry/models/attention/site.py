@@ -284,25 +284,43 @@ class Site:
             bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[some],
         )  # fmt: skip
 
-    def alone(self, sequence: int) -> tuple[Site, slice] | None:
-        """One sequence without its padding, and which of the queries it has; None when all are padding.
+    def alone(self, sequence: int) -> tuple[Site, slice | Int[Tensor, "N"]] | None:
+        """One sequence without its padding, and which of the queries are its own; None where none is.
 
-        Only for sites that hold every column.
+        Only for sites that hold every column in the row of its number. Nothing is copied where no padding stands
+        between tokens.
         """
         assert self.facts is not None
-        assert self.columns is None
-        facts, k, n = self.facts, self.k.shape[2], self.q.shape[2]
-        if facts.padding is None:
-            low, high = 0, k
-        else:
-            real = facts.padding[sequence, self.first : self.first + k].nonzero()[:, 0].tolist()
-            low, high = (real[0], real[-1] + 1) if real else (k, k)
-        ahead = facts.first_query - self.first
-        queries = slice(max(0, low - ahead), min(n, high - ahead))
-        if queries.start >= queries.stop:
+        one = self.sequences(slice(sequence, sequence + 1))
+        real = one.real()
+        rows = torch.arange(self.k.shape[2], device=self.k.device) if real is None else real[0, 0].nonzero()[:, 0]
+        ahead = self.facts.first_query - self.first
+        own = rows[rows >= ahead] - ahead
+        if not len(own):
             return None
-        part = replace(self.sequences(slice(sequence, sequence + 1)), facts=facts.alone(sequence))
-        return part.for_queries(queries).between(low, high), queries
+        facts, (low, high) = self.facts.alone(sequence), (int(rows[0]), int(rows[-1]) + 1)
+        if len(rows) == high - low:
+            queries = slice(int(own[0]), int(own[-1]) + 1)
+            part = replace(one, facts=facts, columns=None, holes=False).for_queries(queries)
+            return part.between(low, high), queries
+        part = replace(one.narrow(rows[None, None]), facts=facts.over((own + self.facts.first_query)[None]), holes=False)
+        return replace(part, q=part.q[:, :, own], bias=None if part.bias is None else part.bias[:, :, own]), own
+
+    def last(self) -> tuple[Site, Bool[Tensor, "B"] | None]:
+        """The site of the last token of every sequence, and which have one in this pass; None when all have."""
+        real = self._real_queries()
+        if real is None or bool(real[:, -1].all()):
+            return self.for_queries(slice(-1, None)), None
+        assert self.facts is not None
+        at = torch.where(real, torch.arange(real.shape[1], device=real.device), 0).amax(1, keepdim=True)
+        wide = at[:, None, :, None]
+        return replace(
+            self, q=self.q.gather(2, wide.expand(-1, self.q.shape[1], -1, self.q.shape[3])), own=False,
+            facts=self.facts.over(at + self.facts.first_query),
+            bias=None if self.bias is None else self.bias.expand(len(at), -1, -1, -1).gather(
+                2, wide.expand(-1, self.bias.shape[1], -1, self.bias.shape[3])
+            ),
+        ), real.any(1)  # fmt: skip
 
     def streamed(self, queries: range | None = None) -> Iterator[tuple[slice, Site]]:
         """Some queries at a time, so that their probabilities stay small, with the keys that they may see.
