@@ -19,7 +19,8 @@ from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel, WithoutEffect
 from tokenry.core.method import Method
-from tokenry.models.attention.adapter import Handler, ModelAdapter
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.call import Handler
 from tokenry.models.attention.passes import attended
 from tokenry.models.attention.place import Kind
 from tokenry.models.attention.site import Site
@@ -242,6 +243,16 @@ class Attention(Method):
             raise UnsupportedModel(
                 f"{who} must attend to each head that it caches once; it repeats them for others, "
                 "which methods cannot choose from yet; use it densely."
+            )
+        if adapter.remade and self.needs_keys:
+            raise UnsupportedModel(
+                f"{who} must attend once to the keys and values that it caches; it makes others of them, or reads them "
+                "several times for one token, which methods cannot choose from yet; use it densely."
+            )
+        if adapter.shares and self.needs_keys:
+            raise UnsupportedModel(
+                f"{who} must cache keys that grow with the tokens in every layer that reads a cache; it has layers "
+                "whose keys do not; use it densely."
             )
         if self.needs_keys and not grows(adapter.model):
             raise UnsupportedModel(

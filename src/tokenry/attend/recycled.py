@@ -84,11 +84,13 @@ class Recycled(Attention):
             return site.dense()
         if not site.decoding:
             self.refresh.begin(site, state)
-            (last, there), rows, given = site.last(), state.rows, state.given
+            (last, there), before = site.last(), (state.rows, state.given)
             self._hold(site, state, self._merged(last.probs(), site.groups))
-            if there is not None and rows is not None and given is not None:
+            if there is not None:
                 # Where a chunk brought padding only, the last token is one of before.
-                state.rows, state.given = _where(there, state.rows, rows), _where(there, state.given, given)
+                state.rows, state.given = (
+                    _where(there, *pair) for pair in zip((state.rows, state.given), before, strict=True)
+                )
             return site.dense()
         due = self.refresh.due(site, state)
         if state.rows is None or bool(due.all()):
@@ -123,8 +125,10 @@ class Recycled(Attention):
         return taken(rows, choose(self.budget, given, rows >= 0, site.seen(site.buffer.seen)))
 
 
-def _where(there: Bool[Tensor, "B"], now: Tensor, before: Tensor) -> Tensor:
+def _where(there: Bool[Tensor, "B"], now: Tensor | None, before: Tensor | None) -> Tensor | None:
     """For every sequence what was found now or before, -1 behind the shorter."""
+    if now is None or before is None:
+        return now
     most = max(now.shape[-1], before.shape[-1])
     now, before = (pad(part, (0, most - part.shape[-1]), value=-1) for part in (now, before))
     return torch.where(there.view(-1, 1, 1), now, before)

@@ -245,8 +245,8 @@ class TokenSelect(Selector):
         padding = None if site.facts is None else site.facts.padding
         if self.slots and padding is not None and bool((padding[:, 1:] < padding[:, :-1]).any()):
             raise Incompatible(
-                "token_select: with slots, sequences must have no padding between their tokens, which leaves open where "
-                "these stand; got some; pad on the left."
+                "token_select: with slots, sequences must have no padding between their tokens, which leaves open "
+                "where these stand; got some; pad on the left."
             )
 
     def _products(self, site: Site) -> Float[Tensor, "B H 1 K"]:

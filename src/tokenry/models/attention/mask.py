@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -152,7 +152,9 @@ class MaskFacts:
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = tree_map_only(cls, cls.tensor, (args, kwargs or {}))
+        beside = next((a for a in args if isinstance(a, Tensor)), None)
+        added = "add" in getattr(func, "__name__", "") and beside is not None
+        args, kwargs = tree_map_only(cls, lambda m: m._added(beside) if added else m.tensor(), (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -172,8 +174,13 @@ class MaskFacts:
     def __or__(self, other: Any) -> Tensor:
         return self.tensor() | other
 
-    def __add__(self, other: Any) -> Tensor:
-        return self.tensor() + other
+    def __add__(self, logits: Tensor) -> Tensor:
+        return self._added(logits) + logits
+
+    def _added(self, logits: Tensor) -> Float[Tensor, "B 1 Q K"]:
+        """What is added to logits: nothing where a query sees a key, the lowest number elsewhere."""
+        seen = self.tensor()
+        return logits.new_zeros(seen.shape).masked_fill(~seen, torch.finfo(logits.dtype).min)
 
     def __mul__(self, other: Any) -> Tensor:
         return self.tensor() * other
@@ -186,7 +193,7 @@ def note_facts(
     batch_size: int,
     q_length: int,
     kv_length: int,
-    q_offset: int = 0,
+    q_offset: int | Tensor = 0,
     kv_offset: int = 0,
     mask_function: Rule | None = None,
     attention_mask: Tensor | MaskFacts | None = None,
@@ -227,6 +234,15 @@ def everything(query: Tensor, key: Tensor) -> MaskFacts:
         rule=lambda batch, head, query_at, key_at: torch.ones_like(query_at + key_at, dtype=torch.bool),
         causal=False, window=None, padding=None, device=query.device,
     )  # fmt: skip
+
+
+def only_these(mask: MaskFacts | Tensor, indices: Int[Tensor, "B Q M"], key: Tensor) -> Tensor:
+    """The mask of queries that see a few keys only, as models choose them that have an indexer; -1 is none."""
+    seen = mask.tensor() if isinstance(mask, MaskFacts) else mask if mask.dtype == torch.bool else mask >= 0
+    k = key.shape[2]
+    chosen = torch.zeros(*indices.shape[:2], k + 1, dtype=torch.bool, device=key.device)
+    chosen.scatter_(-1, torch.where(indices >= 0, indices.long(), k), True)
+    return seen & chosen[:, None, :, :k]
 
 
 def given_mask(mask: Tensor, query: Tensor, key: Tensor) -> MaskFacts:

@@ -53,6 +53,7 @@ class Site:
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
         bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.
+        bias_first: the column of the first of these.
         reads: the account that attention is entered into.
         decoding: the pass brings one token on top of tokens seen before.
         later: the tokens of the pass come after the prompt.
@@ -76,6 +77,7 @@ class Site:
     cap: float | None = None
     sinks: Float[Tensor, "H"] | None = None
     bias: Float[Tensor, "#B H Q N"] | None = field(default=None, repr=False)
+    bias_first: int = 0
     reads: Reads | None = field(default=None, repr=False)
     prompt: int | None = None
     decoding: bool = False
@@ -176,9 +178,10 @@ class Site:
         assert self.bias is not None
         bias = wide(self.bias[:, :, queries])
         if self.columns is None:
-            return bias[..., self.first : self.first + self.k.shape[2]]
+            low = self.first - self.bias_first
+            return bias[..., low : low + self.k.shape[2]]
         n = bias.shape[2]
-        columns = self.columns.clamp_min(0).repeat_interleave(self.groups, 1).unsqueeze(2)
+        columns = (self.columns - self.bias_first).clamp_min(0).repeat_interleave(self.groups, 1).unsqueeze(2)
         return bias.expand(columns.shape[0], -1, -1, -1).gather(-1, columns.expand(-1, -1, n, -1))
 
     def _probs(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
@@ -303,7 +306,9 @@ class Site:
             queries = slice(int(own[0]), int(own[-1]) + 1)
             part = replace(one, facts=facts, columns=None, holes=False).for_queries(queries)
             return part.between(low, high), queries
-        part = replace(one.narrow(rows[None, None]), facts=facts.over((own + self.facts.first_query)[None]), holes=False)
+        part = replace(
+            one.narrow(rows[None, None]), facts=facts.over((own + self.facts.first_query)[None]), holes=False
+        )
         return replace(part, q=part.q[:, :, own], bias=None if part.bias is None else part.bias[:, :, own]), own
 
     def last(self) -> tuple[Site, Bool[Tensor, "B"] | None]:

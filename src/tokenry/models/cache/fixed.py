@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicCache
 
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
-from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.kv import KVBuffer, written
 
 
 class FixedKV(KVBuffer):
@@ -64,6 +64,7 @@ class FixedKV(KVBuffer):
     def update(
         self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T Dv"], *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
+        written.buffer = self
         new = key_states.shape[2]
         if self._k is None:
             self._make(key_states, value_states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -14,6 +15,20 @@ from tokenry.models.attention.state import STEPS, LayerState
 from tokenry.models.cache.evicted import Evicted, ordered
 from tokenry.models.cache.packed import rows_where
 from tokenry.models.cache.ragged import RaggedRows
+
+
+class _Written(threading.local):
+    """The buffer that was written last in this thread, until attention has read it."""
+
+    buffer: KVBuffer | None = None
+
+    def taken(self) -> KVBuffer | None:
+        """That buffer, once."""
+        buffer, self.buffer = self.buffer, None
+        return buffer
+
+
+written = _Written()
 
 
 class KVBuffer(DynamicLayer):
@@ -87,10 +102,12 @@ class KVBuffer(DynamicLayer):
     def values(self, value: Tensor | None) -> None:
         self._v = value
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def update(
         self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T Dv"], *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Append T tokens and return all keys and values that attention may read."""
+        written.buffer = self
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
         if self.incoming is not None:
