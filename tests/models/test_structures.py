@@ -18,6 +18,7 @@ from tokenry.core.errors import UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.mask import MaskFacts, note_facts
 from tokenry.models.attention.site import Site
+from tokenry.models.files.tiny import tiny
 
 PLAIN = {
     "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -133,6 +134,23 @@ def test_layers_that_read_the_keys_of_others_are_refused():
     assert ModelAdapter.of(model).lent
     with pytest.raises(UnsupportedModel, match="layers that read the keys of another"):
         Window()(model).__enter__()
+
+
+def test_a_model_that_counts_the_keys_it_holds_cannot_forget():
+    """Its positions would move with an eviction; a method that keeps all keys may act on it."""
+    model = tiny("llama")
+    forward = model.model.forward
+
+    def counting(input_ids, **more):
+        cache = more.get(CACHE) or more.get("cache")
+        held = cache.layers[0].keys.shape[2] if cache is not None and cache.get_seq_length() else 0
+        return forward(input_ids, **more | {"position_ids": torch.arange(held, held + input_ids.shape[1])[None]})
+
+    model.model.forward = counting
+    with pytest.raises(UnsupportedModel, match="forgetting cached keys must be the same as masking them"):
+        Window()(model).__enter__()
+    with TokenSelect(budget="12:sink=2:recent=4")(model):
+        model(IDS, use_cache=True)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])

@@ -21,6 +21,7 @@ from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel, Wi
 from tokenry.core.method import Method
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.call import Handler
+from tokenry.models.attention.forgetting import prove_forgetting
 from tokenry.models.attention.passes import attended
 from tokenry.models.attention.place import Kind
 from tokenry.models.attention.site import Site
@@ -328,6 +329,7 @@ class Evictor(Attention):
                 f"{self.name()}: {type(adapter.model).__name__} must know positions without counting the keys that are "
                 "held; its position bias does not; use a method that keeps all keys, such as token_select."
             )
+        prove_forgetting(adapter)
         return adapter
 
     def _evict(self, site: Site, state: Any, end: int) -> Site:
