@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CACHE = "past_key_values"
+from tokenry.models.cache.name import NAME as CACHE
 
 
 def tokens(rows: int, n: int, seed: int = 5) -> Tensor:

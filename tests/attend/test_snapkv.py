@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import max_pool1d
 
-from tests.attend.feeding import feed, same, tokens
+from tests.attend.feeding import CACHE, feed, same, tokens
 from tokenry.attend.rows.pool import pooled
 from tokenry.attend.snapkv import SnapKV
 from tokenry.models.attention.adapter import ModelAdapter
@@ -64,7 +64,7 @@ def test_a_pool_is_over_tokens_and_not_over_what_stands_between_them():
 def test_what_stays_is_the_budget_and_the_window():
     model = tiny("llama")
     with torch.no_grad(), SnapKV(budget=10, window=WINDOW, kernel=3)(model, prompt_tokens=N):
-        cache = model(input_ids=IDS, use_cache=True).past_key_values
+        cache = model(input_ids=IDS, use_cache=True)[CACHE]
     for layer in cache.layers:
         assert layer.columns.shape == (1, 2, 10)
         assert layer.columns[..., -WINDOW:].tolist() == [[[26, 27, 28, 29]] * 2]

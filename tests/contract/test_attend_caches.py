@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, Fp8QuantizedLay
 from tests.attend.feeding import CACHE, tokens
 from tests.contract.cases import cases
 from tests.tinies import shared
-from tokenry.core.errors import Incompatible, WithoutEffect
+from tokenry.core.errors import Incompatible, UnsupportedModel, WithoutEffect
 from tokenry.models.attention.adapter import ModelAdapter
 
 METHODS = cases("attend")
@@ -69,9 +69,13 @@ def test_layers_of_another_kind_are_refused(entry, given, name):
 
 
 def test_layers_that_all_slide_are_refused(entry):
-    model = shared("mistral")
+    """By the model, and by a cache that somebody made so."""
+    with pytest.raises(UnsupportedModel, match="all of them forget by themselves"):
+        entry.trial()(shared("mistral")).__enter__()
+    model = shared("llama")
+    cache = DynamicCache(config=shared("mistral").config)
     with entry.trial()(model), pytest.raises(Incompatible, match="all 3 have a sliding window of their own"):
-        model.generate(IDS, **OPTIONS)
+        model.generate(IDS, **OPTIONS, **{CACHE: cache})
 
 
 def test_a_method_that_never_acted_says_so(entry):

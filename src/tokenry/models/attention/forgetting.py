@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 
 from tokenry.core.errors import UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
@@ -37,8 +35,8 @@ def prove_forgetting(adapter: ModelAdapter) -> None:
         error, allowed = (a - b).abs().max().item(), share * max(1.0, a.abs().max().item())
         if not error <= allowed:
             raise UnsupportedModel(
-                f"{type(adapter.model).__name__}: forgetting cached keys must be the same as masking them; what follows "
-                f"differs by {error:.2g} where {allowed:.2g} is allowed; use a method that keeps all keys."
+                f"{type(adapter.model).__name__}: forgetting cached keys must be the same as masking them; what "
+                f"follows differs by {error:.2g} where {allowed:.2g} is allowed; use a method that keeps all keys."
             )
     _proven.add(adapter.model)
 
@@ -54,7 +52,9 @@ def _steps(adapter: ModelAdapter, experiment: Experiment, *, forget: bool) -> li
         return site.narrow(rows.to(site.k.device)).dense()
 
     with adapter.experimenting("must go on from a cache"), adapter.attached_to(lambda _: attend):
-        cache = _cache(experiment.run(use_cache=True))
+        cache = experiment.new_cache()
+        assert cache is not None
+        experiment.run(cache)
         for buffer in own_part(cache).layers:
             if isinstance(buffer, KVBuffer) and buffer.is_initialized:
                 read[id(buffer)] = buffer.seen
@@ -69,10 +69,6 @@ def _left(size: torch.Size, read: int, held: int) -> Tensor:
     b, g = size
     each = [[i for i in range(held) if i not in (1 + (s + h) % 2, read - 2)] for s in range(b) for h in range(g)]
     return torch.tensor(each).view(b, g, -1)
-
-
-def _cache(outputs: Mapping[str, Cache]) -> Cache:
-    return outputs["past_key_values"]
 
 
 def _is_number(value: object) -> bool:
