@@ -16,9 +16,10 @@ budgets = st.builds(
 
 
 @settings(max_examples=100, deadline=None)
-@given(budgets, st.integers(1, 40), st.integers(0, 2**31))
-def test_no_padding_is_all_real(budget, k, seed):
-    scores = torch.rand(2, 3, k, generator=torch.Generator().manual_seed(seed))
+@given(budgets, st.integers(1, 40), st.integers(0, 2**31), st.sampled_from([1, 4, 1000]))
+def test_no_padding_is_all_real(budget, k, seed, levels):
+    """Also where scores are equal, as votes that are all 0."""
+    scores = torch.rand(2, 3, k, generator=torch.Generator().manual_seed(seed)).mul(levels).floor()
     even = choose(budget, scores, None, k)
     uneven = choose(budget, scores, torch.ones(2, 3, k, dtype=torch.bool), k)
     assert torch.equal(even, uneven)
@@ -27,10 +28,10 @@ def test_no_padding_is_all_real(budget, k, seed):
 
 
 @settings(max_examples=100, deadline=None)
-@given(budgets, st.integers(2, 40), st.integers(0, 2**31))
-def test_padding_neither_counts_nor_stays(budget, k, seed):
+@given(budgets, st.integers(2, 40), st.integers(0, 2**31), st.sampled_from([1, 4, 1000]))
+def test_padding_neither_counts_nor_stays(budget, k, seed, levels):
     g = torch.Generator().manual_seed(seed)
-    scores = torch.rand(2, 3, k, generator=g)
+    scores = torch.rand(2, 3, k, generator=g).mul(levels).floor()
     pads = int(torch.randint(0, k, (1,), generator=g))
     real = torch.ones(2, 1, k, dtype=torch.bool)
     real[1, :, :pads] = False

@@ -7,16 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.attend.feeding import CACHE, feed, same, tokens
 from tests.padded import padded
 from tokenry.attend.token_select import LastChoice, TokenSelect
 from tokenry.core.budget import Budget
-from tokenry.core.errors import UnsupportedModel
+from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.mask import note_facts
 from tokenry.models.attention.rotary import turned
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
 from tokenry.models.cache.name import cache_of, with_cache
+from tokenry.models.cache.reads import Reads
 from tokenry.models.files.tiny import tiny
 
 B, H, G, D, K = 1, 6, 3, 8, 60
@@ -85,7 +87,59 @@ def test_reuse_decides_how_often_it_selects(reuse, selections):
         made = run.method.State
         object.__setattr__(method, "State", lambda: states.append(made()) or states[-1])
         model.generate(torch.arange(3, 63)[None], max_new_tokens=13, do_sample=False)
-    assert [s.selections for s in states] == [selections] * model.config.num_hidden_layers
+    assert [s.selections.tolist() for s in states] == [[selections]] * model.config.num_hidden_layers
+
+
+def test_a_sequence_chooses_for_itself():
+    """Another one that moved makes it neither choose nor be scored again."""
+    model = tiny("gemma3_text")
+    method = TokenSelect(budget="24:sink=2:recent=8", chunk=0)
+    ids = tokens(2, 70)
+    ids[0, 48:] = 9
+    both = feed(model, method, ids, 48)
+    alone = [feed(model, method, ids[i : i + 1], 48) for i in range(2)]
+    for i, one in enumerate(alone):
+        same(both.logits[i], one.logits[0])
+    assert both.run.reads.bytes == sum(one.run.reads.bytes for one in alone)
+    chosen = [[layer.states[0].selections for layer in fed.cache.layers if hasattr(layer, "columns")] for fed in alone]
+    assert [int(s) for s in chosen[0]] != [int(s) for s in chosen[1]]
+
+
+def test_only_who_moved_is_scored():
+    s = site()
+    two = replace(s, **{n: torch.cat([getattr(s, n)] * 2) for n in ("q", "k", "v")}, reads=Reads())
+    method, state = TokenSelect(budget=SMALL, reuse=0.9), LastChoice()
+    method.select(two, state)
+    assert two.reads.bytes == two.k[:, :, 2:-6].nbytes
+    method.select(replace(two, q=torch.cat((s.q * 2, -s.q))), state)
+    assert two.reads.bytes == 1.5 * two.k[:, :, 2:-6].nbytes
+    assert state.selections.tolist() == [1, 2]
+
+
+def test_who_read_everything_has_chosen_nothing():
+    """A sequence that outgrows the budget beside a longer one chooses then, as it does alone."""
+    model, pad = tiny("llama"), 30
+    method = TokenSelect(budget="24:sink=2:recent=8", chunk=0, reuse=-1.0)
+    ids = tokens(2, 70)
+    mask = torch.ones_like(ids)
+    mask[1, :pad] = 0
+    both = feed(model, method, ids, 48, mask=mask)
+    same(both.logits[1], feed(model, method, ids[1:, pad:], 48 - pad).logits[0])
+
+
+@pytest.mark.parametrize("per", ["layer", "head"])
+def test_a_choice_that_is_kept_keeps_its_size(per):
+    """A share of what was seen when it was made, padded or not."""
+    model, pad = tiny("llama"), 11
+    method = TokenSelect(budget=f"0.4:sink=1:recent=4:per={per}", chunk=0, reuse=-1.0)
+    ids = tokens(2, 80)
+    mask = torch.ones_like(ids)
+    mask[1, :pad] = 0
+    both = feed(model, method, ids, 50, mask=mask)
+    for i, cut in enumerate((0, pad)):
+        alone = feed(model, method, ids[i : i + 1, cut:], 50 - cut)
+        same(both.logits[i], alone.logits[0])
+        assert set(alone.run.reads.per_step) == {method.budget.count(51 - cut)}
 
 
 def test_a_reused_choice_slides_its_recent_tokens():
@@ -202,6 +256,53 @@ def test_slots_are_the_positions_of_a_shorter_text():
             votes = products.softmax(-1).view(2, 2, 2, -1).sum(2)
             torch.testing.assert_close(method._vote(site)[..., 2:-6], votes, atol=1e-5, rtol=1e-4)
             assert layer in (0, 1, 2)
+
+
+def test_slots_judge_a_block_as_its_authors_do(monkeypatch):
+    """Bare keys, and queries that stand `recent`, `recent` + 1, … behind them, of which the mean votes."""
+    model, method = tiny("llama"), TokenSelect(budget=SMALL, chunk=8, slots=True)
+    whole, votes = {}, {}
+    attend, vote = TokenSelect.attend, TokenSelect._vote
+
+    def watch(self, site, state):
+        whole[site.layer] = site
+        return attend(self, site, state)
+
+    def listen(self, site):
+        votes[site.layer, site.k.shape[2]] = vote(self, site)
+        return votes[site.layer, site.k.shape[2]]
+
+    monkeypatch.setattr(TokenSelect, "attend", watch)
+    monkeypatch.setattr(TokenSelect, "_vote", listen)
+    with torch.no_grad(), method(model):
+        model(input_ids=tokens(1, 40), use_cache=True)
+        for (layer, past), found in votes.items():
+            site, places = whole[layer], torch.arange(40)
+            bare = turned(site, site.k, -places.view(1, 1, -1))[:, :, 2 : past - 6].repeat_interleave(2, 1)
+            block = turned(site, site.q, -places.view(1, 1, -1))[:, :, past : past + 8]
+            block = turned(site, block, (SMALL.recent + torch.arange(8)).view(1, 1, -1))
+            expected = (block.mean(2, keepdim=True) @ bare.mT).softmax(-1).view(1, 2, 2, -1).sum(2)
+            torch.testing.assert_close(found[..., 2 : past - 6], expected, atol=1e-5, rtol=1e-4)
+    assert sorted(votes) == [(layer, past) for layer in range(3) for past in (24, 32)]
+
+
+def test_slots_refuse_padding_between_tokens():
+    mask = torch.ones(2, 30, dtype=torch.long)
+    mask[1, 5:8] = 0
+    with pytest.raises(Incompatible, match="no padding between"):
+        feed(tiny("llama"), TokenSelect(budget=SMALL, slots=True), tokens(2, 30), 28, mask=mask)
+
+
+def test_a_fixed_cache_reads_a_prompt_in_blocks_as_well():
+    """Its rows have columns although nothing was evicted."""
+    model, method, ids = tiny("llama"), TokenSelect(budget=SMALL, chunk=8), tokens(1, 44)
+    with torch.no_grad(), ModelAdapter.of(model).attached():
+        found = []
+        for capacity in (None, 60):
+            cache = method.cache(model, capacity=capacity)
+            model(input_ids=ids[:, :40], **{CACHE: cache})
+            found.append(model(input_ids=ids[:, 40:41], **{CACHE: cache}).logits)
+    same(*found)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text"])

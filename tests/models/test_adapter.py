@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from tests.padded import padded
 from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.experiment import Experiment
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
 from tokenry.models.cache.name import cache_of, with_cache
@@ -112,6 +113,24 @@ def test_a_family_off_the_interface_is_refused():
 def test_anything_but_a_model_is_refused():
     with pytest.raises(UnsupportedModel, match="must be a transformers PreTrainedModel; got Linear"):
         ModelAdapter.of(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("family", ["llama", "t5", "llava"])
+def test_attention_maps_are_refused(family):
+    """As an argument, through `generate`, of a part of the model, or by its configuration; outside they are made."""
+    model = tiny(family)
+    inputs = Experiment(model).inputs
+    part = next(m for m in model.modules() if isinstance(m, PreTrainedModel) and m is not model)
+    with ModelAdapter.of(model).attached_to(dense):
+        for asked, arguments in ((model, inputs), (part, {}), (model.generate, inputs)):
+            with pytest.raises(Incompatible, match=r"must not be asked for attention maps .* output_attentions=True"):
+                asked(**arguments, output_attentions=True)
+        model(**inputs, output_attentions=False)
+    eager = tiny("llama")
+    eager.set_attn_implementation("eager")
+    eager.config.output_attentions = True
+    with pytest.raises(UnsupportedModel, match="must not be asked"):
+        ModelAdapter.of(eager)
 
 
 def test_a_wrong_attention_fails_the_proof(monkeypatch):

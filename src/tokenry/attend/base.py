@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,20 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
-from tokenry.core.errors import InvalidValue, UnsupportedModel
+from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel, WithoutEffect
 from tokenry.core.method import Method
-from tokenry.models.attention.adapter import Handler, ModelAdapter, grows
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.call import Handler
+from tokenry.models.attention.forgetting import prove_forgetting
+from tokenry.models.attention.passes import attended
 from tokenry.models.attention.place import Kind
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.fixed import fixed_cache
 from tokenry.models.cache.frozen import FrozenCache
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.own import grows, refuse_foreign
+from tokenry.models.cache.packed import packed, rows_where
 from tokenry.models.cache.reads import Reads
 
 
@@ -43,11 +49,20 @@ class Run:
         self.prompt_tokens = prompt_tokens
         self.reads = Reads(by_column=by_column)
         self.caches: WeakSet[Cache] = WeakSet()
+        self.passes = self.acted = False
+        """Whether the model read anything, and whether the method acted on any of it."""
 
     def handler(self, cache: Cache | None) -> Handler:
-        """The handler of one cache: it keeps a state for each layer, which follows that layer's buffer."""
+        """The handler of one cache: it keeps a state for each layer, which follows that layer's buffer.
+
+        Raises:
+            Incompatible: the method cannot act on such a cache.
+        """
         states: dict[tuple[str, str, int], LayerState] = {}
+        self.passes = True
         if cache is not None:
+            if self.method.needs_keys:
+                refuse_foreign(cache, self.method.name())
             self.caches.add(cache)
 
         def attend(site: Site) -> Tensor:
@@ -57,9 +72,34 @@ class Run:
             place = (site.stack, site.kind, site.layer)
             if place not in states:
                 states[place] = self.state_of(site, self.method.State())
-            return self.method.attend(site, states[place])
+            self.acted |= site.buffer is not None or not self.method.needs_keys
+            if site.buffer is None:
+                return self.method.attend(site, states[place])
+            return attended(
+                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self._check(site)
+            )
 
         return attend
+
+    def _check(self, site: Site) -> str:
+        """Refuse what the method cannot know; and what is said where a pass is taken back that was read as the prompt.
+
+        Raises:
+            Incompatible: nobody tells padding from tokens.
+        """
+        budget, who = getattr(self.method, "budget", None), self.method.name()
+        assert site.buffer is not None
+        if isinstance(budget, Budget) and budget.count(site.buffer.seen) == site.buffer.seen:
+            return ""
+        if site.facts is not None and not site.facts.tells_padding:
+            raise Incompatible(
+                f"{who}: must know which tokens are padding; got a four-axis attention mask, which does not tell; give "
+                "one of two axes, or the model as it is where it makes such masks itself."
+            )
+        return (
+            f"{who}: must know where the prompt ends before tokens are taken back; got a crop after a pass of "
+            f"{site.q.shape[2]} tokens, which may be of the prompt or tried ones; say method(model, prompt_tokens=n)."
+        )
 
     def state_of(self, site: Site, new: LayerState) -> LayerState:
         """The state that came with a cache, or a new one that follows it from now on."""
@@ -69,6 +109,18 @@ class Run:
         if own is new:
             site.buffer.states.append(new)
         return own
+
+    def say_whether_it_acted(self, model: str) -> None:
+        """Warn of a method that was attached for nothing."""
+        if self.acted:
+            return
+        got = "it read everything densely, without a cache to act on" if self.passes else "nothing was read with it"
+        warnings.warn(
+            f"{self.method.name()}: must act on what {model} reads while it is attached; {got}; give a cache, and call "
+            "the model that the method was given.",
+            WithoutEffect,
+            stacklevel=4,
+        )
 
     @property
     def held_bytes(self) -> int:
@@ -105,9 +157,17 @@ class Attention(Method):
         """Whether a decoding step may read everything; the budget bounds each step of which this is not said.
 
         Args:
-            step: its number, from 0 after a pass of several tokens.
+            step: its number, from 0 after the prompt.
         """
         return False
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether what a token after the prompt reads depends on those before it in the same pass.
+
+        Then every one of them goes through `attend` by itself, however many a pass brings.
+        """
+        return True
 
     @abstractmethod
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
@@ -120,10 +180,15 @@ class Attention(Method):
         Raises:
             UnsupportedModel: the model cannot be reproduced exactly, or has no attention that the method acts on.
             Incompatible: another attention method is attached.
+
+        Warns:
+            WithoutEffect: on leaving, where the method never acted.
         """
         run = Run(self, prompt_tokens=prompt_tokens, by_column=by_column)
-        with self._adapter(model).attached_to(run.handler):
+        adapter = self._adapter(model)
+        with adapter.attached_to(run.handler):
             yield run
+        run.say_whether_it_acted(type(adapter.model).__name__)
 
     def cache(
         self, model: Any, *, prompt_tokens: int | None = None, frozen: FrozenCache | None = None,
@@ -180,6 +245,16 @@ class Attention(Method):
                 f"{who} must attend to each head that it caches once; it repeats them for others, "
                 "which methods cannot choose from yet; use it densely."
             )
+        if adapter.remade and self.needs_keys:
+            raise UnsupportedModel(
+                f"{who} must attend once to the keys and values that it caches; it makes others of them, or reads them "
+                "several times for one token, which methods cannot choose from yet; use it densely."
+            )
+        if adapter.shares and self.needs_keys:
+            raise UnsupportedModel(
+                f"{who} must cache keys that grow with the tokens in every layer that reads a cache; it has layers "
+                "whose keys do not; use it densely."
+            )
         if self.needs_keys and not grows(adapter.model):
             raise UnsupportedModel(
                 f"{who} must have a layer that keeps every token; all of them forget by themselves, as those with a "
@@ -219,20 +294,31 @@ class Evictor(Attention):
     def observe(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"] | None:
         """Look at the prompt as it is read, before anything is evicted; the output, where looking has made it."""
 
+    @property
+    def one_by_one(self) -> bool:
+        """Once it has chosen, what follows is read whole."""
+        return self.every_step
+
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        if site.buffer is None:
+        buffer = site.buffer
+        if buffer is None:
             return site.dense()
-        if not site.decoding:
+        before = buffer.seen - site.q.shape[2]
+        if before < buffer.final:
+            raise Incompatible(
+                f"{self.name()}: a crop must leave what was seen at the last eviction, since what that took does not "
+                f"return; got one to {before} tokens, evicted was at {buffer.final}; use a new cache."
+            )
+        if not site.later:
             seen = self.observe(site, state)
             out = site.dense() if seen is None else seen
-            if site.prompt is not None and site.buffer.seen == site.prompt:
+            if site.prompt is not None and buffer.seen == site.prompt:
                 self._evict(site, state, site.prompt)
             return out
-        buffer = site.buffer
         if self.every_step:
             site = self._evict(site, state, buffer.seen)
-        elif buffer.settled < (buffer.seen - 1 if site.prompt is None else min(site.prompt, buffer.seen - 1)):
-            site = self._evict(site, state, buffer.seen - 1)
+        elif buffer.settled < (before if site.prompt is None else min(site.prompt, before)):
+            site = self._evict(site, state, before)
         buffer.settled = buffer.seen
         return site.dense()
 
@@ -243,12 +329,16 @@ class Evictor(Attention):
                 f"{self.name()}: {type(adapter.model).__name__} must know positions without counting the keys that are "
                 "held; its position bias does not; use a method that keeps all keys, such as token_select."
             )
+        prove_forgetting(adapter)
         return adapter
 
     def _evict(self, site: Site, state: Any, end: int) -> Site:
-        """Bring the columns before `end` to the budget; a newer one stays. The budget is of all tokens seen."""
+        """Bring the columns before `end` to the budget; newer ones stay. The budget is of all tokens seen."""
         buffer = site.buffer
         assert buffer is not None
+        buffer.settled = buffer.seen
+        if self._covers(site, end):
+            return site
         scores, real, newer = self.score(site, state), site.real(), buffer.seen - end
         columns = site.key_columns()
         if site.holes:
@@ -258,13 +348,17 @@ class Evictor(Attention):
             scores, real = scores[..., :-newer], None if real is None else real[..., :-newer]
         index = choose(self.budget, scores, real, site.seen(end)).expand(*columns.shape[:2], -1)
         if newer:
-            index = torch.cat((index, (columns >= end).int().argmax(-1, keepdim=True)), -1)
+            index = packed(torch.cat((index, rows_where(columns >= end)), -1))
         if index.shape[-1] < columns.shape[-1] or bool((index < 0).any()):
-            buffer.keep(index)
+            buffer.keep(index, decided=end)
             keys, values = buffer.rows()
             site = replace(site, k=keys, v=values, columns=buffer.columns, holes=buffer.ragged)
-        buffer.settled = buffer.seen
         return site
+
+    def _covers(self, site: Site, end: int) -> bool:
+        """Whether every sequence may keep all of its first `end` columns."""
+        seen = torch.as_tensor(site.seen(end)).flatten().tolist()
+        return all(self.budget.count(max(1, n)) >= n for n in seen)
 
 
 def held_bytes(cache: Cache) -> int:

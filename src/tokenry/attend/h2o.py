@@ -31,14 +31,17 @@ class H2O(Evictor):
     Guarantees
         Equals dense attention while no more than `budget` tokens were seen. The sums equal those of full attention
         maps over the keys that were held, are computed in slices of the queries, and follow evictions and beams.
-        After a crop the sums of the remaining tokens still hold what the cropped queries gave them.
+        Tokens that are tried and taken back leave them as they were; after a crop into the prompt the sums of what is
+        left still hold what the cropped queries gave.
     Raises
         InvalidValue: a budget without recent tokens, since the newest has received nothing yet, or one smaller than
         its sinks and recent tokens, or `per="sequence"`. Incompatible: decoding goes on from a cache that was filled
         before the method was attached.
     Deviations
         Heads that share keys share one choice (their probabilities are summed). The cache is brought to the budget
-        before a new token is attended to, not after, so that no step reads more than the budget.
+        before a new token is attended to, not after, so that no step reads more than the budget. The token that has
+        just left the recent ones is judged like the others; in the published code it is neither a recent token nor a
+        candidate for one step, whatever it has received.
     Relations
         Makes every probability of the prompt, which the fast kernels of attention do not: its price against `window`.
         `snapkv` sums over the last queries of the prompt only and decides once.
@@ -58,6 +61,7 @@ class H2O(Evictor):
         deviations=(
             "one choice per KV head, probabilities summed over its query heads",
             "evicts before a new token is attended to, so the budget includes it",
+            "a token that has just left the recent ones may stay; the published index reads it in no case for a step",
         ),
     )
 
@@ -79,7 +83,7 @@ class H2O(Evictor):
         if site.buffer is None:
             return site.dense()
         state.begin(site.buffer.seen - site.q.shape[2])
-        if not site.decoding:
+        if not site.later:
             return super().attend(site, state)
         return state.read(self._evict(site, state, site.buffer.seen))
 

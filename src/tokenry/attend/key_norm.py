@@ -66,10 +66,10 @@ class KeyNorm(Evictor):
         return site.dense() if site.layer < self.dense_layers else super().attend(site, state)
 
     def score(self, site: Site, state: Any) -> Float[Tensor, "B G K"]:
-        norms = torch.linalg.vector_norm(site.k, dim=-1, dtype=torch.float32)
+        norms = torch.linalg.vector_norm(site.k, dim=-1, dtype=torch.promote_types(site.k.dtype, torch.float32))
         steps = (norms.log2() * _STEPS).round()
         columns, real = site.key_columns(), site.real()
-        end = (site.buffer.seen if site.buffer else site.k.shape[2]) - (1 if site.decoding else 0)
+        end = (site.buffer.seen if site.buffer else site.k.shape[2]) - (site.q.shape[2] if site.later else 0)
         counted = columns < end if real is None else (columns < end) & real
         # What takes no part stands last in all heads, so that their ranks can be added.
         steps = steps.masked_fill(~counted, float("inf"))

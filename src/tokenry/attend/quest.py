@@ -85,7 +85,7 @@ class Quest(Selector):
     def attend(self, site: Site, state: PageExtremes) -> Float[Tensor, "B H Q Dv"]:
         if site.layer < self.dense_layers or site.buffer is None:
             return site.dense()
-        if site.columns is not None:
+        if not site.buffer.whole:
             raise Incompatible(
                 "quest: must act on a cache that holds every token; got one that something evicted from."
             )
@@ -119,7 +119,7 @@ class Quest(Selector):
             return newest.expand(site.k.shape[0], 1, -1)
         scores = self._scores(site, state, before)
         scores[..., (n - self.budget.recent) // self.page :] = _RECENT
-        pages = scores.topk(wanted, -1, sorted=False).indices.sort(-1).values
+        pages = _highest_first(scores)[..., :wanted].sort(-1).values
         columns = (pages.unsqueeze(-1) * self.page + torch.arange(self.page, device=pages.device)).flatten(-2)
         return torch.cat((columns, newest.expand(*columns.shape[:2], -1)), -1)
 
@@ -136,7 +136,7 @@ class Quest(Selector):
         scores = scores.masked_fill(at >= (n - self.budget.recent) // self.page, _RECENT).masked_fill(
             at >= before, _NEVER
         )
-        pages = scores.topk(int(wanted.max()), -1).indices
+        pages = _highest_first(scores)[..., : int(wanted.max())]
         b, g, most = pages.shape
         inside = torch.arange(self.page, device=n.device)
         ranks = pages.unsqueeze(-1) * self.page + inside
@@ -146,3 +146,8 @@ class Quest(Selector):
         ranks = packed(torch.cat((ranks, tail), -1), least=1)
         columns = columns_by_rank(real[:, 0]).unsqueeze(1).expand(b, g, -1).gather(-1, ranks.clamp_min(0))
         return torch.where(ranks >= 0, columns, -1)
+
+
+def _highest_first(scores: Float[Tensor, "B #G P"]) -> Int[Tensor, "B #G P"]:
+    """All pages by their scores; of equal ones the older first, whoever else is in the batch."""
+    return scores.argsort(dim=-1, descending=True, stable=True)

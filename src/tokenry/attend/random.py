@@ -72,11 +72,9 @@ class RandomRows(Evictor):
         return site.narrow(all_where(due, rows, real, site.k.shape[2])).dense()
 
     def score(self, site: Site, state: Any) -> Float[Tensor, "B G K"]:
-        columns = site.key_columns()
-        if site.facts is not None and site.facts.padding is not None:
-            columns = columns - (~site.facts.padding).sum(1).view(-1, 1, 1)
-        heads = torch.arange(columns.shape[1], device=columns.device).view(1, -1, 1)
-        return _draw(columns, (self.seed * 1009 + site.layer) * 257 + heads)
+        positions = site.positions()
+        heads = torch.arange(site.k.shape[1], device=positions.device).view(1, -1, 1)
+        return _draw(positions, (self.seed * 1009 + site.layer) * 257 + heads)
 
 
 def _draw(position: Tensor, stream: Tensor) -> Float[Tensor, "B G K"]:

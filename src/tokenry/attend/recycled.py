@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tokenry.attend.base import Attention
 from tokenry.attend.parts.refresh import Refresh, Refreshed, Stride
@@ -35,8 +36,7 @@ class Recycled(Attention):
         leaves out the one that received least at the step before, and attends to the rest.
     Where it acts
         The last token of a prompt makes the first choice. Then at every decoding step: `refresh` says which are full,
-        the rest are recycling. A pass of several tokens is a full step too. Nothing is evicted, so what a choice missed
-        can return at the next full step.
+        the rest are recycling. Nothing is evicted, so what a choice missed can return at the next full step.
     Shapes
         site.q (B, H, 1, D), site.k and site.v (B, G, K, D) -> output (B, H, 1, Dv).
     Guarantees
@@ -84,7 +84,13 @@ class Recycled(Attention):
             return site.dense()
         if not site.decoding:
             self.refresh.begin(site, state)
-            self._hold(site, state, self._merged(site.for_queries(slice(-1, None)).probs(), site.groups))
+            (last, there), before = site.last(), (state.rows, state.given)
+            self._hold(site, state, self._merged(last.probs(), site.groups))
+            if there is not None:
+                # Where a chunk brought padding only, the last token is one of before.
+                state.rows, state.given = (
+                    _where(there, *pair) for pair in zip((state.rows, state.given), before, strict=True)
+                )
             return site.dense()
         due = self.refresh.due(site, state)
         if state.rows is None or bool(due.all()):
@@ -115,5 +121,14 @@ class Recycled(Attention):
         assert state.given is not None
         newest = (site.key_columns() == site.buffer.seen - 1).int().argmax(-1, keepdim=True)
         rows = torch.cat((state.rows, newest[:, : state.rows.shape[1]]), -1)
-        given = torch.nn.functional.pad(state.given, (0, 1), value=float("inf"))
+        given = pad(state.given, (0, 1), value=float("inf"))
         return taken(rows, choose(self.budget, given, rows >= 0, site.seen(site.buffer.seen)))
+
+
+def _where(there: Bool[Tensor, "B"], now: Tensor | None, before: Tensor | None) -> Tensor | None:
+    """For every sequence what was found now or before, -1 behind the shorter."""
+    if now is None or before is None:
+        return now
+    most = max(now.shape[-1], before.shape[-1])
+    now, before = (pad(part, (0, most - part.shape[-1]), value=-1) for part in (now, before))
+    return torch.where(there.view(-1, 1, 1), now, before)

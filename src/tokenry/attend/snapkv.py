@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import max_pool1d
 
 from tokenry.attend.base import Evictor
+from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
@@ -20,10 +20,15 @@ from tokenry.models.attention.state import LayerState
 
 @dataclass
 class LastQueries(LayerState):
-    """The queries of the observation window and whether each is a real token."""
+    """The last real queries of each sequence, and where they stand; -1 in front where it has fewer."""
 
     q: Float[Tensor, "B H W D"] | None = None
-    real: Bool[Tensor, "B W"] | None = None
+    columns: Int[Tensor, "B W"] | None = None
+
+    def crop(self, seen: int) -> None:
+        """What is left of the window is still right."""
+        if self.columns is not None:
+            self.columns = self.columns.masked_fill(self.columns >= seen, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +37,8 @@ class SnapKV(Evictor):
 
     What it does
         s_j = sum over the last `window` queries i and the query heads of a KV head of softmax(q_i k / sqrt(D))_j,
-        then a max-pool of width `kernel` over positions, so that neighbours of an important token stay with it.
-        The window itself always stays.
+        then a max-pool of width `kernel` over the tokens before the window, so that neighbours of an important one stay
+        with it. The window itself always stays, and what it gives itself counts for nobody.
     Where it acts
         Once, when the prompt has been read; generated tokens are added to the budget.
     Shapes
@@ -41,7 +46,7 @@ class SnapKV(Evictor):
     Guarantees
         Equals dense attention when the budget covers the prompt; a prompt read in chunks gives the same choice.
     Raises
-        InvalidValue: a budget smaller than `window`, which it includes.
+        InvalidValue: a budget smaller than its sinks and `window`, which it includes.
     Deviations
         Heads that share keys share one choice (their probabilities are summed); the original repeats keys for
         every query head first, which multiplies memory by the size of the group.
@@ -69,34 +74,45 @@ class SnapKV(Evictor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.budget.tokens is not None and self.budget.tokens < self.window:
+        least = self.window + self.budget.sink
+        if self.budget.tokens is not None and self.budget.tokens < least:
             raise InvalidValue(
-                f"SnapKV: budget must hold the window of {self.window} queries, which it includes; "
+                f"SnapKV: budget must hold its sinks and the window of {self.window} queries, at least {least} tokens; "
                 f"got {self.budget.tokens}; raise the budget or lower window."
             )
 
     def observe(self, site: Site, state: LastQueries) -> None:
-        real = torch.ones(site.q.shape[0], site.q.shape[2], dtype=torch.bool, device=site.q.device)
+        columns = site.query_columns().expand(site.q.shape[0], -1)
         if site.facts is not None and site.facts.padding is not None:
-            real = site.facts.padding[:, site.query_columns()].expand_as(real)
-        q = site.q if state.q is None else torch.cat((state.q, site.q), 2)
-        real = real if state.real is None else torch.cat((state.real, real), 1)
-        state.q, state.real = q[:, :, -self.window :].clone(), real[:, -self.window :].clone()
+            columns = columns.masked_fill(~site.facts.padding.expand(len(columns), -1).gather(1, columns), -1)
+        q = site.q
+        if state.q is not None and state.columns is not None:
+            q, columns = torch.cat((state.q, q), 2), torch.cat((state.columns, columns), 1)
+        order = torch.where(columns >= 0, torch.arange(columns.shape[1], device=q.device), -1).sort(-1).values
+        at = order[:, -self.window :].clamp_min(0)
+        state.q = q.gather(2, at[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+        state.columns = torch.where(order[:, -self.window :] >= 0, columns.gather(1, at), -1)
 
     def score(self, site: Site, state: LastQueries) -> Float[Tensor, "B G K"]:
-        if state.q is None or state.real is None:
+        if state.q is None or state.columns is None or not self._saw_all(site, state.columns):
             raise Incompatible(
-                "snapkv: must see the prompt being read, whose last queries vote; got a cache that was filled before; "
-                "read the prompt inside the block."
+                f"snapkv: must see the last {self.window} tokens of the prompt being read, whose queries vote; got a "
+                "cache that was filled before, or cropped since; read the end of the prompt inside the block."
             )
-        seen = site.buffer.seen - (1 if site.decoding else 0) if site.buffer else 0
-        w = state.q.shape[2]
-        facts = site.facts and replace(site.facts, first_query=seen - w, queries=w)
-        probs = replace(site, q=state.q, facts=facts).probs()
+        probs = replace(site, q=state.q, facts=site.facts and site.facts.over(state.columns)).probs()
         b, h, _, k = probs.shape
         g = site.k.shape[1]
-        votes = (probs * state.real[:, None, :, None]).sum(2).view(b, g, h // g, k).sum(2)
+        there = state.columns >= 0
+        votes = (probs * there[:, None, :, None]).sum(2).view(b, g, h // g, k).sum(2)
+        columns, real = site.key_columns(), site.real()
+        begin = torch.where(there, state.columns, state.columns.amax(1, keepdim=True)).amin(1)[:, None, None]
+        before = (columns >= 0) & (columns < begin)
+        votes = votes * before
         # A pool makes neighbours equal; a trace of the own votes decides between them.
-        votes = max_pool1d(votes, self.kernel, stride=1, padding=self.kernel // 2)[..., :k] + 1e-4 * votes
-        columns = site.key_columns()
-        return votes.masked_fill((columns >= seen - w) & (columns < seen), float("inf"))
+        votes = pooled(votes, self.kernel, before if real is None else before & real) + 1e-4 * votes
+        return votes.masked_fill(columns >= begin, float("inf"))
+
+    def _saw_all(self, site: Site, columns: Int[Tensor, "B W"]) -> bool:
+        """Whether the window is there: as many queries as it has, or all of a shorter prompt."""
+        read = torch.as_tensor(site.seen(int(columns.max()) + 1), device=columns.device).flatten()
+        return bool(((columns >= 0).sum(1) >= read.clamp_max(self.window)).all())

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, max_pool1d, pad
+from torch.nn.functional import cosine_similarity, pad
 
 from tokenry.attend.base import Selector
 from tokenry.attend.rows.choose import choose, open_rows
+from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
+from tokenry.core.errors import Incompatible
 from tokenry.core.fields import between, natural, setting, size
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary, turned
-from tokenry.models.attention.site import Site
+from tokenry.models.attention.site import Site, wide
 from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.packed import packed, rows_where
 
 
 @dataclass
 class LastChoice(LayerState):
-    """The last selection and the query it was made for."""
+    """The last choice of every sequence and the query it was made for; -1 throughout where it has none."""
 
     query: Float[Tensor, "B HD"] | None = None
     chosen: Int[Tensor, "B G M"] | None = None
-    selections: int = 0
+    selections: Int[Tensor, "B"] | None = None
+    """How often each sequence has chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +43,11 @@ class TokenSelect(Selector):
     What it does
         s_h = softmax over the candidates j of q_h k_j, not scaled;  s = sum over heads h of s_h (equations 5 and 6).
         The most voted candidates, the first `sink` and the last `recent` tokens are attended to exactly. While
-        the query stays within a cosine of `reuse` of the one that chose last, its choice is used again.
+        the query of a sequence stays within a cosine of `reuse` of the one that chose last, that choice is used again,
+        as large as it was and with the recent tokens of now, and the sequence is not scored.
         With `slots`, the chosen tokens take consecutive positions up to the query's, and the vote is over keys without
-        position, as if each stood `recent` tokens before the query: no distance exceeds what a model was trained for.
+        position, as if each stood `recent` tokens before the query, or before the first of a block: no distance exceeds
+        what a model was trained for.
     Where it acts
         At every decoding step, and while a prompt is read: each block of `chunk` queries selects with its mean
         query among the tokens before the block and sees the block itself. Nothing is evicted.
@@ -52,7 +59,9 @@ class TokenSelect(Selector):
         prompt read in chunks of a multiple of `chunk` gives the same result as one read at once.
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, or a field out of range.
-        UnsupportedModel: with `slots`, a model that does more with positions than to rotate.
+        UnsupportedModel: with `slots`, a model that does more with positions than to rotate. Incompatible: with
+        `slots`, padding between tokens, where positions are whatever the caller says; a prompt over a cache that
+        something evicted from.
     Deviations
         Tokens keep their positions unless `slots` is set; within the trained length that is exact when all are read.
         The published kernel pairs query head h with KV head h mod G; here with h // (H/G).
@@ -96,11 +105,17 @@ class TokenSelect(Selector):
         return self.slots and self.chunk > 0
 
     def attend(self, site: Site, state: LastChoice) -> Float[Tensor, "B H Q Dv"]:
+        self._check_gaps(site)
         if site.decoding:
             index = self.select(site, state)
             return site.dense() if index is None else self._read(site, index)
-        if self.chunk == 0 or site.buffer is None or site.columns is not None or site.facts is None:
+        if self.chunk == 0 or site.buffer is None or site.facts is None:
             return site.dense()
+        if not site.buffer.whole:
+            raise Incompatible(
+                "token_select: must read a prompt over a cache that holds every token; got one that something evicted "
+                "from; use a new cache, or chunk=0 to read the prompt densely."
+            )
         out = site.q.new_zeros(*site.q.shape[:3], site.v.shape[-1])
         for row in range(site.q.shape[0]):
             alone = site.alone(row)
@@ -109,17 +124,51 @@ class TokenSelect(Selector):
                 out[row, :, queries] = self._read_prompt(part)[0]
         return out
 
-    def select(self, site: Site, state: LastChoice) -> Int[Tensor, "B G M"] | None:
-        assert site.buffer is not None
-        real, seen = site.real(), site.seen(site.buffer.seen)
-        if real is None and isinstance(seen, int) and self.budget.count(seen) >= site.k.shape[2]:
-            return None
+    def select(self, site: Site, state: LastChoice) -> Int[Tensor, "B #G M"] | None:
+        """Every sequence reads all it holds, chooses anew, or keeps its choice; only who chooses is scored."""
         query = site.q.flatten(1)
-        if state.chosen is not None and state.query is not None and not self._moved(query, state.query):
-            return self._slide(site, state.chosen)
-        state.query, state.chosen = query, choose(self.budget, self._vote(site), real, seen)
-        state.selections += 1
-        return state.chosen
+        does = self._what_each_does(site, query, state)
+        if set(does) == {"all"}:
+            return None
+        rows, chosen = [], []
+        for what, run in _runs(does):
+            part = site.sequences(run)
+            if what == "all":
+                real = part.real()
+                assert real is not None
+                rows.append(rows_where(real, least=1))
+                chosen.append(torch.full_like(rows[-1], -1))
+            elif what == "choose":
+                rows.append(choose(self.budget, self._vote(part), part.real(), self._seen(part)))
+                chosen.append(rows[-1])
+            else:
+                assert state.chosen is not None
+                rows.append(self._slide(part, state.chosen[run]))
+                chosen.append(state.chosen[run])
+        anew = torch.tensor([what == "choose" for what in does], device=query.device)
+        state.query = query if state.query is None else torch.where(anew.unsqueeze(1), query, state.query)
+        state.selections = anew.long() if state.selections is None else state.selections + anew
+        state.chosen = _one_below_another(chosen)
+        return _one_below_another(rows)
+
+    def _what_each_does(self, site: Site, query: Float[Tensor, "B HD"], state: LastChoice) -> list[str]:
+        """For every sequence: `all` where the budget covers what it holds, `keep` or `choose`."""
+        b, real, seen = len(query), site.real(), self._seen(site)
+        if real is None:
+            assert isinstance(seen, int)
+            covered = [self.budget.count(seen) >= site.k.shape[2]] * b
+        else:
+            held, total = (t.flatten().expand(b).tolist() for t in (real.sum(-1).amax(1), torch.as_tensor(seen)))
+            covered = [self.budget.count(max(1, n)) >= h for n, h in zip(total, held, strict=True)]
+        keeps = [False] * b
+        if state.chosen is not None and state.query is not None:
+            near = cosine_similarity(wide(query), wide(state.query), dim=-1) >= self.reuse
+            keeps = (near & (state.chosen >= 0).flatten(1).any(1)).tolist()
+        return ["all" if c else "keep" if k else "choose" for c, k in zip(covered, keeps, strict=True)]
+
+    def _seen(self, site: Site) -> int | Int[Tensor, "B 1 1"]:
+        assert site.buffer is not None
+        return site.seen(site.buffer.seen)
 
     def _read_prompt(self, site: Site) -> Float[Tensor, "1 H Q Dv"]:
         """Block by block on the grid of the sequence: select among the tokens before, attend to those and the block."""
@@ -134,11 +183,7 @@ class TokenSelect(Selector):
         visible = block.between(0, past + stop - start)
         if self.budget.count(max(1, past)) >= past:
             return visible.dense()
-        q = block.q
-        if self.slots:
-            # The mean is of queries at one position, that of the first.
-            q = turned(site, q, -torch.arange(q.shape[2], device=q.device).expand(1, 1, -1))
-        mean = replace(block.for_queries(slice(0, 1)), q=q.mean(2, keepdim=True)).between(0, past)
+        mean = replace(block.for_queries(slice(0, 1)), q=block.q.mean(2, keepdim=True)).between(0, past)
         index = choose(self.budget, self._vote(mean), None, past)
         own = torch.arange(past, past + stop - start, device=index.device).expand(1, index.shape[1], -1)
         return self._read(visible, torch.cat((index, own), -1))
@@ -164,20 +209,16 @@ class TokenSelect(Selector):
             Rotary.of(model)
         return adapter
 
-    def _moved(self, query: Float[Tensor, "B HD"], last: Float[Tensor, "B HD"]) -> bool:
-        return bool((cosine_similarity(query.float(), last.float(), dim=-1) < self.reuse).any())
-
-    def _slide(self, site: Site, chosen: Int[Tensor, "B G M"]) -> Int[Tensor, "B G M"]:
-        """The last choice with the recent tokens of now."""
-        real, k = site.real(), site.k.shape[2]
-        if real is None:
-            recent = torch.arange(k - self.budget.recent, k, device=chosen.device)
-            stays = chosen[..., : chosen.shape[-1] - self.budget.recent]
-            return torch.cat((stays, recent.expand(*stays.shape[:2], -1)), -1)
-        marks = torch.zeros(*chosen.shape[:2], k, device=chosen.device)
-        marks.scatter_(-1, chosen.clamp_min(0), (chosen >= 0).float())
-        assert site.buffer is not None
-        return choose(self.budget, marks, real, site.seen(site.buffer.seen))
+    def _slide(self, site: Site, chosen: Int[Tensor, "B #G M"]) -> Int[Tensor, "B #G M"]:
+        """The last choice, as many rows as it was, with the recent tokens of now."""
+        real, k, recent = site.real(), site.k.shape[2], self.budget.recent
+        count = (chosen >= 0).sum(-1, keepdim=True)
+        stays = torch.where(torch.arange(chosen.shape[-1], device=chosen.device) < count - recent, chosen, -1)
+        newest = torch.arange(k - recent, k, device=chosen.device).expand(*chosen.shape[:2], -1)
+        if real is not None:
+            order = torch.where(real, torch.arange(k, device=chosen.device), -1).sort(-1).values
+            newest = order[..., k - recent :].expand(*chosen.shape[:2], -1)
+        return packed(torch.cat((stays, newest), -1))
 
     def _vote(self, site: Site) -> Float[Tensor, "B G K"]:
         """Votes of one query per head, summed over the heads of each KV head; fixed tokens take no part."""
@@ -189,14 +230,24 @@ class TokenSelect(Selector):
             return pad(votes, (low, k - high))
         closed = ~open_rows(self.budget, real.expand(-1, g, -1))
         products = self._products(site)
-        wide = closed.repeat_interleave(site.groups, 1).unsqueeze(2)
-        votes = self._soft_vote(products.masked_fill(wide, torch.finfo(products.dtype).min), g)
+        for_queries = closed.repeat_interleave(site.groups, 1).unsqueeze(2)
+        votes = self._soft_vote(products.masked_fill(for_queries, torch.finfo(products.dtype).min), g, ~closed)
         return votes.masked_fill(closed, 0.0)
 
-    def _soft_vote(self, products: Float[Tensor, "B H 1 K"], g: int) -> Float[Tensor, "B G K"]:
+    def _soft_vote(
+        self, products: Float[Tensor, "B H 1 K"], g: int, among: Bool[Tensor, "B G K"] | None = None
+    ) -> Float[Tensor, "B G K"]:
         b, h, _, k = products.shape
         votes = products.softmax(-1).view(b, g, h // g, k).sum(2)
-        return max_pool1d(votes, self.kernel, stride=1, padding=self.kernel // 2)[..., :k] if self.kernel else votes
+        return pooled(votes, self.kernel, among) if self.kernel else votes
+
+    def _check_gaps(self, site: Site) -> None:
+        padding = None if site.facts is None else site.facts.padding
+        if self.slots and padding is not None and bool((padding[:, 1:] < padding[:, :-1]).any()):
+            raise Incompatible(
+                "token_select: with slots, sequences must have no padding between their tokens, which leaves open "
+                "where these stand; got some; pad on the left."
+            )
 
     def _products(self, site: Site) -> Float[Tensor, "B H 1 K"]:
         """Query-key products without the factor that attention puts on them; masked keys stay finite."""
@@ -214,3 +265,18 @@ class TokenSelect(Selector):
         if site.facts.padding is None:
             return torch.full((len(places), 1, 1), at, device=places.device)
         return site.facts.padding[:, :at].sum(1).view(-1, 1, 1)
+
+
+def _runs(values: list[str]) -> Iterator[tuple[str, slice]]:
+    """Neighbours of one value, and where they stand."""
+    start = 0
+    for value, group in groupby(values):
+        stop = start + len(list(group))
+        yield value, slice(start, stop)
+        start = stop
+
+
+def _one_below_another(parts: list[Tensor]) -> Int[Tensor, "B G M"]:
+    """Choices of several sequences, with -1 behind those that are shorter."""
+    heads, most = (max(part.shape[axis] for part in parts) for axis in (1, 2))
+    return torch.cat([pad(part, (0, most - part.shape[2]), value=-1).expand(-1, heads, -1) for part in parts])

@@ -37,3 +37,7 @@ class ContextOverflow(TokenryError):
 
 class StorageError(TokenryError):
     """A file could not be written or is damaged; what was there before is untouched."""
+
+
+class WithoutEffect(UserWarning):
+    """A method was attached and never had anything to act on."""

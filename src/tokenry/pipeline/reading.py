@@ -14,9 +14,10 @@ from tokenry.core.method import Method
 from tokenry.core.registry import load as load_method
 from tokenry.core.tokens import TokenBatch
 from tokenry.decode.base import Decoder
-from tokenry.models.attention.adapter import ModelAdapter, own_buffers
+from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.frozen import FrozenCache
 from tokenry.models.cache.name import with_cache
+from tokenry.models.cache.own import own_buffers
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Answer, Sampling, after, answer
 from tokenry.models.text.document import Document

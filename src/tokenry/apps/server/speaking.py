@@ -17,9 +17,10 @@ from tokenry.attend.base import Attention
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.core.registry import parse
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.attention.adapter import ModelAdapter, own_buffers
+from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.frozen import FrozenCache
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.own import own_buffers
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Sampling, answer
 from tokenry.models.text.prompt import Piece, tokenize

@@ -18,6 +18,7 @@ from tokenry.models.attention.between import Change, Stream, View
 from tokenry.models.attention.place import Kind
 from tokenry.models.attention.proof import proven_blocks
 from tokenry.models.attention.site import Site
+from tokenry.models.cache.own import refuse_foreign
 
 
 class Reducer(Attention):
@@ -65,6 +66,7 @@ class Reducer(Attention):
         run = ReducerRun(self, where, prompt_tokens=prompt_tokens, by_column=by_column)
         with adapter.attached_to(run.handler):
             yield run
+        run.say_whether_it_acted(type(adapter.model).__name__)
 
     def _run(self, adapter: ModelAdapter, **options: Any) -> ReducerRun:
         where = self._stack(adapter, None)
@@ -100,7 +102,9 @@ class ReducerRun(Run):
 
     def handler(self, cache: Cache | None) -> _Reducing:
         """The handler of one cache, which also changes tokens between layers."""
+        self.passes = True
         if cache is not None:
+            refuse_foreign(cache, self.method.name(), sliding=True)
             self.caches.add(cache)
         return _Reducing(self)
 
@@ -126,6 +130,7 @@ class _Reducing:
         method = self.run.method
 
         def reduce(view: View) -> Change | None:
+            self.run.acted = True
             if view.layer == 0 and view.total > 1:
                 self.run.streams.append(stream)
             return method.reduce(view, self.state)

@@ -23,7 +23,7 @@ class Refreshed(LayerState):
     """How long ago a layer read everything, and with which query."""
 
     step: int = 0
-    """Decoding steps since the last pass of several tokens, or since what was remembered was forgotten."""
+    """Tokens after the prompt, or since what was remembered was forgotten."""
     query: Float[Tensor, "B HD"] | None = None
 
 
@@ -42,8 +42,12 @@ class Refresh(Part):
         return torch.ones(len(query), dtype=torch.bool, device=query.device)
 
     def begin(self, site: Site, state: Refreshed) -> None:
-        """A pass of several tokens, which reads everything; steps are counted from here."""
-        state.step, state.query = 0, site.q[:, :, -1].flatten(1).clone()
+        """A part of the prompt, which reads everything; steps are counted from here."""
+        last, there = site.last()
+        query = last.q.flatten(1).clone()
+        if there is not None and state.query is not None:
+            query = torch.where(there.unsqueeze(-1), query, state.query)
+        state.step, state.query = 0, query
 
     def due(self, site: Site, state: Refreshed) -> Bool[Tensor, "B"]:
         """Which sequences read everything in this decoding step; all where nothing is remembered."""
@@ -94,7 +98,7 @@ class Stride(Refresh):
     """Read everything at every `steps`-th decoding step.
 
     What it does
-        Of the steps 0, 1, 2, … after a pass of several tokens, those whose number plus 1 is a multiple of `steps`.
+        Of the steps 0, 1, 2, … after the prompt, those whose number plus 1 is a multiple of `steps`.
     Where it acts
         In all layers and sequences at once.
     Shapes

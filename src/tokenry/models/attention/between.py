@@ -15,10 +15,12 @@ from transformers.cache_utils import Cache
 from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.core.fate import Fate
 from tokenry.models import private
-from tokenry.models.attention.adapter import ModelAdapter, own_part, streaming
+from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.axes import facts_of, hooked, learn_axes
+from tokenry.models.attention.call import streaming
 from tokenry.models.attention.lent import Hook
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.own import own_part
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,21 +21,25 @@ KNOWN = ("input_ids", "pixel_values", "input_features")
 TEXT = 6
 """Text tokens of each row, unless asked otherwise; the second row is padded by two on the left."""
 
+STEPS = (1, 1, 3, 1)
+"""Tokens of the passes that follow where a text goes on."""
+
 
 class Experiment:
     """A few rows for a model, made from the arguments of its forward and the sizes in its configuration.
 
     Text is left-padded in its second row; images and sounds are smooth patterns; a model of images and text gets one
-    image in each row. A model that decodes can be run one step further.
+    image in each row. A model that decodes can be run further.
 
     Args:
         model: any transformers model.
         rows: B.
         text: text tokens of each row.
+        gap: pad between the tokens of the last row as well.
     """
 
-    def __init__(self, model: PreTrainedModel, *, rows: int = 2, text: int = TEXT) -> None:
-        self.model, self.rows, self.text = model, rows, text
+    def __init__(self, model: PreTrainedModel, *, rows: int = 2, text: int = TEXT, gap: bool = False) -> None:
+        self.model, self.rows, self.text, self.gap = model, rows, text, gap
         self.device = private.input_device(model)
         self._accepts = inspect.signature(model.forward).parameters
         self.inputs: dict[str, Tensor] = {}
@@ -68,20 +72,37 @@ class Experiment:
         cache = self.new_cache() if cache is None else cache
         return self.model(**self.inputs, **_with(cache))
 
-    def step(self, cache: Cache) -> Any:
-        """One more token in each row, after `run` filled the cache."""
-        following = self._ids(1) + 1
+    def step(self, cache: Cache, count: int = 1, before: int = 0) -> Any:
+        """More tokens in each row, after `run` filled the cache and `before` others followed."""
+        following = self._ids(count) + 1 + before
         if "decoder_input_ids" in self._accepts:
             return self.model(**{**self.inputs, "decoder_input_ids": following}, **_with(cache))
-        mask = torch.nn.functional.pad(self.inputs["attention_mask"], (0, 1), value=1)
-        more = {"position_ids": mask.sum(1, keepdim=True) - 1} if "position_ids" in self._accepts else {}
-        return self.model(input_ids=following, attention_mask=mask, **_with(cache), **more)
+        more = {}
+        if "attention_mask" in self.inputs:
+            mask = torch.nn.functional.pad(self.inputs["attention_mask"], (0, before + count), value=1)
+            more["attention_mask"] = mask
+            if "position_ids" in self._accepts:
+                more["position_ids"] = (mask.cumsum(1) - 1)[:, -count:]
+        return self.model(input_ids=following, **_with(cache), **more)
 
     def answers(self) -> list[Tensor]:
-        """What the model computes for real tokens, at once and one step on."""
+        """What the model computes for real tokens: at once and in the passes that follow, padded and not."""
+        found = self._course()
+        if "attention_mask" in self.inputs:
+            mask = self.inputs.pop("attention_mask")
+            try:
+                found += self._course()
+            finally:
+                self.inputs["attention_mask"] = mask
+        return found
+
+    def _course(self) -> list[Tensor]:
         cache = self.new_cache()
         found = list(self._real(self.run(cache)))
-        return found if cache is None else found + list(self._real(self.step(cache)))
+        if cache is not None:
+            for i, count in enumerate(STEPS):
+                found += self._real(self.step(cache, count, sum(STEPS[:i])))
+        return found
 
     def _decodes(self) -> bool:
         """Not told by settings: `use_cache` is often off after training, and is no matter of what a model can do."""
@@ -96,11 +117,13 @@ class Experiment:
                 continue
             if mask is not None and value.shape[:2] == mask.shape:
                 value = value[mask.bool()]
-            yield value.float()
+            yield value
 
     def _add_text(self) -> None:
         ids, mask = self._ids(self.text), torch.ones(self.rows, self.text, dtype=torch.long)
         mask[1, :2] = 0
+        if self.gap:
+            mask[-1, 3:5] = 0
         images = self._image_tokens()
         if images is not None:
             ids, mask = torch.cat((ids[:, :3], images, ids[:, 3:]), 1), torch.cat((mask, torch.ones_like(images)), 1)

@@ -39,12 +39,14 @@ class Search:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.places: dict[nn.Module, Place] = {}
-        self.latent = self.repeats = self.biased = False
+        self.latent = self.repeats = self.biased = self.remade = self.shares = False
         self._names = {m: n for n, m in model.named_modules()}
         self._lists = {n for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
         self._decodes = False
         self._own: Any = None
         self._other: Any = None
+        self._last: nn.Module | None = None
+        self._stepping = False
 
     def run(self, experiment: Experiment) -> None:
         """Run the input; where the model decodes, with caches that tell which of their layers was written."""
@@ -54,25 +56,53 @@ class Search:
         self._own = cache.self_attention_cache if together else cache
         self._other = cache.cross_attention_cache if together else None
         experiment.run(cache)
+        if cache is not None:
+            self._last, self._stepping = None, True
+            experiment.step(cache)
 
-    def note(self, module: nn.Module, query: Tensor, key: Tensor, facts: MaskFacts | None, bias: Tensor | None) -> None:
+    def note(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, facts: MaskFacts | None,
+        bias: Tensor | None,
+    ) -> None:  # fmt: skip
         """One call of the attention function."""
+        last, self._last = self._last, module
         self.biased |= bias is not None
         stack, block = self._block(self._names.get(module, ""))
         own = self._own.taken() if self._own is not None else None
         other = self._other.taken() if self._other is not None else None
+        if own is None and other is None and (self._stepping or module is last):
+            self._compare_again(module, again=module is last)
+            return
+        if self._stepping:
+            return
         if other is not None:
             self.places[module] = Place(other, "cross", stack)
             return
-        written = None if own is None else self._own.layers[own].keys
+        written = None if own is None else self._own.given[0]
         count = key.shape[2] if written is None else written.shape[2]
-        if written is not None and written.shape[1::2] != key.shape[1::2]:
-            if _repeated(written, key):
-                self.repeats = True
-            else:
-                self.latent = True
+        if own is not None:
+            self._compare(key, value)
         kind = self._kind(query, count, facts)
         self.places[module] = Place(block if own is None else own, kind, stack, cached=own is not None)
+
+    def _compare(self, key: Tensor, value: Tensor) -> None:
+        """What attention gets beside what the cache gave."""
+        keys, values = self._own.given
+        if keys.shape[1::2] == key.shape[1::2]:
+            self.remade |= not (torch.equal(keys, key) and values.shape == value.shape and torch.equal(values, value))
+        elif _repeated(keys, key):
+            self.repeats = True
+        else:
+            self.latent = True
+
+    def _compare_again(self, module: nn.Module, *, again: bool) -> None:
+        """A call to which nothing new was written."""
+        place = self.places.get(module)
+        if place is None or place.kind != "self" or not place.cached:
+            return
+        # The same tokens are read again, as where values are split in two; or keys that do not grow with the tokens.
+        self.remade |= again
+        self.shares |= not again
 
     def _kind(self, query: Tensor, keys: int, facts: MaskFacts | None) -> Kind:
         """Told by what the first token may see: nothing after it, where it is being decoded."""
@@ -93,13 +123,15 @@ class Search:
 
 
 class _Watched(DynamicCache):
-    """A cache that remembers which layer was written last."""
+    """A cache that remembers which layer was written last, and what it gave."""
 
     last: int | None = None
+    given: tuple[Tensor, Tensor]
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **more: Any) -> Any:
         self.last = layer_idx
-        return super().update(key_states, value_states, layer_idx, *args, **more)
+        self.given = super().update(key_states, value_states, layer_idx, *args, **more)
+        return self.given
 
     def taken(self) -> int | None:
         """That layer, once."""

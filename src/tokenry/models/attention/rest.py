@@ -1,13 +1,20 @@
-"""Models while they are measured: without dropout, and without gradients of their own."""
+"""Models while they are measured: without dropout, without gradients of their own, with narrow windows."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
+from transformers import PreTrainedModel
+
+from tokenry.models import private
+
+EDGES = ("sliding_window", "sliding_window_size", "attention_chunk_size", "local_attention", "index_topk")
+"""What configurations and layers call the number of tokens that some layers look at."""
 
 proving = threading.RLock()
 """Held while a model is tried out. That changes its settings for a moment, which no other thread may take for its own.
@@ -52,3 +59,20 @@ def at_rest(model: nn.Module) -> Iterator[None]:
         finally:
             for p in learning:
                 p.requires_grad_(True)
+
+
+@contextmanager
+def narrowed(model: PreTrainedModel, width: int) -> Iterator[None]:
+    """Layers that look at a number of tokens only look at `width`, so that a short text shows what they do beyond."""
+    before: list[tuple[Any, str, int]] = []
+    try:
+        for owner in (*private.configurations(model), *model.modules()):
+            for name in EDGES:
+                value = getattr(owner, name, None)
+                if isinstance(value, int) and not isinstance(value, bool) and value > width:
+                    setattr(owner, name, width)
+                    before.append((owner, name, value))
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)

@@ -15,7 +15,7 @@ from tokenry.core.errors import UnsupportedModel
 from tokenry.models import private
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.axes import hooked
-from tokenry.models.attention.site import Site
+from tokenry.models.attention.site import Site, wide
 
 Pairing = Callable[[Tensor], Tensor]
 _known: WeakKeyDictionary[PreTrainedModel, Rotary] = WeakKeyDictionary()
@@ -85,10 +85,10 @@ def _try(near: Tensor, far: Tensor, angles: Tensor | None, steps: int, share: fl
 
 def _turned(keys: Tensor, by: Int[Tensor, "B #G K"], angles: Float[Tensor, "R"], pair: Pairing) -> Tensor:
     width = 2 * len(angles)
-    turning, rest = keys[..., :width].float(), keys[..., width:]
+    turning, rest = wide(keys[..., :width]), keys[..., width:]
     angle = by.unsqueeze(-1).double() * angles.double()
-    wide = _spread(angle, pair)
-    out = turning * wide.cos().float() + pair(turning) * wide.sin().float()
+    cos, sin = (_spread(part.to(turning.dtype), pair) for part in (angle.cos(), angle.sin()))
+    out = turning * cos + pair(turning) * sin
     return torch.cat((out.to(keys.dtype), rest), -1)
 
 

@@ -53,8 +53,10 @@ class Site:
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
         bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.
+        bias_first: the column of the first of these.
         reads: the account that attention is entered into.
         decoding: the pass brings one token on top of tokens seen before.
+        later: the tokens of the pass come after the prompt.
         prompt: columns of the whole prompt, where known.
     """
 
@@ -75,9 +77,11 @@ class Site:
     cap: float | None = None
     sinks: Float[Tensor, "H"] | None = None
     bias: Float[Tensor, "#B H Q N"] | None = field(default=None, repr=False)
+    bias_first: int = 0
     reads: Reads | None = field(default=None, repr=False)
     prompt: int | None = None
     decoding: bool = False
+    later: bool = False
     kind: Kind = "self"
     stack: str = ""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -138,7 +142,7 @@ class Site:
         return self.facts.allowed(self.columns, queries)
 
     def logits(self, queries: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
-        """Scaled, capped and masked query-key products of some queries, in 32-bit floats.
+        """Scaled, capped and masked query-key products of some queries, in floats of 32 bits or more.
 
         A query that may see nothing gets the finite minimum everywhere, so its softmax is uniform, not NaN. The keys
         are entered into the account, since whoever asks reads them beside what attention reads.
@@ -159,7 +163,7 @@ class Site:
         b, h, n, d = q.shape
         g = self.k.shape[1]
         scores = _by_head(q.reshape(b, g, (h // g) * n, d), self.k.mT)
-        scores = scores.view(b, g, h // g, n, -1).float() * self.scale
+        scores = wide(scores).view(b, g, h // g, n, -1) * self.scale
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
         if self.bias is not None:
@@ -172,17 +176,18 @@ class Site:
     def _bias(self, queries: slice) -> Float[Tensor, "#B H Q K"]:
         """The extra logits of the keys that this site holds."""
         assert self.bias is not None
-        bias = self.bias[:, :, queries].float()
+        bias = wide(self.bias[:, :, queries])
         if self.columns is None:
-            return bias[..., self.first : self.first + self.k.shape[2]]
+            low = self.first - self.bias_first
+            return bias[..., low : low + self.k.shape[2]]
         n = bias.shape[2]
-        columns = self.columns.clamp_min(0).repeat_interleave(self.groups, 1).unsqueeze(2)
+        columns = (self.columns - self.bias_first).clamp_min(0).repeat_interleave(self.groups, 1).unsqueeze(2)
         return bias.expand(columns.shape[0], -1, -1, -1).gather(-1, columns.expand(-1, -1, n, -1))
 
     def _probs(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
         if self.sinks is None:
             return scores.softmax(-1)
-        sinks = self.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        sinks = wide(self.sinks).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
         return torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
 
     def dense(self) -> Float[Tensor, "B H Q Dv"]:
@@ -274,30 +279,53 @@ class Site:
             own=False,
         )  # fmt: skip
 
-    def alone(self, sequence: int) -> tuple[Site, slice] | None:
-        """One sequence without its padding, and which of the queries it has; None when all are padding.
+    def sequences(self, some: slice) -> Site:
+        """The same site for some sequences of the batch; nothing is copied."""
+        return replace(
+            self, q=self.q[some], k=self.k[some], v=self.v[some], facts=self.facts and self.facts.sequences(some),
+            columns=None if self.columns is None else self.columns[some],
+            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[some],
+        )  # fmt: skip
 
-        Only for sites that hold every column.
+    def alone(self, sequence: int) -> tuple[Site, slice | Int[Tensor, "N"]] | None:
+        """One sequence without its padding, and which of the queries are its own; None where none is.
+
+        Only for sites that hold every column in the row of its number. Nothing is copied where no padding stands
+        between tokens.
         """
         assert self.facts is not None
-        assert self.columns is None
-        facts, k, n = self.facts, self.k.shape[2], self.q.shape[2]
-        if facts.padding is None:
-            low, high = 0, k
-        else:
-            real = facts.padding[sequence, self.first : self.first + k].nonzero()[:, 0].tolist()
-            low, high = (real[0], real[-1] + 1) if real else (k, k)
-        ahead = facts.first_query - self.first
-        queries = slice(max(0, low - ahead), min(n, high - ahead))
-        if queries.start >= queries.stop:
+        one = self.sequences(slice(sequence, sequence + 1))
+        real = one.real()
+        rows = torch.arange(self.k.shape[2], device=self.k.device) if real is None else real[0, 0].nonzero()[:, 0]
+        ahead = self.facts.first_query - self.first
+        own = rows[rows >= ahead] - ahead
+        if not len(own):
             return None
-        one = slice(sequence, sequence + 1)
+        facts, (low, high) = self.facts.alone(sequence), (int(rows[0]), int(rows[-1]) + 1)
+        if len(rows) == high - low:
+            queries = slice(int(own[0]), int(own[-1]) + 1)
+            part = replace(one, facts=facts, columns=None, holes=False).for_queries(queries)
+            return part.between(low, high), queries
         part = replace(
-            self, q=self.q[one], k=self.k[one], v=self.v[one],
-            bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[one],
-        )  # fmt: skip
-        part = replace(part, facts=facts.alone(sequence)).for_queries(queries).between(low, high)
-        return part, queries
+            one.narrow(rows[None, None]), facts=facts.over((own + self.facts.first_query)[None]), holes=False
+        )
+        return replace(part, q=part.q[:, :, own], bias=None if part.bias is None else part.bias[:, :, own]), own
+
+    def last(self) -> tuple[Site, Bool[Tensor, "B"] | None]:
+        """The site of the last token of every sequence, and which have one in this pass; None when all have."""
+        real = self._real_queries()
+        if real is None or bool(real[:, -1].all()):
+            return self.for_queries(slice(-1, None)), None
+        assert self.facts is not None
+        at = torch.where(real, torch.arange(real.shape[1], device=real.device), 0).amax(1, keepdim=True)
+        wide = at[:, None, :, None]
+        return replace(
+            self, q=self.q.gather(2, wide.expand(-1, self.q.shape[1], -1, self.q.shape[3])), own=False,
+            facts=self.facts.over(at + self.facts.first_query),
+            bias=None if self.bias is None else self.bias.expand(len(at), -1, -1, -1).gather(
+                2, wide.expand(-1, self.bias.shape[1], -1, self.bias.shape[3])
+            ),
+        ), real.any(1)  # fmt: skip
 
     def streamed(self, queries: range | None = None) -> Iterator[tuple[slice, Site]]:
         """Some queries at a time, so that their probabilities stay small, with the keys that they may see.
@@ -358,11 +386,23 @@ class Site:
         if self.reads is None:
             return
         b, g, k, d = self.k.shape
+        n = self.q.shape[2]
         row = (d + self.v.shape[-1]) * self.k.element_size()
-        causal = self.columns is None and self.facts is not None and self.facts.causal and self.q.shape[2] > 1
-        self.reads.note(self.q.shape[2], k, g, row, b, causal)
-        if self.decoding:
-            self.reads.step(self.layer, k, g, b, self.real(), self.columns)
+        causal = self.columns is None and self.facts is not None and self.facts.causal and n > 1
+        self.reads.note(n, k, g, row, b, causal)
+        if not (self.later or self.decoding):
+            return
+        end = k if self.buffer is None else self.buffer.seen
+        for column in range(end - n, end):
+            real = self.real()
+            if n > 1:
+                real = (self.key_columns() <= column) if real is None else real & (self.key_columns() <= column)
+            self.reads.step(self.layer, column, k, g, b, real, self.columns)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Numbers to be summed or compared, in floats of 32 bits or more."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _by_head(a: Float[Tensor, "B G M X"], b: Float[Tensor, "B G X N"]) -> Float[Tensor, "B G M N"]:

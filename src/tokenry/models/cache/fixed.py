@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicCache
 
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
-from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.kv import KVBuffer, written
 
 
 class FixedKV(KVBuffer):
@@ -64,6 +64,7 @@ class FixedKV(KVBuffer):
     def update(
         self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T Dv"], *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
+        written.buffer = self
         new = key_states.shape[2]
         if self._k is None:
             self._make(key_states, value_states)
@@ -89,7 +90,7 @@ class FixedKV(KVBuffer):
         self.longest += new
         return self._k, self._v
 
-    def keep(self, rows: Int[Tensor, "B G M"]) -> None:
+    def _hold(self, rows: Int[Tensor, "B G M"]) -> None:
         assert self._k is not None
         assert self._v is not None
         assert self.columns is not None
@@ -102,14 +103,20 @@ class FixedKV(KVBuffer):
         self.columns[..., :m] = columns
         self.filled.copy_((rows >= 0).sum(-1))
         self.longest = m
-        for state in self.states:
-            state.forget()
+
+    def _shorten(self, count: int) -> None:
+        assert self.columns is not None
+        assert self.filled is not None
+        self.filled -= count
+        self.longest -= count
+        self.columns.masked_fill_(self.columns >= self.seen - count, -1)
 
     def fill(self, keys: Float[Tensor, "R D"], values: Float[Tensor, "R Dv"], columns: Int[Tensor, "B G K"]) -> None:
         other = KVBuffer()
         other.fill(keys, values, columns)
         k, v = other.rows()
         assert other.columns is not None
+        self._clear()
         self.update(k, v)
         assert self.columns is not None
         assert self.filled is not None
@@ -125,12 +132,17 @@ class FixedKV(KVBuffer):
         return self.seen + query_length, 0
 
     def reset(self) -> None:
-        self.seen = self.settled = self.longest = 0
+        self.seen = self.settled = self.final = 0
+        self.began, self.unsure, self.evicted = None, "", []
+        self._clear()
+        for state in self.states:
+            state.forget()
+
+    def _clear(self) -> None:
+        self.longest = 0
         if self.columns is not None and self.filled is not None:
             self.columns.fill_(-1)
             self.filled.zero_()
-        for state in self.states:
-            state.forget()
 
     def batch_select_indices(self, indices: Tensor) -> None:
         if self._k is None or self._v is None or self.columns is None or self.filled is None:
@@ -141,8 +153,7 @@ class FixedKV(KVBuffer):
         else:
             for mine in (self._k, self._v, self.columns, self.filled):
                 mine.copy_(mine.index_select(0, indices))
-        for state in self.states:
-            state.select(indices)
+        self._select_others(indices)
 
     def _make(self, k: Tensor, v: Tensor) -> None:
         self.dtype, self.device, self.is_initialized = k.dtype, k.device, True

@@ -17,9 +17,9 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicSlidingWindowLa
 from tokenry.core.errors import Incompatible, StorageError
 from tokenry.core.saving import whole_file
 from tokenry.models import private
-from tokenry.models.attention.adapter import own_buffers
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.own import own_buffers
 
 SCHEMA = "tokenry.cache/0"
 
@@ -116,6 +116,7 @@ class FrozenCache:
 def _held(layer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if isinstance(layer, KVBuffer):
         fact: dict[str, Any] = {"kind": "rows", "seen": layer.seen, "settled": layer.settled, "states": []}
+        fact |= {"final": max([layer.final, *(e.decided for e in layer.evicted)]), "began": layer.began}
         if not layer.is_initialized:
             return fact | {"kind": "empty"}, {}
         keys, values = layer.rows()
@@ -159,6 +160,7 @@ def _fill(layer: Any, fact: dict[str, Any], tensors: dict[str, Tensor], state: t
     else:
         layer.fill(keys, values, columns)
     layer.seen, layer.settled = fact["seen"], fact["settled"]
+    layer.final, layer.began = fact.get("final", fact["settled"]), fact.get("began")
     for j, plain in enumerate(fact["states"]):
         if plain["of"] == state.__name__:
             names = {f.name for f in fields(state)}

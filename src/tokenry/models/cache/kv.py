@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -9,9 +10,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from tokenry.models.attention.state import LayerState
+from tokenry.core.errors import Incompatible
+from tokenry.models.attention.state import STEPS, LayerState
+from tokenry.models.cache.evicted import Evicted, ordered
 from tokenry.models.cache.packed import rows_where
 from tokenry.models.cache.ragged import RaggedRows
+
+
+class _Written(threading.local):
+    """The buffer that was written last in this thread, until attention has read it."""
+
+    buffer: KVBuffer | None = None
+
+    def taken(self) -> KVBuffer | None:
+        """That buffer, once."""
+        buffer, self.buffer = self.buffer, None
+        return buffer
+
+
+written = _Written()
 
 
 class KVBuffer(DynamicLayer):
@@ -39,6 +56,19 @@ class KVBuffer(DynamicLayer):
         self.columns: Int[Tensor, "B G K"] | None = None
         self.settled = 0
         """Tokens seen when a method last brought this layer to its budget."""
+        self.began: int | None = None
+        """The first column after the prompt, once that is known."""
+        self.unsure = ""
+        """Why a crop cannot be made right: the last pass was taken for a part of the prompt."""
+        self.final = 0
+        """Tokens seen at the last eviction that no crop can undo."""
+        self.evicted: list[Evicted] = []
+        """What steps left out that may be taken back, the oldest first."""
+        self.trying = False
+        """Whether the step under way may be taken back."""
+        self.record_past = False
+        """Whether all steps may be, until the next crop; the name is transformers'."""
+        self._cropped = False
         self.states: list[LayerState] = []
         self.incoming: tuple[Int[Tensor, "B T"], int] | None = None
         """Where the tokens of the next update stand (-1 for none) and how many columns that pass has; None for the
@@ -72,10 +102,12 @@ class KVBuffer(DynamicLayer):
     def values(self, value: Tensor | None) -> None:
         self._v = value
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def update(
         self, key_states: Float[Tensor, "B G T D"], value_states: Float[Tensor, "B G T Dv"], *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Append T tokens and return all keys and values that attention may read."""
+        written.buffer = self
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
         if self.incoming is not None:
@@ -109,7 +141,7 @@ class KVBuffer(DynamicLayer):
         self.columns = torch.cat((before, at), -1)
         self.seen += count
         if bool((self.columns < 0).any()):
-            self.keep(rows_where(self.columns >= 0))
+            self._hold(rows_where(self.columns >= 0))
         return self.rows()
 
     def fill(self, keys: Float[Tensor, "R D"], values: Float[Tensor, "R Dv"], columns: Int[Tensor, "B G K"]) -> None:
@@ -125,7 +157,7 @@ class KVBuffer(DynamicLayer):
         self._ragged, self._k, self._v = None, wide(keys), wide(values)
         self.columns, self.held = columns, columns.shape[-1]
         if not bool(there.all()):
-            self.keep(rows_where(there))
+            self._hold(rows_where(there))
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """All keys and values that are held."""
@@ -140,8 +172,24 @@ class KVBuffer(DynamicLayer):
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.seen + query_length, 0
 
-    def keep(self, rows: Int[Tensor, "B G M"]) -> None:
-        """Forget all rows but these (ascending, -1 at the end where a head keeps fewer). Memory is freed."""
+    def keep(self, rows: Int[Tensor, "B G M"], decided: int | None = None) -> None:
+        """Forget all rows but these (ascending, -1 at the end where a head keeps fewer). Memory is freed.
+
+        Args:
+            decided: tokens seen when these were chosen; all where None.
+        """
+        decided = self.seen if decided is None else decided
+        if self.trying:
+            self.evicted.append(Evicted.without(decided, *self.rows(), self._all_columns(), rows))
+            if len(self.evicted) > STEPS:
+                self.final = max(self.final, self.evicted.pop(0).decided)
+        else:
+            self.final = max(self.final, decided)
+        self._hold(rows)
+        for state in self.states:
+            state.forget()
+
+    def _hold(self, rows: Int[Tensor, "B G M"]) -> None:
         keys, values = self.rows()
         counts = (rows >= 0).sum(-1)
         columns = self._all_columns().gather(-1, rows.clamp_min(0))
@@ -154,28 +202,84 @@ class KVBuffer(DynamicLayer):
             self._k = self._v = None
             self.columns = self._ragged.columns()
             self.held = self.columns.shape[-1]
-        for state in self.states:
-            state.forget()
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last `-tokens_to_remove` tokens seen; evicted ones among them are gone already."""
+        """Forget the last `-tokens_to_remove` tokens seen; what was evicted since in steps that may be tried returns.
+
+        Raises:
+            Incompatible: the last pass was taken for a part of the prompt, and was none.
+        """
         if tokens_to_remove > 0:
             raise ValueError(f"KVBuffer: crop takes a count of at most 0; got {tokens_to_remove}.")
+        if self.unsure:
+            raise Incompatible(self.unsure)
+        self._cropped = True
         if tokens_to_remove == 0 or not self.is_initialized:
             return
         seen = max(0, self.seen + tokens_to_remove)
-        if self.columns is None:
+        returning = [e for e in self.evicted if e.decided > seen]
+        if returning:
+            self._take_in(returning, seen)
+        elif self.columns is None:
             self.held = seen
         else:
-            self.keep(rows_where((self.columns >= 0) & (self.columns < seen)))
-        self.seen = seen
-        self.settled = min(self.settled, seen)
+            self._hold(rows_where((self.columns >= 0) & (self.columns < seen)))
+        self.evicted = [e for e in self.evicted if e.decided <= seen]
+        self.seen, self.settled = seen, min(self.settled, seen)
+        self.began = None if self.began is None or seen < self.began else self.began
         for state in self.states:
-            state.forget()
+            state.crop(seen)
+
+    def _take_in(self, returning: list[Evicted], seen: int) -> None:
+        """Hold evicted rows again, but nothing behind the first `seen` columns."""
+        keys, values = self.rows()
+        columns = torch.cat([self._all_columns(), *(e.columns for e in returning)], -1)
+        keys, values, columns = ordered(
+            torch.cat([keys, *(e.keys for e in returning)], 2),
+            torch.cat([values, *(e.values for e in returning)], 2),
+            columns.masked_fill(columns >= seen, -1),
+        )
+        self.fill(keys[columns >= 0], values[columns >= 0], columns)
+
+    def begin(self) -> None:
+        """A pass begins: what was tried before is settled, unless a crop may still come."""
+        self.unsure = ""
+        if self.record_past and not self._cropped:
+            return
+        self._cropped = False
+        self.final = max([self.final, *(e.decided for e in self.evicted)])
+        self.evicted.clear()
+        for state in self.states:
+            state.settle()
+
+    def activate_past_recording(self) -> None:
+        """What comes from now on may be taken back; so the prompt, if there was one, is read."""
+        self.record_past, self.unsure = True, ""
+        if self.began is None and self.seen:
+            self.began = self.seen
+
+    def take_back(self, count: int) -> tuple[Float[Tensor, "B G T D"], Float[Tensor, "B G T Dv"]]:
+        """Give back the rows of the newest `count` tokens, as if these had not come yet."""
+        keys, values = self.rows()
+        at = (self._all_columns() >= 0).sum(-1, keepdim=True) - count + torch.arange(count, device=self.device)
+        new = _rows(keys, at), _rows(values, at)
+        self._shorten(count)
+        self.seen -= count
+        return new
+
+    def _shorten(self, count: int) -> None:
+        if self._ragged is not None:
+            self._ragged.shorten(count)
+            self.columns = self._ragged.columns()
+            return
+        self.held -= count
+        if self.columns is not None:
+            self.columns = self.columns[..., :-count]
 
     def reset(self) -> None:
-        self._k = self._v = self._ragged = self.columns = None
-        self.seen = self.held = self.settled = 0
+        self._k = self._v = self._ragged = self.columns = self.began = None
+        self.seen = self.held = self.settled = self.final = 0
+        self.unsure, self.evicted = "", []
         self.is_initialized = False
         for state in self.states:
             state.forget()
@@ -193,6 +297,10 @@ class KVBuffer(DynamicLayer):
             self._k, self._v = self._k.index_select(0, indices), self._v.index_select(0, indices)
         if self.columns is not None:
             self.columns = self.columns.index_select(0, indices)
+        self._select_others(indices)
+
+    def _select_others(self, indices: Tensor) -> None:
+        self.evicted = [e.select(indices) for e in self.evicted]
         for state in self.states:
             state.select(indices)
 
@@ -206,6 +314,11 @@ class KVBuffer(DynamicLayer):
     def ragged(self) -> bool:
         """Whether sequences or heads hold different numbers of rows."""
         return self._ragged is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether every column that was seen is held, and stands in the row of its number."""
+        return self.columns is None or bool(((self.columns >= 0).sum(-1) == self.seen).all())
 
     @property
     def held_bytes(self) -> int:

@@ -63,6 +63,11 @@ class RaggedRows:
         self._length = self._length + new
         self._longest += new
 
+    def shorten(self, count: int) -> None:
+        """Leave out the newest `count` rows of every run."""
+        self._length = self._length - count
+        self._longest -= count
+
     def keys(self) -> Float[Tensor, "B G K D"]:
         """The rows as a rectangle; rows behind a run's end hold zeros."""
         return self._rectangle(self._k)

@@ -22,6 +22,8 @@ class Reads:
     pairs: float = 0.0
     counts: dict[int, Float[Tensor, "B G N"]] = field(default_factory=dict)
     _steps: list[dict[int, Tensor | float]] = field(default_factory=list, repr=False)
+    _at: dict[int, int] = field(default_factory=dict, repr=False)
+    """The step that last read for the token of a column."""
 
     def note(self, queries: int, keys: int, heads: int, row_bytes: int, batch: int, causal: bool) -> None:
         """One attention call over `keys` rows of `heads` KV heads in `batch` sequences."""
@@ -31,22 +33,24 @@ class Reads:
     def step(
         self,
         layer: int,
+        column: int,
         keys: int,
         heads: int,
         batch: int,
         held: Bool[Tensor, "B #G K"] | None,
         columns: Int[Tensor, "B G K"] | None,
     ) -> None:
-        """What one layer reads in one decoding step; `held` is False for rows that hold no token."""
-        if not self._steps or layer in self._steps[-1]:
+        """What one layer reads for the token of one column; `held` is False for rows that hold no token."""
+        if column not in self._at or layer in self._steps[self._at[column]]:
+            self._at[column] = len(self._steps)
             self._steps.append({})
-        self._steps[-1][layer] = float(keys) if held is None else held.float().sum(-1).mean()
+        self._steps[self._at[column]][layer] = float(keys) if held is None else held.float().sum(-1).mean()
         if self.by_column:
             self._count(layer, keys, heads, held, columns, batch)
 
     @property
     def per_step(self) -> list[float]:
-        """Tokens read per decoding step: mean over layers, KV heads and sequences."""
+        """Tokens read for each token after the prompt: mean over layers, KV heads and sequences."""
         return [sum(float(v) for v in step.values()) / len(step) for step in self._steps]
 
     def _count(

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy, pad
 from tokenry.core.errors import ContextOverflow, UnsupportedModel
 from tokenry.core.tokens import TokenBatch
 from tokenry.models import private
-from tokenry.models.attention.adapter import Handler, ModelAdapter
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.call import Handler
 from tokenry.models.attention.site import Site
 from tokenry.probe.views.rows import ids_of
 from tokenry.probe.views.weights import Weigh, read_by, softmax

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tokenry.core.errors import UnsupportedModel
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.attention.adapter import Handler, ModelAdapter
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.call import Handler
 from tokenry.models.attention.site import Site
 from tokenry.probe.views.losses import losses
 from tokenry.probe.views.rows import first_columns
