@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TESTS = ("models", "attend", "decode", "embed", "learn", "probe", "soft", "contract", "pipeline")
 
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
+
 
 def main() -> None:
     """Put each version into a folder of its own beside the installed packages, and test with it."""
@@ -28,7 +30,7 @@ def main() -> None:
         version = _run("-c", "import transformers; print(transformers.__version__)", path=path, told=True)
         if version not in tested:
             print("transformers", version, flush=True)
-            _run("-m", "pytest", "-q", *(f"tests/{name}" for name in TESTS), path=path)
+            _run("-m", "pytest", *SIDE_BY_SIDE, *(f"tests/{name}" for name in TESTS), path=path)
         tested.add(version)
 
 
