@@ -104,7 +104,7 @@ def test_compress_takes_messages(tokenry, small, tmp_path):
         assert "needs text files, or --messages" in tokenry("compress", *wrong).err
 
 
-def test_compare_puts_every_arm_beside_dense_and_random(tokenry, small, document):
+def test_compare_puts_every_arm_beside_dense_and_random(tokenry, small, document, arms_here):
     done = tokenry("compare", "snapkv:budget=40", "--text", document, "--model", small, "--max-new", 4, "--json")
     found = json.loads(done.out)
     assert found["schema"] == "tokenry.compare/0"
