@@ -13,7 +13,9 @@ from tokenry.apps.cli import options as o
 from tokenry.core.errors import InvalidValue
 
 if TYPE_CHECKING:
+    from tokenry.models.files.load import LanguageModel
     from tokenry.soft.base import SoftTokens
+    from tokenry.soft.training.examples import Example
 
 TUNE_SCHEMA = "tokenry.tune/0"
 
@@ -38,6 +40,9 @@ def tune(
     rate: Annotated[float | None, typer.Option(help="Learning rate; the method's own where none is given.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints and looks at held-out examples.")] = 10,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="Read marks that the examples spell, such as <tool_call>, as these marks.")
+    ] = False,
     peft: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write a folder for PEFT.")] = None,
     seed: Annotated[int, typer.Option(help="Of the start and of the order of the examples.")] = 0,
     device: o.Device = "auto",
@@ -68,11 +73,13 @@ def tune(
     if how is not None:
         chosen.start(language, how, text=text, labels=label or (), seed=seed)
     chosen.to(language.device)
+    if not marks:
+        _say_marks(language, [*examples, *judges])
     kept = out.with_name(f".{out.name}.training.safetensors")
     with _Bar(steps) as bar:
         course: Course = learn(
             chosen, language, examples, held_out=judges, steps=steps, batch=batch, rate=rate, seed=seed,
-            system=system, every=every, checkpoint=kept, tell=bar.show,
+            system=system, every=every, marks=marks, checkpoint=kept, tell=bar.show,
         )  # fmt: skip
     folded = chosen.fold()
     folded.save(out)
@@ -82,6 +89,17 @@ def tune(
         write_peft(folded, peft, language)
     kept.unlink(missing_ok=True)
     _print(folded, out, model, how, course, as_json)
+
+
+def _say_marks(language: LanguageModel, examples: list[Example]) -> None:
+    """Say that marks are read as text; whoever teaches a model to call tools wants them to be marks."""
+    from tokenry.apps.cli.show import warn
+    from tokenry.models.text.as_text import mark_names
+
+    text = "\n".join(f"{e.prompt}\n{e.answer}" for e in examples)
+    spelled = [name for name in mark_names(language.tokenizer).values() if name in text]
+    if spelled:
+        warn(f"the examples spell {', '.join(spelled)}, which is read as text; --marks reads them as marks")
 
 
 class _Bar:

@@ -14,6 +14,7 @@ from torch import Tensor
 from tokenry.compress.units.page import Page
 from tokenry.core.errors import InvalidValue
 from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.text.as_text import text_ids, text_tokens
 
 BETWEEN = "\n\n"
 """Stands between a text and what is read after it."""
@@ -51,10 +52,8 @@ def through_text(
     document: Page, scorer: LanguageModel, measure: Callable[[Int[Tensor, "S"]], Float[Tensor, "S"]]
 ) -> Float[Tensor, "T"]:
     """Values of the document's tokens from a model with a tokenizer of its own."""
-    encoded = scorer.tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
-    theirs = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-    return spread(measure(ids), theirs, document)
+    tokens = text_tokens(scorer.tokenizer, document.text)
+    return spread(measure(torch.tensor(tokens.ids, dtype=torch.long)), tokens.spans, document)
 
 
 def spread(values: Float[Tensor, "S"], spans: np.ndarray, document: Page) -> Float[Tensor, "T"]:
@@ -73,7 +72,7 @@ def plain_ids(scorer: LanguageModel, text: str) -> Int[Tensor, "T"]:
     """The ids of a text without special tokens; of no text without asking a tokenizer."""
     if not text:
         return torch.zeros(0, dtype=torch.long)
-    return torch.tensor(scorer.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    return torch.tensor(text_ids(scorer.tokenizer, text), dtype=torch.long)
 
 
 def check_below_window(who: str, name: str, value: int, window: int) -> None:
