@@ -19,6 +19,7 @@ from tokenry.compress.scores.lexrank import lexrank
 from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
 from tokenry.core.fields import part, setting
+from tokenry.core.progress import counted
 from tokenry.models.files.load import Encoder, LanguageModel, load_encoder
 from tokenry.models.text.as_text import text_windows
 
@@ -99,7 +100,8 @@ class FrugalPrompt(Compressor):
         self, encoder: Encoder, texts: Sequence[str]
     ) -> Iterator[tuple[int, Float[Tensor, "T"], Int[Tensor, "T 2"]]]:
         """Number of the text, weights of the tokens of one window of it, and the characters of each."""
-        for text, window in text_windows(encoder.tokenizer, texts, min(WINDOW, encoder.max_tokens)):
+        windows = text_windows(encoder.tokenizer, texts, min(WINDOW, encoder.max_tokens))
+        for text, window in counted(windows, "reading sentence", len(windows)):
             ids = torch.tensor(window.ids, dtype=torch.long)
             weights = self.attribution.attribute(encoder, ids, torch.ones(len(ids), dtype=torch.bool))
             yield text, weights, torch.tensor(window.offsets).view(-1, 2)

@@ -22,6 +22,7 @@ from tokenry.compress.units.keepsakes import keepsakes
 from tokenry.compress.units.page import Page, Units
 from tokenry.core.card import Card
 from tokenry.core.fields import between, part, positive, setting
+from tokenry.core.progress import counted
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.as_text import text_tokens
@@ -152,7 +153,8 @@ class LLMLingua(Compressor):
         share = max(0, self.budget.count(document.size) - int((forced & document.free).sum()))
         total, passed, spent = int(loose.sum()), 0, 0
         standing: list[int] = []
-        for piece in _segments(np.flatnonzero(taken | kept), document.units, self.segment):
+        segments = list(_segments(np.flatnonzero(taken | kept), document.units, self.segment))
+        for piece in counted(segments, "reading segment", len(segments)):
             surprise[piece] = text.handed_on(reader.read(standing, text.ids_of(piece)), piece)
             passed += int(loose[piece].sum())
             # Rounded on the way, so that the numbers of all segments add up to the share.

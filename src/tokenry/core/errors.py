@@ -37,3 +37,7 @@ class ContextOverflow(TokenryError):
 
 class StorageError(TokenryError):
     """A file could not be written or is damaged; what was there before is untouched."""
+
+
+class Notice(UserWarning):
+    """Something that a user should know although it is no error; the command line prints it, and no other warning."""

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+COSTS = ("seconds", "tokens", "bytes", "flops")
+"""What may be made small."""
+
 PREPARING = ("segment", "soft", "compress")
 """Rooms whose methods change the prompt before the model reads it."""
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import natural, positive, setting
 from tokenry.core.learned import Learned
+from tokenry.core.progress import counted
 from tokenry.models.files.load import Encoder, load_encoder
 from tokenry.models.text.as_text import text_ids, text_windows
 
@@ -60,7 +61,8 @@ class KeepDrop(Learned):
         window = min(self.window, encoder.max_tokens)
         chunks = _chunks(encoder, text, starts, window)
         states, at = [], []
-        for i, part in text_windows(encoder.tokenizer, [text[low:high] for low, high in chunks], window):
+        parts = text_windows(encoder.tokenizer, [text[low:high] for low, high in chunks], window)
+        for i, part in counted(parts, "reading chunk", len(parts)):
             row = torch.tensor([part.ids], device=encoder.model.device)
             hidden = encoder.model(input_ids=row, output_hidden_states=True).hidden_states[self.layer][0]
             real = np.array(part.special_tokens_mask) == 0

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tokenry.compress.units.page import Page
 from tokenry.core.errors import InvalidValue
+from tokenry.core.progress import counted
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.text.as_text import text_ids, text_tokens
 
@@ -111,7 +112,8 @@ def room(window: int, fixed: int, who: str) -> int:
 def sliding(n: int, body: int, stride: int) -> Iterator[tuple[int, int, int]]:
     """First token of each window, its first token that no window before had, and its end; all are equally long."""
     last, new = max(0, n - body), 0
-    for start in (*range(0, last, min(stride, body)), last):
+    starts = (*range(0, last, min(stride, body)), last)
+    for start in counted(starts, "reading chunk", len(starts)):
         end = min(n, start + body)
         yield start, new, end
         new = end
@@ -120,7 +122,7 @@ def sliding(n: int, body: int, stride: int) -> Iterator[tuple[int, int, int]]:
 def side_by_side(n: int, body: int) -> Iterator[tuple[int, int, int]]:
     """The same for windows that share no token; their lengths differ by at most one."""
     count = -(-n // body)
-    for start, end in pairwise(i * n // count for i in range(count + 1)):
+    for start, end in counted(pairwise(i * n // count for i in range(count + 1)), "reading chunk", count):
         yield start, start, end
 
 

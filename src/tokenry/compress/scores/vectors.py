@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
+from tokenry.core.progress import counted
 from tokenry.models.files.load import Encoder
 from tokenry.models.text.as_text import text_windows
 
@@ -24,7 +25,8 @@ def hidden_states(encoder: Encoder, texts: Sequence[str]) -> Iterator[Window]:
     """The last hidden states of every text, the shortest first; a text longer than the encoder reads comes in parts."""
     parts = text_windows(encoder.tokenizer, texts, encoder.max_tokens)
     ids = [torch.tensor(part.ids) for _, part in parts]
-    for rows in _batches([len(row) for row in ids]):
+    batches = list(_batches([len(row) for row in ids]))
+    for rows in counted(batches, "reading batch", len(batches)):
         hidden = _read(encoder, [ids[r] for r in rows])
         for r, states in zip(rows, hidden, strict=True):
             text, part = parts[r]
