@@ -120,7 +120,7 @@ def tokenry(file: str, *, places: bool = False, fast: bool = True) -> Encode:
 
     if not fast:
         encoding.candidates = lambda *_: iter(())
-    found: Any = open_tokenizer(file if file.endswith(".json") else f"bpe:special=false,source={file}")
+    found: Any = open_tokenizer(f"bpe:special={file.endswith('.json')},source={file}")
     return (lambda text: found.encode(text).ids) if places else found.ids
 
 

@@ -116,7 +116,7 @@ def test_compare_puts_every_arm_beside_dense_and_random(tokenry, small, document
 
 def test_list_and_explain(tokenry):
     rows = json.loads(tokenry("list", "--json").out)
-    assert {"name", "room", "title", "year", "url", "summary"} == set(rows[0])
+    assert {"name", "room", "title", "year", "url", "summary", "needs"} == set(rows[0])
     rooms = {r["room"] for r in json.loads(tokenry("list", "--room", "attend", "--json").out)}
     assert rooms == {"attend"}
     text = tokenry("explain", "snapkv").out

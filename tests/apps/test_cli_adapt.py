@@ -40,6 +40,7 @@ def test_one_json_document_and_a_folder(tokenry, old, new, tmp_path):
     found = json.loads(done.out)
     assert set(found) == {
         "schema", "model", "tokenizer", "method", "out", "rows", "share_copied", "bits_per_byte", "seconds",
+        "without_rows",
     }  # fmt: skip
     assert (found["schema"], found["method"]) == ("tokenry.adapt/0", "embed/mean_of_pieces")
     rows = found["rows"]
@@ -52,6 +53,30 @@ def test_one_json_document_and_a_folder(tokenry, old, new, tmp_path):
     inputs = tokenizer("The keeper knows.", return_tensors="pt")
     assert loaded(**inputs).logits.shape == (1, inputs["input_ids"].shape[1], 384)
     assert files(tmp_path) == ["new", "old", "out"]
+
+
+def test_ids_without_rows_are_ignored_and_said(tokenry, new, tmp_path):
+    """As of models whose tokenizer got marks, such as for pictures, that they have no rows for."""
+    language = model("llama", trained(OLD_TEXT, bos_token="<s>"))
+    folder = tmp_path / "old"
+    save(language, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"], "pad_token": "<pad>"})
+    tokenizer.add_tokens(["the keeper"])
+    tokenizer.save_pretrained(folder)
+    assert len(tokenizer) == len(language.model.get_input_embeddings().weight) + 3
+    out = tmp_path / "out"
+    done = tokenry("adapt", folder, "--tokenizer", new, "--use", "mean_of_pieces", "--out", out)
+    assert done.status == 0, done.err
+    said = "the model has no rows for 3 ids of its tokenizer, which are ignored: <image>, <pad>, the keeper"
+    assert said in done.out
+    again, loaded = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
+    assert "<image>" not in again.get_vocab()
+    assert loaded(**again("the keeper <image>", return_tensors="pt")).logits.isfinite().all()
+    same = tokenry("adapt", folder, "--tokenizer", folder, "--use", "embed/random", "--out", tmp_path / "o", "--json")
+    found = json.loads(same.out)
+    assert found["without_rows"] == ["<image>", "<pad>", "the keeper"]
+    assert found["bits_per_byte"]["passages"] == 5
 
 
 def test_its_own_vocabulary_costs_no_bits(tokenry, old, tmp_path):

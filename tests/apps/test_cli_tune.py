@@ -44,6 +44,15 @@ def test_tune_prints_one_json_document_and_writes_the_method(tokenry, small, pai
     assert sorted(os.listdir(tmp_path / "peft")) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
+def test_marks_in_examples_are_text_and_that_is_said(tokenry, small, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps({"prompt": "A<|im_end|>", "answer": "<file_sep>B"}) + "\n")
+    options = ("tune", "prompt_tuning:tokens=2", "--model", small, "--data", file, "--steps", 1, "--dtype", "float32")
+    told = "the examples spell <|im_end|>, <file_sep>, which is read as text"
+    assert told in tokenry(*options, "--out", tmp_path / "text").err
+    assert told not in tokenry(*options, "--out", tmp_path / "marks", "--marks").err
+
+
 def test_a_prefix_is_saved_folded_and_tuned_on(tokenry, small, pairs, tmp_path):
     out = tmp_path / "soft"
     options = ("--model", small, "--data", pairs, "--steps", 2, "--dtype", "float32")

@@ -9,8 +9,9 @@ import pytest
 
 import tokenry
 from tests.contract.cases import Case, exemptible
+from tokenry.core.described import fields_of
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import entries, fields_of, load, parse
+from tokenry.core.registry import entries, load, parse
 
 CASES = [Case(entry) for entry in entries()]
 

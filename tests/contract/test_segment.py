@@ -121,16 +121,17 @@ def test_every_id_decodes(tokenizer):
 
 
 def test_interleaved_values_do_not_see_each_other(case, tokenizer):
-    plain = case.method(**{**case.entry.card.trial, "special": False})
+    """A mark is text, but where the method was told otherwise."""
+    marking = case.method(**{**case.entry.card.trial, "special": True})
     mark = next(iter(tokenizer.opened.marks), None)
     text = f"a {mark} b"
     first = tokenizer.encode(text).ids.tolist()
-    other = plain.encode(text).ids.tolist()
+    other = marking.encode(text).ids.tolist()
     assert tokenizer.encode(text).ids.tolist() == first
-    assert plain.encode(text).ids.tolist() == other
+    assert marking.encode(text).ids.tolist() == other
     if mark is not None:
-        assert tokenizer.opened.marks[mark] in first
-        assert tokenizer.opened.marks[mark] not in other
+        assert tokenizer.opened.marks[mark] not in first
+        assert tokenizer.opened.marks[mark] in other
 
 
 def test_sequences_make_batches(tokenizer):
@@ -173,7 +174,8 @@ def test_what_was_trained_opens_everywhere(case, trained, text):
     assert open_tokenizer(tokenizer.source) == tokenizer
     theirs = AutoTokenizer.from_pretrained(tokenizer.source)
     ids = tokenizer.encode(text).ids.tolist()
-    assert theirs(text, add_special_tokens=False)["input_ids"] == ids
+    marking = case.method(source=tokenizer.source, special=True)
+    assert theirs(text, add_special_tokens=False)["input_ids"] == marking.encode(text).ids.tolist()
     if tokenizer.lossless:
         assert tokenizer.decode(ids) == text.encode()
 

@@ -11,11 +11,12 @@ import pytest
 
 from tokenry.core import registry
 from tokenry.core.card import Card
+from tokenry.core.described import fields_of
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import natural, part, some_of
 from tokenry.core.learned import LearnedPart
 from tokenry.core.method import Method, Part
-from tokenry.core.registry import Entry, entries, fields_of, load_part, parse, parse_part, parts
+from tokenry.core.registry import Entry, entries, load_part, parse, parse_part, parts
 
 HEADINGS = {"What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Deviations", "Relations"}
 

@@ -82,5 +82,5 @@ def test_photographs_are_real_and_have_one_word():
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InvalidValue, match=r"pip install tokenry\[collages\]"):
+    with pytest.raises(InvalidValue, match=r'pip install "tokenry\[collages\]"'):
         photographs()

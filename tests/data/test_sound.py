@@ -315,7 +315,7 @@ def test_resampling_is_bounded():
 @pytest.mark.parametrize("library", ["soundfile", "soxr"])
 def test_a_missing_library_is_named(library, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, library, None)
-    said = rf"needs the package {library}, which is not installed; run `pip install {library}`"
+    said = rf'needs the package {library}, which is not installed; run `pip install "tokenry\[audio\]"`'
     with pytest.raises(InvalidValue, match=said):
         read_sound(encoded(), rate=8000)
     with pytest.raises(InvalidValue, match=said):

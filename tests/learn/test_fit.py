@@ -54,6 +54,15 @@ def same(a, b, **tolerance):
         torch.testing.assert_close(weights(b)[name], weight, **(tolerance or {"rtol": 0, "atol": 0}))
 
 
+def test_an_example_spells_no_mark():
+    model = language()
+    end = model.tokenizer.convert_tokens_to_ids("<s>")
+    text = Example.of(model, "a<s>b", "c<s>")
+    assert end not in text.ids.tolist()
+    assert (text.ids == end).sum() == 0
+    assert (Example.of(model, "a<s>b", "c<s>", marks=True).ids == end).sum() == 2
+
+
 @pytest.mark.parametrize("rank", [0, 4])
 def test_learns_and_leaves_the_random_state(rank):
     model = language()

@@ -95,6 +95,15 @@ def test_tokens_know_their_pixels_and_their_bytes(seeing):
     assert bytes_of[-1][1] == len(ASKS[0].encode())
 
 
+def test_a_question_that_spells_the_mark_of_a_picture_is_text(seeing):
+    ask = "And <image> below?"
+    batch = seeing.read(pictures((40, 80)), [ask])
+    assert (batch.modality[0] == Modality.IMAGE).sum() == SIDE * SIDE
+    assert seeing.model.config.image_token_id not in batch.ids[0].tolist()
+    said = next(s.data for s in batch.origin.sources if s.kind == "question")
+    assert said == ask
+
+
 def test_a_batch_is_its_rows(seeing):
     """Rows of different lengths: the shorter question is padded on the left."""
     several = pictures((40, 80), (31, 17))
@@ -165,8 +174,6 @@ def test_bad_input(seeing, folder, tmp_path):
         seeing.read(pictures((9, 9), (9, 9)), ASKS[:1])
     with pytest.raises(InvalidValue, match="one for each picture; got 0 for 0"):
         seeing.read([], [])
-    with pytest.raises(InvalidValue, match="must not spell <image>"):
-        seeing.read(pictures((9, 9)), ["<image>?"])
     with pytest.raises(UnknownModel):
         load_vision_language(str(tmp_path))
     with pytest.raises(UnsupportedModel, match="it is causal"):

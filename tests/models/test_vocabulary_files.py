@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -280,7 +281,8 @@ def test_an_encoding_that_tiktoken_opens(monkeypatch):
     made = tiktoken.Encoding("m", pat_str=r"\S+|\s+", mergeable_ranks=BYTES | {b"ab": 256}, special_tokens={"<m>": 300})
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: made)
     tokenizer = open_tokenizer("o200k_harmony")
-    assert tokenizer.ids("ab<m>") == [256, 300]
+    assert tokenizer.ids("ab<m>") == [256, ord("<"), ord("m"), ord(">")]
+    assert replace(tokenizer, special=True).ids("ab<m>") == [256, 300]
     assert tokenizer.vocab_size == 301
     assert tokenizer.decode([256, 270, 300]) == b"ab<m>"
 

@@ -34,7 +34,7 @@ def test_a_trace_says_what_happened_to_every_token(language):
     assert [d["name"] for d in whole["documents"]] == ["document 1", "note"]
     assert "".join(whole["documents"][0]["tokens"]) == TEXT
     kept = whole["steps"][0]["kept"]
-    assert sum(map(sum, kept)) == trace.receipt.steps[0].tokens_out + protected_text(trace)
+    assert sum(map(sum, kept)) == trace.receipt.steps[0].tokens_out
     assert len(whole["reads"]["counts"]) == 3
     json.dumps(whole)
     survived = trace.final.survival()[0]
@@ -43,12 +43,6 @@ def test_a_trace_says_what_happened_to_every_token(language):
         piece = language.tokenizer.decode([int(trace.final.ids[0, column])])
         raw = trace.final.origin.sources[source].data.encode()[start:stop].decode("utf-8", "ignore")
         assert raw in piece or piece in raw
-
-
-def protected_text(trace):
-    batch = trace.prompt
-    text = [i for i, s in enumerate(batch.origin.sources) if s.kind == "text"]
-    return int((torch.isin(batch.origin.source, torch.tensor(text)) & batch.protected).sum())
 
 
 def test_the_prompt_is_what_the_model_would_read(language):
@@ -65,7 +59,8 @@ def test_template_question_and_marked_spans_survive_any_budget(language):
     text = language.tokenizer.decode(trace.final.ids[0])
     for piece in ("<|im_start|>user", "Who spoke first?<|im_end|>", "<|im_start|>assistant", "Sam Rayburn"):
         assert piece in text
-    assert trace.receipt.steps[0].tokens_out == 1
+    names = language.tokenizer(" Sam Rayburn")["input_ids"]
+    assert trace.receipt.steps[0].tokens_out == 1 + len(names)
 
 
 def test_following_an_answer_gives_the_logits_of_saying_it(language):

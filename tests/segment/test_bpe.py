@@ -71,7 +71,7 @@ def test_tiktoken_files_as_tiktoken_reads_them(ranks, name, quick, tmp_path):
     assert read_ranks.FILES[name][0] == pattern
     _, marks = read_ranks.FILES[name]
     theirs = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=marks)
-    ours, plain = Bpe(source=str(file)), Bpe(source=str(file), special=False)
+    ours, plain = Bpe(source=str(file), special=True), Bpe(source=str(file))
     assert bool(ours.lossless)
     for text in sample(marks):
         right = theirs.encode(text, allowed_special="all")
@@ -293,7 +293,7 @@ def test_another_kind_is_refused():
 
 def test_names(smollm2_file):
     assert open_tokenizer("smollm2") == Bpe()
-    assert open_tokenizer("bpe:special=false") == Bpe(special=False)
+    assert open_tokenizer("bpe:special=true") == Bpe(special=True)
     assert open_tokenizer("segment/bpe") == Bpe()
     assert isinstance(open_tokenizer(str(smollm2_file)), FromFile)
     with pytest.raises(UnknownModel, match="did you mean 'cl100k_base'"):

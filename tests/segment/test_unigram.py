@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.growth import growth
@@ -18,7 +20,21 @@ def test_tokenizer_json_as_tokenizers_reads_it():
 
     theirs = Tokenizer.from_file(str(SHIPPED["sample-unigram"] / "tokenizer.json"))
     for text in sample(["<|endoftext|>", "<unk>"]):
-        assert ids(Unigram(), text) == theirs.encode(text, add_special_tokens=False).ids
+        assert ids(Unigram(special=True), text) == theirs.encode(text, add_special_tokens=False).ids
+
+
+def test_a_mark_that_is_a_piece_of_the_model_is_text(tmp_path):
+    """Unigram chooses among all its pieces, so that not looking for marks is not enough."""
+    described = json.loads((SHIPPED["sample-unigram"] / "tokenizer.json").read_text())
+    mark = described["added_tokens"][0]["content"]
+    assert mark in [piece for piece, _ in described["model"]["vocab"]]
+    for added in described["added_tokens"]:
+        number = added["id"]
+        text = f"a{added['content']}b"
+        assert number in ids(Unigram(special=True), text)
+        found = ids(Unigram(), text)
+        assert number not in found
+        assert Unigram().decode(found) == text.encode()
 
 
 @pytest.fixture(scope="module", params=["identity", "nmt_nfkc", "nmt_nfkc_cf"])

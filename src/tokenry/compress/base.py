@@ -117,7 +117,7 @@ class Compressor(Method):
         if self.needs_query and not (query and query.strip()):
             raise InvalidValue(
                 f"{self.name()}: ask must be given, since relevance is relevance to it; got {query!r}; "
-                f"pass the question, or use self_information."
+                f"pass the question, or use self_information:scorer=smollm2, which needs none."
             )
 
     def judge(

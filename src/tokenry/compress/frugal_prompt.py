@@ -19,7 +19,9 @@ from tokenry.compress.scores.lexrank import lexrank
 from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
 from tokenry.core.fields import part, setting
+from tokenry.core.progress import counted
 from tokenry.models.files.load import Encoder, LanguageModel, load_encoder
+from tokenry.models.text.as_text import text_windows
 
 WINDOW = 128
 """Encoder tokens read together: a longer sentence is cut, since attributions cost the square of the length."""
@@ -98,18 +100,11 @@ class FrugalPrompt(Compressor):
         self, encoder: Encoder, texts: Sequence[str]
     ) -> Iterator[tuple[int, Float[Tensor, "T"], Int[Tensor, "T 2"]]]:
         """Number of the text, weights of the tokens of one window of it, and the characters of each."""
-        encoded = encoder.tokenizer(
-            list(texts),
-            padding=False,
-            truncation=True,
-            max_length=min(WINDOW, encoder.max_tokens),
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-        )
-        for row, text in enumerate(encoded["overflow_to_sample_mapping"]):
-            ids = torch.tensor(encoded["input_ids"][row], dtype=torch.long)
+        windows = text_windows(encoder.tokenizer, texts, min(WINDOW, encoder.max_tokens))
+        for text, window in counted(windows, "reading sentence", len(windows)):
+            ids = torch.tensor(window.ids, dtype=torch.long)
             weights = self.attribution.attribute(encoder, ids, torch.ones(len(ids), dtype=torch.bool))
-            yield int(text), weights, torch.tensor(encoded["offset_mapping"][row]).view(-1, 2)
+            yield text, weights, torch.tensor(window.offsets).view(-1, 2)
 
 
 def _terms(document: Page) -> list[list[str]]:

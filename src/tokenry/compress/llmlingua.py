@@ -22,8 +22,10 @@ from tokenry.compress.units.keepsakes import keepsakes
 from tokenry.compress.units.page import Page, Units
 from tokenry.core.card import Card
 from tokenry.core.fields import between, part, positive, setting
+from tokenry.core.progress import counted
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.as_text import text_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,8 @@ class LLMLingua(Compressor):
         share = max(0, self.budget.count(document.size) - int((forced & document.free).sum()))
         total, passed, spent = int(loose.sum()), 0, 0
         standing: list[int] = []
-        for piece in _segments(np.flatnonzero(taken | kept), document.units, self.segment):
+        segments = list(_segments(np.flatnonzero(taken | kept), document.units, self.segment))
+        for piece in counted(segments, "reading segment", len(segments)):
             surprise[piece] = text.handed_on(reader.read(standing, text.ids_of(piece)), piece)
             passed += int(loose[piece].sum())
             # Rounded on the way, so that the numbers of all segments add up to the share.
@@ -205,13 +208,13 @@ class _Text:
         if own and document.ids is not None and bool((document.ids >= 0).all()):
             every = np.arange(len(document.ids))
             return cls(document, document.ids, every, every, None)
-        encoded = scorer.tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+        tokens = text_tokens(scorer.tokenizer, document.text)
+        spans = tokens.spans
         ends = np.maximum(spans[:, 1] - 1, spans[:, 0])
         first, last = (
             np.maximum(np.searchsorted(document.starts, at, side="right") - 1, 0) for at in (spans[:, 0], ends)
         )
-        return cls(document, torch.tensor(encoded["input_ids"], dtype=torch.long), first, last, spans)
+        return cls(document, torch.tensor(tokens.ids, dtype=torch.long), first, last, spans)
 
     def ids_of(self, part: Int[np.ndarray, "P"]) -> Int[Tensor, "_"]:
         """What the scorer reads for some tokens of the document."""

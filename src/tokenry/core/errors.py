@@ -41,3 +41,7 @@ class StorageError(TokenryError):
 
 class WithoutEffect(UserWarning):
     """A method was attached and never had anything to act on."""
+
+
+class Notice(UserWarning):
+    """Something that a user should know although it is no error; the command line prints it, and no other warning."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar, Self
 
@@ -22,6 +22,8 @@ class Value(ABC):
 
     room: ClassVar[str]
     _key: ClassVar[str]
+    said: ClassVar[frozenset[str]] = frozenset()
+    """Fields that its one-line form sets; it shows them also where they hold their defaults."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -52,16 +54,17 @@ class Value(ABC):
     @classmethod
     def check_fields(cls, given: Mapping[str, Any]) -> None:
         """Refuse fields that it does not have, naming those it has."""
-        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-        for name in given:
-            if name not in known:
-                raise InvalidValue(f"{cls.name()}: has no field {name!r}; its fields are {', '.join(known) or 'none'}.")
+        registry.refuse_unknown(cls.name(), [f.name for f in fields(cls)], given)  # type: ignore[arg-type]
+
+    def keep_said(self, names: Iterable[str]) -> None:
+        """Remember which fields somebody set, so that the one-line form shows them."""
+        object.__setattr__(self, "said", frozenset(names))
 
     def __str__(self) -> str:
         changed = [
             f"{f.name}={_word(getattr(self, f.name))}"
             for f in fields(self)  # type: ignore[arg-type]
-            if _plain(getattr(self, f.name)) != _plain(f.default)
+            if f.name in self.said or _plain(getattr(self, f.name)) != _plain(f.default)
         ]
         return f"{self.room}/{self.name()}" + (":" + ",".join(changed) if changed else "")
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from tokenry.core.errors import InvalidValue
+
+EXTRAS: Mapping[str, str] = {
+    "tiktoken": "vocabularies", "sentencepiece": "vocabularies", "soundfile": "audio", "soxr": "audio",
+    "peft": "collages", "skimage": "collages", "sklearn": "collages", "starlette": "serve", "uvicorn": "serve",
+    "httpx": "serve", "prometheus_client": "serve",
+}  # fmt: skip
+"""The extra that brings each library, by the name it is imported under."""
 
 
 def need(library: str, what: str) -> Any:
@@ -17,6 +25,7 @@ def need(library: str, what: str) -> Any:
     try:
         return importlib.import_module(library)
     except ImportError:
+        wanted = f'"tokenry[{EXTRAS[library]}]"' if library in EXTRAS else library
         raise InvalidValue(
-            f"{what}: needs the package {library}, which is not installed; run `pip install {library}`."
+            f"{what}: needs the package {library}, which is not installed; run `pip install {wanted}`."
         ) from None

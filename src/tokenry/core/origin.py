@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-SourceKind = Literal["text", "image", "audio", "video", "template", "question", "generated"]
+SourceKind = Literal["text", "image", "audio", "video", "template", "system", "question", "generated"]
 
 NOWHERE = -1
 """The source of a token that no source holds: padding, or a learned or generated token."""

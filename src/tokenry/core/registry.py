@@ -8,7 +8,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -81,46 +81,6 @@ def find(name: str) -> Entry:
     raise UnknownMethod(f"method {name!r} is not known; the nearest are {', '.join(near)}; see `tokenry list`.")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One field of a method, as its source shows it."""
-
-    name: str
-    type: str
-    default: str
-    doc: str
-
-
-def fields_of(entry: Entry) -> list[Setting]:
-    """The fields of a method, its room's first, read from the sources."""
-    home = Path(__file__).parents[1] / entry.room / "base.py"
-    origin = importlib.util.find_spec(entry.module)
-    assert origin is not None
-    assert origin.origin is not None
-    classes: dict[str, ast.ClassDef] = {}
-    for file in (home, Path(origin.origin)):
-        classes |= {n.name: n for n in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)}
-    found: dict[str, Setting] = {}
-    _collect(entry.class_name, classes, found)
-    return list(found.values())
-
-
-def _collect(name: str, classes: dict[str, ast.ClassDef], found: dict[str, Setting]) -> None:
-    node = classes.get(name)
-    if node is None:
-        return
-    for base in node.bases:
-        _collect(ast.unparse(base), classes, found)
-    for line in node.body:
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(line.value, ast.Call):
-            given = {k.arg: k.value for k in line.value.keywords}
-            if "doc" in given:
-                default = given.get("default") or line.value.args[0]
-                found[line.target.id] = Setting(
-                    line.target.id, ast.unparse(line.annotation), ast.unparse(default), ast.literal_eval(given["doc"])
-                )
-
-
 def load(name: str) -> type[Method]:
     """Import the class of a method."""
     return _import(find(name))
@@ -153,10 +113,21 @@ def parse(spec: str) -> Method:
         StorageError: the folder's files are damaged.
     """
     name, _, settings = spec.partition(":")
+    if _is_saved(spec):
+        return _saved(Path(spec.strip()).expanduser())
+    return _build(load(name.strip()), _given(name, settings))
+
+
+def named(spec: str) -> tuple[Entry | None, dict[str, str]]:
+    """The method that a one-line form names, None for the folder of a saved one, and the fields that it sets."""
+    name, _, settings = spec.partition(":")
+    return (None, {}) if _is_saved(spec) else (find(name.strip()), _given(name, settings))
+
+
+def _is_saved(spec: str) -> bool:
+    known = {name for e in entries() for name in (e.name, e.full_name)}
     folder = Path(spec.strip()).expanduser()
-    if not any(name.strip() in (e.name, e.full_name) for e in entries()) and (folder / SAVED).is_file():
-        return _saved(folder)
-    return _build(load(name.strip()), name, settings)
+    return spec.partition(":")[0].strip() not in known and (folder / SAVED).is_file()
 
 
 def _saved(folder: Path) -> Method:
@@ -179,18 +150,32 @@ def parse_part(spec: str, kind: type[Value]) -> Value:
     name, bracket, rest = spec.partition("[")
     if bracket and not rest.endswith("]"):
         raise InvalidValue(f"{name}: settings of a part must end with ]; got {spec!r}.")
-    return _build(_import(held(kind)[name]), name, rest[:-1])
+    return _build(_import(held(kind)[name]), _given(name, rest[:-1]))
 
 
-def _build(kind: type[Value], name: str, settings: str) -> Any:
-    given: dict[str, Any] = {}
+def _given(name: str, settings: str) -> dict[str, str]:
+    """Fields and values of a one-line form."""
+    given = {}
     for setting in _apart(settings):
         key, equals, value = setting.partition("=")
         if not equals:
             raise InvalidValue(f"{name}: a setting must be written field=value; got {setting!r}.")
         given[key.strip()] = value.strip()
+    return given
+
+
+def refuse_unknown(who: str, known: Sequence[str], given: Iterable[str]) -> None:
+    """Refuse fields that there are not, naming those that there are."""
+    for name in given:
+        if name not in known:
+            raise InvalidValue(f"{who}: has no field {name!r}; its fields are {', '.join(known) or 'none'}.")
+
+
+def _build(kind: type[Value], given: dict[str, str]) -> Any:
     kind.check_fields(given)
-    return kind(**given)
+    made = kind(**given)
+    made.keep_said(given)
+    return made
 
 
 def _apart(settings: str) -> Iterator[str]:

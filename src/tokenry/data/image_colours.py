@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tokenry.core.errors import UnreadableInput
+from tokenry.core.errors import Notice, UnreadableInput
 from tokenry.data.image_values import from_floats
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def orientation_of(image: PIL.Image.Image, who: str) -> Any:
     try:
         return image.getexif().get(_ORIENTATION)
     except Exception:
-        warnings.warn(f"{who}: its EXIF is damaged; the picture may lie on its side.", stacklevel=4)
+        warnings.warn(f"{who}: its EXIF is damaged; the picture may lie on its side.", Notice, stacklevel=4)
         return None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenry.core.errors import InvalidValue, UnreadableInput
+from tokenry.core.errors import InvalidValue, Notice, UnreadableInput
 from tokenry.data.image_colours import colours, orientation_of, upright
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def from_file(file: BinaryIO, who: str, megapixels: float) -> Tensor:
             several = _several(image)
             pixels = from_pillow(image, who, megapixels)
     if several:
-        warnings.warn(f"{who}: holds {several} pictures; the first one is read.", stacklevel=3)
+        warnings.warn(f"{who}: holds {several} pictures; the first one is read.", Notice, stacklevel=3)
     return pixels
 
 

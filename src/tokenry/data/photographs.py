@@ -32,6 +32,6 @@ def _folder(package: str) -> Path:
     if found is None or found.origin is None:
         raise InvalidValue(
             f"photographs: must lie in the packages scikit-image and scikit-learn; {package} is not installed; "
-            "run `pip install tokenry[collages]`."
+            'run `pip install "tokenry[collages]"`.'
         )
     return Path(found.origin).parent

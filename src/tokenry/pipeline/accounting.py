@@ -51,7 +51,7 @@ def account(
 def _steps(stages: Stages, prepared: Prepared, said: Answer, read: tuple[float, ...]) -> list[StepCost]:
     costs = []
     for change in prepared.changes:
-        # A budget is of document tokens; soft tokens are none.
+        # Soft tokens are of no document.
         count = document_tokens if isinstance(change.method, Compressor) else _real_tokens
         costs.append(
             StepCost(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from tokenry.core import errors
 from tokenry.core.errors import TokenryError
+from tokenry.core.progress import now, watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +23,7 @@ class Job:
 
     Args:
         model, device, dtype, trust_remote_code: as `models.load.load` takes them.
-        documents: `text`, `name` and `protect` of each document.
+        documents: fields of each `Document`.
         ask: the question.
         system: a system message.
         pipeline: `Pipeline.to_dict()`; an empty one is the model alone.
@@ -55,7 +59,7 @@ def run(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     language = load(job.model, device=job.device, dtype=job.dtype, trust_remote_code=job.trust_remote_code)
     loaded = time.perf_counter() - started
-    documents = [Document(d["text"], d["name"], tuple((a, b) for a, b in d["protect"])) for d in job.documents]
+    documents = [Document(**d | {"protect": tuple((a, b) for a, b in d["protect"])}) for d in job.documents]
     pipeline = Pipeline.from_dict(job.pipeline)
     trace, said = pipeline.run(
         documents, language, job.ask, Sampling(**job.sampling),
@@ -76,32 +80,72 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def spawn(job: Job) -> dict[str, Any]:
-    """Do the job in a new process.
+    """Do the job in a new process, which ends with this one; what goes on there goes on here.
 
     Raises:
         TokenryError: what the job raised there, with its class and sentence.
     """
-    command = [sys.executable, "-m", "tokenry.pipeline.arm"]
-    child = subprocess.run(command, input=json.dumps(asdict(job)), capture_output=True, text=True, check=False)
-    try:
-        result: Mapping[str, Any] = json.loads(child.stdout)
-    except ValueError:
-        raise TokenryError(
-            f"arm: must end with a result; got {child.stderr.strip()[-500:] or child.returncode}."
-        ) from None
+    result: dict[str, Any] | None = None
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        command = [sys.executable, "-m", "tokenry.pipeline.arm"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            with suppress(BrokenPipeError):
+                child.stdin.write(json.dumps(asdict(job)) + "\n")
+                child.stdin.flush()
+            for line in child.stdout:
+                result = _heard(line) or result
+            child.wait()
+        finally:
+            child.kill()
+            child.wait()
+        said.seek(0)
+        words = said.read().strip()
+    if result is None:
+        raise TokenryError(f"arm: must end with a result; got {words[-500:] or child.returncode}.")
     if "error" in result:
         raise getattr(errors, result["kind"], TokenryError)(result["error"])
-    return dict(result)
+    return result
+
+
+def _heard(line: str) -> dict[str, Any] | None:
+    """The result that a line holds; other lines say what goes on."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    if isinstance(found, dict) and "now" in found:
+        now(str(found["now"]))
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def main() -> None:
-    """Read a job from standard input and write its result to standard output."""
-    job = Job(**json.loads(sys.stdin.read()))
+    """Read a job from standard input and write to standard output, line by line, what goes on and its result."""
+    job = Job(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_the_other, daemon=True).start()
+    out = sys.stdout
+    # A library that prints something must not stand between the lines.
+    sys.stdout = sys.stderr
     try:
-        result = run(job)
+        with watched(lambda what: _say(out, {"now": what})):
+            result = run(job)
     except TokenryError as error:
         result = {"error": str(error), "kind": type(error).__name__}
-    sys.stdout.write(json.dumps(result))
+    _say(out, result)
+
+
+def _say(out: TextIO, values: dict[str, Any]) -> None:
+    out.write(json.dumps(values) + "\n")
+    out.flush()
+
+
+def _end_with_the_other() -> None:
+    """The pipe closes when the process that asked ends, however it does."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -59,24 +59,42 @@ def control_of(pipeline: Pipeline) -> Pipeline:
     return Pipeline(_random(m) if m.room in CHOOSING else m for m in pipeline.methods)
 
 
-def compare(job: Job, chosen: Sequence[Pipeline], tell: Callable[[str], None] = lambda _: None) -> list[Arm]:
+def planned(chosen: Sequence[Pipeline]) -> list[tuple[str, Pipeline, bool]]:
+    """Every arm in order: its name, its pipeline, and whether it is a random control."""
+    arms = [("dense", Pipeline(), False)]
+    for pipeline in chosen:
+        chance = [control_of(pipeline)] if any(m.room in CHOOSING for m in pipeline.methods) else []
+        arms += [(named(one), one, one is not pipeline) for one in (pipeline, *chance)]
+    return arms
+
+
+def named(pipeline: Pipeline) -> str:
+    """A pipeline in its one-line form."""
+    return " | ".join(map(str, pipeline.methods))
+
+
+def compare(
+    job: Job,
+    chosen: Sequence[Pipeline],
+    tell: Callable[[str], None] = lambda _: None,
+    ended: Callable[[Arm], None] = lambda _: None,
+) -> list[Arm]:
     """Run the dense model, every pipeline and its control, each in a process of its own.
 
     Args:
         job: documents, question, model and sampling; its pipeline is replaced.
         chosen: what to compare.
         tell: called with the name of each arm before it starts.
+        ended: called with each arm when it has ended.
     """
+    arms: list[Arm] = []
     with _scratch() as logits:
-        tell("dense")
-        arms = [_arm("dense", False, spawn(replace(job, pipeline=Pipeline().to_dict(), write=logits)))]
-        for pipeline in chosen:
-            chance = [control_of(pipeline)] if any(m.room in CHOOSING for m in pipeline.methods) else []
-            for one, control in ((pipeline, False), *((c, True) for c in chance)):
-                name = " | ".join(map(str, one.methods))
-                tell(name)
-                result = spawn(replace(job, pipeline=one.to_dict(), follow=logits))
-                arms.append(_arm(name, control, result))
+        for name, pipeline, control in planned(chosen):
+            tell(name)
+            own = replace(job, pipeline=pipeline.to_dict())
+            own = replace(own, follow=logits) if arms else replace(own, write=logits)
+            arms.append(_arm(name, control, spawn(own)))
+            ended(arms[-1])
     return arms
 
 
@@ -108,7 +126,9 @@ def _arm(name: str, control: bool, result: dict[str, Any]) -> Arm:
 def _random(method: Method) -> Method:
     control = load_method(f"{method.room}/random")
     shared = {f.name for f in fields(control)} & {f.name for f in fields(method)} - {"seed"}  # type: ignore[arg-type]
-    return control(**{name: getattr(method, name) for name in shared})
+    made = control(**{name: getattr(method, name) for name in shared})
+    made.keep_said(method.said & shared)
+    return made
 
 
 @contextmanager

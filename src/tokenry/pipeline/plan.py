@@ -11,18 +11,19 @@ from typing import Any
 import torch
 
 from tokenry.core.errors import InvalidValue, TokenryError
+from tokenry.core.progress import counted
 from tokenry.core.registry import entries
 from tokenry.measure.statistics import intervals
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Sampling, divergence
 from tokenry.models.text.document import Document
 from tokenry.pipeline.pipeline import Pipeline
+from tokenry.pipeline.receipt import COSTS
 
 SHARES = (0.75, 0.5, 0.25, 0.1)
 """Budgets that are tried, mild ones first; a method is left when one loses too much."""
 
 CONTROLS = ("random",)
-COSTS = ("seconds", "tokens", "bytes", "flops")
 ASK = "What are the most important points of this text?"
 FEWEST = 4
 """Samples below which no interval is worth printing."""
@@ -101,6 +102,7 @@ def plan(
     methods: Sequence[str] | None = None,
     max_new: int = 24,
     tell: Callable[[str], None] = lambda _: None,
+    ended: Callable[[Tried], None] = lambda _: None,
 ) -> Plan:
     """Try methods and budgets on the samples.
 
@@ -113,6 +115,7 @@ def plan(
         methods: names to try; all of compress and attend where None.
         max_new: tokens of each answer.
         tell: called with each setting before it is tried.
+        ended: called with what each setting cost and lost, the model alone first.
 
     Raises:
         InvalidValue: too few samples for an interval, a loss that is not positive, or an unknown cost.
@@ -129,6 +132,7 @@ def plan(
     sampling = Sampling(max_new_tokens=max_new)
     tell("dense")
     dense, answers = _dense(language, given, sampling)
+    ended(dense)
     tried = [dense]
     for name in methods if methods is not None else candidates():
         for share in SHARES:
@@ -136,6 +140,7 @@ def plan(
             tell(spec)
             one = _try(language, given, answers, spec, sampling, loss)
             tried.append(one)
+            ended(one)
             if one.note or one.interval[0] > loss:
                 break
     fit = [t for t in tried if t.within]
@@ -150,7 +155,7 @@ class _Answer:
 
 def _dense(language: LanguageModel, given: Sequence[Sample], sampling: Sampling) -> tuple[Tried, list[_Answer]]:
     answers, costs = [], []
-    for sample in given:
+    for sample in counted(given, "passage", len(given)):
         seconds, trace, said = _timed(language, Pipeline(), sample, sampling, logits=True)
         assert said.logits is not None
         answers.append(_Answer(said.ids, said.logits))
@@ -166,7 +171,7 @@ def _try(
     losses, costs = [], []
     try:
         pipeline = Pipeline([spec])
-        for sample, theirs in zip(given, answers, strict=True):
+        for sample, theirs in counted(zip(given, answers, strict=True), "passage", len(given)):
             seconds, trace, _ = _timed(language, pipeline, sample, sampling, logits=False)
             ours = pipeline.follow(language, trace.final, theirs.ids)
             losses.append(divergence(theirs.logits, ours)[0].mean().clamp_min(0).item())

@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache
 from tokenry.compress.base import Compressor
 from tokenry.compress.scores.ranking import Ranking
 from tokenry.core.errors import Incompatible
+from tokenry.core.progress import now
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.vocabulary import vocabulary_of
@@ -72,6 +73,7 @@ def prepare(tokens: TokenBatch, stages: Stages, ask: str | None, language: Langu
     changes: list[Change] = []
     for method in stages.preparing:
         before = changes[-1].batch if changes else tokens
+        now(f"{method.name()} works on {int(before.mask.sum()):,} tokens")
         start = time.perf_counter()
         after, ranking = _apply(method, before, ask, language)
         changes.append(Change(method, before, after, time.perf_counter() - start, ranking))

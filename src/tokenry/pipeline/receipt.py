@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+COSTS = ("seconds", "tokens", "bytes", "flops")
+"""What may be made small."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:

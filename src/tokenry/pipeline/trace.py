@@ -191,8 +191,9 @@ def _scaled(values: Tensor) -> list[float]:
 
 
 def document_tokens(batch: TokenBatch) -> int:
-    """Tokens that a budget counts: real and not protected."""
-    return int((batch.mask & ~batch.protected).sum())
+    """Tokens of the documents, protected ones too; those between documents belong to none."""
+    text = torch.tensor([*(source.kind == "text" for source in batch.origin.sources), False])
+    return int((batch.mask[0].cpu() & text[batch.spans()[0, :, 0].cpu()]).sum())
 
 
 def ratios(trace: Trace) -> Sequence[tuple[str, float]]:

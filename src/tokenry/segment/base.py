@@ -112,7 +112,7 @@ class FromFile(Tokenizer):
     kind: ClassVar[Kind]
 
     source: str
-    special: bool = setting(True, doc="whether marks such as <|endoftext|> in a text become ids of their own")
+    special: bool = setting(False, doc="whether marks such as <|endoftext|> in a text become ids of their own")
 
     def encode(self, raw: str | bytes) -> TokenSequence:
         return encode(self.opened, raw, self.special)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.status import bars, working
 from tokenry.core.errors import InvalidValue
+from tokenry.models.files.catalog import check_name
 
 if TYPE_CHECKING:
     from tokenry.embed.transfer.donor import Tell
@@ -26,8 +27,20 @@ PASSAGE = 1200
 
 
 def adapt(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="An alias, a folder, a GGUF file or a hub id.")],
-    tokenizer: Annotated[str, typer.Option(help="Whose vocabulary it gets: an alias, a folder or a hub id.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="An alias, a folder, a GGUF file or a hub id.", autocompletion=complete.models
+        ),
+    ],
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Whose vocabulary it gets: an alias, a folder or a hub id.",
+            autocompletion=complete.models,
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for model and tokenizer.")],
     use: Annotated[
         str, typer.Option(metavar="SPEC", help="What embeds new pieces, name:field=value,…")
@@ -42,25 +55,27 @@ def adapt(
     as_json: o.Json = False,
 ) -> None:
     """Give a model another vocabulary, and say what that costs in bits per byte."""
-    from tokenry.core.registry import parse
-
-    method = parse(use)
-    if method.room != "embed":
-        raise InvalidValue(f"use: must be a method of room embed, see `tokenry list --room embed`; got {method}.")
+    [entry] = o.check(use=[use], model=model, dtype=dtype)
+    if entry is None or entry.room != "embed":
+        raise InvalidValue(f"use: must be a method of room embed, see `tokenry list --room embed`; got {use}.")
+    check_name(tokenizer)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InvalidValue(f"out: must be a new or an empty folder; got {out}; choose another.")
     texts = [d.text for d in o.read_documents(text)] if text else None
 
+    from tokenry.core.registry import parse
     from tokenry.embed.base import EmbeddingTable
     from tokenry.embed.transfer.transplant import Transplant
     from tokenry.models.files.load import load, load_tokenizer
     from tokenry.models.text.embeddings import save
 
+    method = parse(use)
     assert isinstance(method, EmbeddingTable)
     started = time.perf_counter()
-    pieces = load_tokenizer(tokenizer)
-    language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    with _bar() as tell:
+    with working():
+        pieces = load_tokenizer(tokenizer)
+        language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    with bars() as tell:
         plan = Transplant.of(language, pieces, tell)
         adapted = plan.build(method.table(plan.pieces, plan.donor), multiple)
         measured = _measure(language, adapted, texts, tell)
@@ -73,6 +88,7 @@ def adapt(
         "method": str(method),
         "out": str(out),
         "rows": plan.counts | {"all": -(-len(plan.source) // multiple) * multiple},
+        "without_rows": plan.donor.without_rows,
         "share_copied": round(plan.share, 4),
         "bits_per_byte": measured,
         "seconds": round(time.perf_counter() - started, 1),
@@ -113,7 +129,10 @@ def _show(found: dict[str, object]) -> None:
     rows, bits = found["rows"], found["bits_per_byte"]
     assert isinstance(rows, dict)
     assert isinstance(bits, dict)
-    lines = [
+    ignored = found["without_rows"]
+    assert isinstance(ignored, list)
+    lines = [f"the model has no rows for {len(ignored)} ids of its tokenizer, which are ignored: {_few(ignored)}"]
+    lines = lines * bool(ignored) + [
         f"{rows['copied']:,} rows copied, {rows['made']:,} made by {found['method']}, {rows['idle']:,} used by no text",
         f"bits per byte: {bits['before']} before, {bits['after']} after; passages: {bits['passages']}"
         if bits["passages"]
@@ -123,24 +142,5 @@ def _show(found: dict[str, object]) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-@contextmanager
-def _bar() -> Iterator[Tell]:
-    """A bar on standard error for each long part."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        TextColumn("{task.completed:,}/{task.total:,}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {}
-
-        def tell(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done, total=of)
-
-        yield tell
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

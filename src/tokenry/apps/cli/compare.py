@@ -10,12 +10,22 @@ from typing import Annotated
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.status import warn, working
 
 
 def compare(
-    specs: Annotated[list[str], typer.Argument(metavar="SPEC...", help="Methods; 'a | b' makes a pipeline of two.")],
-    text: Annotated[list[str], typer.Option(metavar="FILE", help="Documents; - reads standard input.")],
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC...", help="Methods; 'a | b' makes a pipeline of two.", autocompletion=complete.methods
+        ),
+    ],
+    text: Annotated[
+        list[str],
+        typer.Option(metavar="FILE", help="Documents; - reads standard input.", autocompletion=complete.files),
+    ],
     ask: o.Ask = None,
     model: o.Model = "smollm2",
     max_new: o.MaxNew = 64,
@@ -29,21 +39,17 @@ def compare(
     as_json: o.Json = False,
 ) -> None:
     """Compare methods with the dense model and with random choice at the same budget."""
-    from tokenry.core.registry import parse
     from tokenry.report import pareto
 
     if plot is not None:
         pareto.check(plot)
-
-    for spec in specs:
-        for part in spec.split("|"):
-            parse(part.strip())
+    o.check(use=[part.strip() for spec in specs for part in spec.split("|")], model=model, dtype=dtype)
     texts = o.read_documents(text)
 
-    from tokenry.apps.cli.show import print_arms, warn, working
+    from tokenry.apps.cli.show import arm_table, print_answers, print_arm
     from tokenry.models.generate.answer import Sampling
     from tokenry.pipeline.arm import Job
-    from tokenry.pipeline.compare import COMPARE_SCHEMA, pipelines
+    from tokenry.pipeline.compare import COMPARE_SCHEMA, Arm, pipelines, planned
     from tokenry.pipeline.compare import compare as run_arms
 
     job = Job(
@@ -51,12 +57,23 @@ def compare(
         sampling=asdict(Sampling(max_new_tokens=max_new, seed=seed)), trust_remote_code=trust_remote_code,
     )  # fmt: skip
     chosen = pipelines(specs)
-    with working(1 + 2 * len(chosen)) as tell:
-        arms = run_arms(job, chosen, tell)
+    names = [name for name, _, _ in planned(chosen)]
+    table = arm_table(names)
+    with working() as status:
+
+        def ended(arm: Arm) -> None:
+            if not as_json:
+                with status.aside():
+                    print_arm(table, arm)
+
+        if not as_json:
+            with status.aside():
+                table.heading()
+        arms = run_arms(job, chosen, status.counting(len(names)), ended)
     if as_json:
         sys.stdout.write(json.dumps({"schema": COMPARE_SCHEMA, "arms": [a.to_dict() for a in arms]}) + "\n")
     else:
-        print_arms(arms)
+        print_answers(arms)
     if plot is not None:
         pareto.write(arms, plot)
         warn(f"plot: {plot}")

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.status import working
 from tokenry.core.errors import InvalidValue, UnreadableInput
 
 COMPRESS_SCHEMA = "tokenry.compress/0"
@@ -26,7 +28,12 @@ def compress(
     use: o.Use = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of standard output.")] = None,
     ask: o.Ask = None,
-    tokenizer: Annotated[str, typer.Option(help="Whose tokens count: a model, o200k_base, a file …")] = "smollm2",
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Whose tokens count: a model, o200k_base, a file …", autocompletion=complete.tokenizers
+        ),
+    ] = "smollm2",
     floor: Annotated[int, typer.Option(help="Of messages: results of fewer tokens stay.")] = 2000,
     keep: Annotated[list[str] | None, typer.Option(help="Of messages: a tool whose results stay.")] = None,
     protect: o.Protect = None,
@@ -42,14 +49,16 @@ def compress(
         raise InvalidValue(
             "use: needs at least one method, such as --use lexical_relevance:budget=0.5 with --ask; got none."
         )
+    o.check(use=use)
+    texts = o.read_documents(documents or [], protect)
+
     from tokenry.core.registry import parse
     from tokenry.core.saving import write_text
     from tokenry.models.text.counting import Counter
     from tokenry.pipeline.texts import shorten_all
 
-    chosen = [parse(spec) for spec in use]
-    texts = o.read_documents(documents or [], protect)
-    found = shorten_all(chosen, texts, Counter.of(tokenizer), ask)
+    with working():
+        found = shorten_all([parse(spec) for spec in use], texts, Counter.of(tokenizer), ask)
     text, before, after = found.text, found.tokens_in, found.tokens_out
     if out is not None:
         write_text(out, text)

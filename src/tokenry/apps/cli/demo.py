@@ -31,7 +31,7 @@ def demo(
     model: o.Model = "smollm2", first: First = None, report: Page = Path("trace.html"), max_new: o.MaxNew = 32
 ) -> None:
     """Ask questions about a sample speech with a quarter of its tokens: what is kept, saved and said."""
-    from tokenry.apps.cli.show import working
+    from tokenry.apps.cli.status import working
     from tokenry.apps.demo import score
     from tokenry.apps.demo.evidence import evidence_of
     from tokenry.apps.demo.screen import Screen
@@ -49,7 +49,8 @@ def demo(
     screen.evidence(asked[0], {n: evidence_of(asked[0].evidence, before, p.final) for n, p in prepared.items()})
 
     # The bars end before anything is said: what is said while one moves would go to standard error.
-    with working(3) as tell:
+    with working() as status:
+        tell = status.counting(3)
         trace = _beside_dense(pipelines[NEAREST], language, model, asked[0], max_new, tell)
         outcomes = {
             WHOLE: [score.outcome(asked[0], text, trace.dense.answer if trace.dense else None)],
@@ -59,7 +60,8 @@ def demo(
     screen.savings(trace)
     parameters = sum(p.numel() for p in language.model.parameters())
     screen.answers({name: found[0] for name, found in outcomes.items()}, language.name, parameters)
-    with working(3 * (len(asked) - 1)) as tell:
+    with working() as status:
+        tell = status.counting(3 * (len(asked) - 1))
         outcomes[WHOLE] += score.whole(asked[1:], language, max_new, tell)
         for name, pipeline in pipelines.items():
             outcomes[name] += score.shortened(asked[1:], pipeline, language, max_new, tell)

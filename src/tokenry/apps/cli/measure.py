@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.status import warn, working
+from tokenry.apps.cli.tables import Column, Table, shortened, width
 from tokenry.core.errors import Incompatible, InvalidValue
 
 if TYPE_CHECKING:
@@ -20,15 +23,30 @@ if TYPE_CHECKING:
 MEASURE_SCHEMA = "tokenry.measure/0"
 CONTROL = 4096
 """Entries of the vocabulary of random merges."""
+HEADING = 24
+"""Characters of the name of a tokenizer in a terminal."""
 
 
 def measure(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="A metric or benchmark, name:field=value,…")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD", help="A metric or benchmark, name:field=value,…", autocompletion=complete.methods
+        ),
+    ],
     corpus: Annotated[
-        list[str] | None, typer.Argument(metavar="[CORPUS...]", help="Text files for a metric; - is standard input.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CORPUS...]", help="Text files for a metric; - is standard input.", autocompletion=complete.files
+        ),
     ] = None,
     tokenizer: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="An alias, file, folder or hub id, or bytes; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="An alias, file, folder or hub id, or bytes; repeatable.",
+            autocompletion=complete.tokenizers,
+        ),
     ] = None,
     controls: Annotated[bool, typer.Option(help="Beside tokenizers, bytes and random merges.")] = True,
     draws: Annotated[int, typer.Option(min=0, help="Corpora drawn for the intervals of a metric.")] = 200,
@@ -48,6 +66,12 @@ def measure(
     as_json: o.Json = False,
 ) -> None:
     """Measure tokenizers over texts, or how well a model answers tasks with known answers."""
+    [entry] = o.check(use=[method], dtype=dtype)
+    o.check(use=use or [], model=model)
+    if entry is None or entry.room != "measure":
+        room = f"of room {entry.room}" if entry else "learned"
+        raise Incompatible(f"measure: {method} is {room}; pass a method of room measure.")
+
     from tokenry.core.registry import parse
     from tokenry.measure.base import Benchmark, Metric
     from tokenry.measure.reporting import pictures
@@ -72,7 +96,7 @@ def measure(
         document = {"results": [r.to_dict() for r in found.values()]}
         show = _show_results
     else:
-        raise Incompatible(f"measure: {chosen} is of room {chosen.room}; pass a method of room measure.")
+        raise Incompatible(f"measure: {chosen} must be a metric or a benchmark.")
     if as_json:
         sys.stdout.write(_strict({"schema": MEASURE_SCHEMA, **document}) + "\n")
     else:
@@ -88,13 +112,13 @@ def _metric(metric: Metric, corpus: list[str], names: list[str], controls: bool,
     if not hasattr(metric, "tokenizer"):
         return {str(metric): metric.over(texts, draws=draws)}
 
-    from tokenry.apps.cli.show import working
     from tokenry.measure.statistics.controls import random_merges
     from tokenry.segment.engines.opening import open_tokenizer
 
     given: dict[str, Any] = {n: n if n == "bytes" else open_tokenizer(n) for n in names or [str(metric.tokenizer)]}
     found = {}
-    with working(len(given) + 2 * controls) as tell:
+    with working() as status:
+        tell = status.counting(len(given) + 2 * controls)
         if controls:
             tell("random merges")
             merged = random_merges(texts, CONTROL)
@@ -109,59 +133,52 @@ def _benchmark(
     benchmark: Benchmark, model: str, use: list[str], options: Mapping[str, Any], *, generate: int | None,
     limit: int | None, seed: int, file: Path | None,
 ) -> Results:  # fmt: skip
-    from tokenry.apps.cli.show import working
     from tokenry.measure.tasks.answering import Chosen, Generated
     from tokenry.models.files.load import load
     from tokenry.pipeline.pipeline import Pipeline
 
     pipeline = Pipeline(use)
     total = sum(1 for _ in benchmark.samples(seed=seed, limit=limit))
-    language = load(model, **options)
-    answering = Chosen(language, pipeline) if generate is None else Generated(language, pipeline, generate)
-    with working(total) as tell:
-        return benchmark.run(answering, seed=seed, limit=limit, file=file, tell=tell)
+    with working() as status:
+        language = load(model, **options)
+        answering = Chosen(language, pipeline) if generate is None else Generated(language, pipeline, generate)
+        return benchmark.run(answering, seed=seed, limit=limit, file=file, tell=status.counting(total))
 
 
 def _show_numbers(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name in found:
-        table.add_column(name, justify="right")
-    for quantity in dict.fromkeys(q for m in found.values() for q in m.values):
-        cells = (_cell(m.values[quantity], m.intervals.get(quantity)) for m in found.values())
-        table.add_row(quantity.replace("_", " "), *cells)
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(width=120, highlight=False)).print(table)
+    quantities = list(dict.fromkeys(q for m in found.values() for q in m.values))
+    rows = [[_cell(m.values[q], m.intervals.get(q)) for m in found.values()] for q in quantities]
+    _print("", [q.replace("_", " ") for q in quantities], list(found), rows)
 
 
 def _show_results(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
     for results in found.values():
-        table = Table("score", "mean", "95 %", "tasks", box=None, pad_edge=False)
-        for name, score in results.summary().items():
-            low, high = score["interval"]
-            table.add_row(name, f"{score['mean']:.3f}", f"{low:.3f} to {high:.3f}", str(score["tasks"]))
-        for name, value in results.benchmark.total(results).items():
-            table.add_row(name, f"{value:,.0f}" if value == int(value) else f"{value:.3f}", "", "")
-        console.print(table)
+        scores = results.summary()
+        totals = results.benchmark.total(results)
+        rows = [
+            [f"{s['mean']:.3f}", f"{s['interval'][0]:.3f} to {s['interval'][1]:.3f}", str(s["tasks"])]
+            for s in scores.values()
+        ]
+        rows += [[f"{v:,.0f}" if v == int(v) else f"{v:.3f}", "", ""] for v in totals.values()]
+        _print("score", [*scores, *totals], ["mean", "95 %", "tasks"], rows)
         across, *others = results.axes or ("",)
         for fact in others:
-            console.print()
-            columns = results.values(across)
-            table = Table(fact, *(f"{across} {v:,}" for v in columns), box=None, pad_edge=False)
-            for value in results.values(fact):
-                table.add_row(f"{value:g}", *(f"{results.mean(**{across: c, fact: value}):.2f}" for c in columns))
-            console.print(table)
+            sys.stdout.write("\n")
+            columns, values = results.values(across), results.values(fact)
+            rows = [[f"{results.mean(**{across: c, fact: value}):.2f}" for c in columns] for value in values]
+            _print(fact, [f"{value:g}" for value in values], [f"{across} {c:,}" for c in columns], rows)
+
+
+def _print(head: str, names: list[str], columns: list[str], rows: list[list[str]]) -> None:
+    """A table of which no column may go; in a terminal long headings lose their middle."""
+    shown = [shortened(name, HEADING) for name in columns] if width() is not None else columns
+    table = Table(head, names, [Column(name) for name in shown], rows)
+    table.heading()
+    for name, cells in zip(names, rows, strict=True):
+        table.row(name, cells)
 
 
 def _draw(found: dict[str, Any], file: Path, names: tuple[str, ...]) -> None:
-    from tokenry.apps.cli.show import warn
     from tokenry.measure.base import Measured
     from tokenry.measure.reporting import pictures
 

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.core.errors import InvalidValue, UnreadableInput
 
 if TYPE_CHECKING:
+    from tokenry.core.registry import Entry
     from tokenry.models.text.document import Document
 
+DTYPES = ("float32", "bfloat16", "float16")
 LARGEST_DOCUMENT = 64 << 20
 """Bytes of one document beyond which it is refused."""
 
-Documents = Annotated[list[str], typer.Argument(metavar="DOC...", help="Text files; - reads standard input.")]
+Documents = Annotated[
+    list[str],
+    typer.Argument(metavar="DOC...", help="Text files; - reads standard input.", autocompletion=complete.files),
+]
 Use = Annotated[
     list[str] | None,
-    typer.Option("--use", metavar="SPEC", help="A method, [room/]name:field=value,…; repeat it to build a pipeline."),
-]
-Model = Annotated[str, typer.Option(help="An alias of `tokenry models list`, a folder, a GGUF file or a hub id.")]
+    typer.Option(
+        "--use", metavar="SPEC", help="A method, [room/]name:field=value,…; repeat it to build a pipeline.",
+        autocompletion=complete.methods,
+    ),
+]  # fmt: skip
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="An alias of `tokenry models list`, a folder, a GGUF file or a hub id.",
+        autocompletion=complete.models,
+    ),
+]  # fmt: skip
 Ask = Annotated[str | None, typer.Option(help="The question.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps …")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=lambda: ["auto", *DTYPES])
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 MaxNew = Annotated[int, typer.Option(min=1, help="Most tokens to generate.")]
 Protect = Annotated[
@@ -35,8 +54,35 @@ Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python cod
 Seed = Annotated[int, typer.Option(help="Of sampling.")]
 
 
-def read_documents(names: list[str], protect: list[str] | None = None) -> list[Document]:
+def check(
+    *, use: Iterable[str] = (), model: str | None = None, dtype: str = "auto", kind: str = "causal"
+) -> list[Entry | None]:
+    """Find mistakes before anything large is imported.
+
+    Returns:
+        The methods that are named, None for folders of saved ones.
+
+    Raises:
+        UnknownMethod, UnknownModel: a name that there is not.
+        InvalidValue: a field that a method does not have, or an unknown type of numbers.
+        UnsupportedModel: an alias of another kind.
+    """
+    from tokenry.core import described
+    from tokenry.models.files.catalog import check_name
+
+    found = [described.check(spec) for spec in use]
+    if model is not None:
+        check_name(model, kind)
+    if dtype not in ("auto", *DTYPES):
+        raise InvalidValue(f"dtype: must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
+    return found
+
+
+def read_documents(names: list[str], protect: list[str] | None = None, marks: bool = False) -> list[Document]:
     """Read text files as UTF-8, with the spans that the patterns mark.
+
+    Args:
+        marks: what spells a mark of the model is that mark.
 
     Raises:
         UnreadableInput: missing, empty, binary, not UTF-8 or too large.
@@ -49,13 +95,13 @@ def read_documents(names: list[str], protect: list[str] | None = None) -> list[D
     for name in names:
         text = _decode(name, read_bytes(name))
         spans = tuple(m.span() for p in patterns for m in p.finditer(text) if m.end() > m.start())
-        documents.append(Document(text, "standard input" if name == "-" else Path(name).name, spans))
+        documents.append(Document(text, "standard input" if name == "-" else Path(name).name, spans, marks))
     return documents
 
 
 def job_documents(documents: list[Document]) -> list[dict[str, Any]]:
     """Documents as plain values for another process."""
-    return [{"text": d.text, "name": d.name, "protect": [list(span) for span in d.protect]} for d in documents]
+    return [asdict(d) for d in documents]
 
 
 def read_bytes(name: str) -> bytes:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.status import warn, working
 from tokenry.core.errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def probe(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A probe, [room/]name:field=value,…")],
+    spec: Annotated[
+        str,
+        typer.Argument(metavar="SPEC", help="A probe, [room/]name:field=value,…", autocompletion=complete.methods),
+    ],
     documents: o.Documents,
     contrast: Annotated[
         list[str] | None, typer.Option(metavar="DOC", help="A document of another domain; repeatable.")
@@ -34,29 +39,28 @@ def probe(
     as_json: o.Json = False,
 ) -> None:
     """Look at a model while it reads documents, and change nothing."""
+    [entry] = o.check(use=[spec], model=model, dtype=dtype)
+    if entry is None or entry.room != "probe":
+        raise InvalidValue(f"probe: must be a method of the room probe; got {entry.full_name if entry else spec}.")
+    given = {_label(names): o.read_documents(names) for names in filter(None, (documents, contrast))}
+    if contrast and len(given) < 2:
+        raise InvalidValue("contrast: must name other documents; got the same ones.")
+
     from tokenry.core.registry import parse
+    from tokenry.models.files.load import load
     from tokenry.probe.base import Probe
     from tokenry.probe.reports.report import check_kind
 
     chosen = parse(spec)
-    if not isinstance(chosen, Probe):
-        raise InvalidValue(f"probe: must be a method of the room probe; got {chosen.room}/{chosen.name()}.")
+    assert isinstance(chosen, Probe)
     if contrast and not chosen.compares:
         raise InvalidValue(f"contrast: {chosen.name()} must be given one domain; got two; leave --contrast out.")
     if plot is not None:
         check_kind(plot)
-    texts = {_label(names): o.read_documents(names) for names in filter(None, (documents, contrast))}
-    if contrast and len(texts) < 2:
-        raise InvalidValue("contrast: must name other documents; got the same ones.")
-
-    from tokenry.apps.cli.show import warn, working
-    from tokenry.models.files.load import load
-
-    with working(2) as tell:
-        tell(f"load {model}")
+    with working() as status:
         language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-        tell("look")
-        domains = {name: _rows(language, found, tokens, rows) for name, found in texts.items()}
+        status.say(f"{chosen.name()} looks at {model}")
+        domains = {name: _rows(language, found, tokens, rows) for name, found in given.items()}
         report = chosen.look(language, domains)
     if as_json:
         sys.stdout.write(json.dumps(report.to_dict() | {"model": model}) + "\n")

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Table as Grid
 
+from tokenry.apps.cli.status import warn as warn
+from tokenry.apps.cli.tables import Column, Table
 from tokenry.pipeline.compare import Arm
-from tokenry.pipeline.plan import Plan
-from tokenry.pipeline.receipt import Receipt
+from tokenry.pipeline.plan import Plan, Tried
+from tokenry.pipeline.receipt import COSTS, Receipt
 from tokenry.pipeline.trace import Trace, ratios
 
 _err = Console(stderr=True, highlight=False)
 _out = Console(highlight=False)
 
-
-def warn(text: str) -> None:
-    """One line for people, on standard error."""
-    _err.print(text, markup=False, style="dim")
+_ARMS = (
+    Column("KL", width=6), Column("top-1", width=5), Column("prompt", width=6), Column("read/step", 2),
+    Column("first token", 1, width=8), Column("tokens/s", 3), Column("KV", 4, width=6), Column("peak", 5, width=6),
+)  # fmt: skip
 
 
 def print_run(trace: Trace) -> None:
     """The receipt, beside the dense one where there is one."""
     _err.print()
-    steps = Table(title="receipt", title_justify="left", box=None, pad_edge=False)
+    steps = Grid(title="receipt", title_justify="left", box=None, pad_edge=False)
     for heading, side in (("step", "left"), ("tokens in", "right"), ("tokens out", "right"), ("seconds", "right")):
         steps.add_column(heading, justify=side)  # type: ignore[arg-type]
     for s in trace.receipt.steps:
@@ -41,61 +41,59 @@ def print_run(trace: Trace) -> None:
         _err.print(trace.dense.answer, markup=False, style="dim")
 
 
-def print_arms(arms: Sequence[Arm]) -> None:
-    """One line for each arm; controls are dimmed."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("arm", "KL", "top-1", "prompt", "read/step", "first token", "tokens/s", "KV", "peak"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=heading != "arm")
+def arm_table(names: Sequence[str]) -> Table:
+    """The table of a comparison, whose rows are printed as arms end."""
+    return Table("arm", names, _ARMS)
+
+
+def print_arm(table: Table, arm: Arm) -> None:
+    """One line for an arm; controls are dimmed."""
+    r = arm.receipt
+    cells = (
+        "" if arm.kl is None else f"{arm.kl:.3f}", "" if arm.top1 is None else f"{arm.top1:.0%}", str(r.prompt_tokens),
+        f"{_mean(r.read_per_step):.0f}", f"{r.seconds.first_token:.2f} s", f"{r.tokens_per_second:.1f}",
+        _size(r.kv_bytes), _size(r.peak_bytes),
+    )  # fmt: skip
+    table.row(arm.name, cells, style="dim" if arm.control else "")
+
+
+def print_answers(arms: Sequence[Arm]) -> None:
+    """What every arm said."""
     for arm in arms:
-        r = arm.receipt
-        table.add_row(
-            arm.name, "" if arm.kl is None else f"{arm.kl:.3f}", "" if arm.top1 is None else f"{arm.top1:.0%}",
-            str(r.prompt_tokens), f"{_mean(r.read_per_step):.0f}", f"{r.seconds.first_token:.2f} s",
-            f"{r.tokens_per_second:.1f}", _size(r.kv_bytes), _size(r.peak_bytes), style="dim" if arm.control else "",
-        )  # fmt: skip
-    _out.print(table)
-    for arm in arms:
-        _out.print(f"\n{arm.name}", markup=False, style="bold" if not arm.control else "dim")
-        _out.print(arm.answer, markup=False, style="dim" if arm.control else "")
+        _out.print(f"\n{arm.name}", markup=False, style="bold" if not arm.control else "dim", soft_wrap=True)
+        _out.print(arm.answer, markup=False, style="dim" if arm.control else "", soft_wrap=True)
+
+
+def plan_table(names: Sequence[str], cost: str) -> Table:
+    """The table of what a plan tries; what shall be small stays whatever the width."""
+    ranks = dict(zip(COSTS, (1, 2, 3, 4), strict=True)) | {cost: 0}
+    costs = [Column(c, ranks[c], width=7) for c in COSTS]
+    return Table("setting", names, (Column("loss", width=5), Column("95 %", width=11), *costs, Column("", left=True)))
+
+
+def print_tried(table: Table, tried: Tried) -> None:
+    """One line for a setting; those that lose too much are dimmed."""
+    ends = "" if not tried.spec else f"{tried.interval[0]:.3f}–{tried.interval[1]:.3f}"
+    figures = (f"{tried.loss:.3f}", ends, f"{tried.seconds:.2f}", f"{tried.tokens:.0f}", _size(tried.bytes),
+               f"{tried.flops / 1e12:.3f} T", "" if tried.within else "too much")  # fmt: skip
+    cells = [""] * len(figures) if tried.note else figures
+    table.row(tried.spec or "dense", cells, style="" if tried.within else "dim", note=tried.note)
 
 
 def print_plan(plan: Plan, line: str) -> None:
-    """What was tried, dearest first within each method, and the line to run."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("setting", "loss", "95 %", "seconds", "tokens", "bytes read", ""):
-        table.add_column(heading, justify="left" if heading in ("setting", "") else "right", no_wrap=heading != "")
+    """What is cheapest, and the line to run."""
     dense = plan.tried[0]
-    for t in plan.tried:
-        loss = "" if t.note else f"{t.loss:.3f}"
-        ends = "" if t.note or t is dense else f"{t.interval[0]:.3f}–{t.interval[1]:.3f}"
-        costs = ["", "", ""] if t.note else [f"{t.seconds:.2f}", f"{t.tokens:.0f}", _size(t.bytes)]
-        verdict = "cheapest" if t is plan.chosen else "" if t.within else t.note or "loses too much"
-        table.add_row(t.spec or "dense", loss, ends, *costs, verdict, style="" if t.within else "dim")
-    _out.print(table)
     if plan.chosen is dense:
         _out.print("\nNothing cheaper stays within this loss; run the model alone:", markup=False)
     else:
         less = getattr(dense, plan.cost) / getattr(plan.chosen, plan.cost)
-        _out.print(f"\n{less:.1f} times less {plan.cost} than dense:", markup=False)
+        _out.print(f"\n{plan.chosen.spec} is the cheapest within this loss, {less:.1f} times less {plan.cost} than "
+                   "dense:", markup=False, soft_wrap=True)  # fmt: skip
     _out.print(line, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def working(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error; the callback names what starts next."""
-    columns = (
-        TextColumn("{task.completed}/{task.total}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=_err, transient=True) as bar:
-        task = bar.add_task("", total=total, completed=-1)
-        yield lambda name: bar.update(task, advance=1, description=name)
-
-
-def _costs(ours: Receipt, dense: Receipt | None, saved: dict[str, float]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=dense is not None)
+def _costs(ours: Receipt, dense: Receipt | None, saved: dict[str, float]) -> Grid:
+    table = Grid(box=None, pad_edge=False, show_header=dense is not None)
     for heading in ("", "run", "dense", "less"):
         table.add_column(heading, justify="right" if heading else "left")
     rows: list[tuple[str, str, Callable[[Receipt], str]]] = [

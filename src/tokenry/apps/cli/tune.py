@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.status import Tell, bars, warn, working
 from tokenry.core.errors import InvalidValue
 
 if TYPE_CHECKING:
+    from tokenry.models.files.load import LanguageModel
     from tokenry.soft.base import SoftTokens
+    from tokenry.soft.training.examples import Example
 
 TUNE_SCHEMA = "tokenry.tune/0"
 
 
 def tune(
     method: Annotated[
-        str, typer.Argument(metavar="SPEC", help="prompt_tuning:tokens=8 …, or the folder of a tuned one.")
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="prompt_tuning:tokens=8 …, or the folder of a tuned one.",
+            autocompletion=complete.methods,
+        ),
     ],
     data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Objects with the texts prompt and answer.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for what is learned; --use DIR reads it.")],
@@ -38,6 +48,9 @@ def tune(
     rate: Annotated[float | None, typer.Option(help="Learning rate; the method's own where none is given.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints and looks at held-out examples.")] = 10,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="Read marks that the examples spell, such as <tool_call>, as these marks.")
+    ] = False,
     peft: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write a folder for PEFT.")] = None,
     seed: Annotated[int, typer.Option(help="Of the start and of the order of the examples.")] = 0,
     device: o.Device = "auto",
@@ -46,6 +59,12 @@ def tune(
     as_json: o.Json = False,
 ) -> None:
     """Learn soft tokens from examples; an interrupted training goes on when the command is given again."""
+    [entry] = o.check(use=[method], dtype=dtype)
+    if entry is not None and entry.room != "soft":
+        raise InvalidValue(f"tune: must be a method of room soft; got {entry.full_name}; see `tokenry list`.")
+    for folder in filter(None, (out, peft)):
+        _check_free(folder)
+
     from tokenry.core.registry import parse
     from tokenry.soft.base import SoftTokens
     from tokenry.soft.training.examples import read_examples
@@ -58,21 +77,23 @@ def tune(
     how = None if chosen.built else start or ("text" if text else "labels" if label else "vocabulary")
     if chosen.built and (start or text or label):
         raise InvalidValue(f"tune: start, text and label must be left out for {method}, which has begun already.")
-    for folder in filter(None, (out, peft)):
-        _check_free(folder)
     examples, judges = read_examples(data), read_examples(held_out) if held_out else []
+    o.check(model=model)
 
     from tokenry.models.files.load import load
 
-    language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    with working():
+        language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     if how is not None:
         chosen.start(language, how, text=text, labels=label or (), seed=seed)
     chosen.to(language.device)
+    if not marks:
+        _say_marks(language, [*examples, *judges])
     kept = out.with_name(f".{out.name}.training.safetensors")
-    with _Bar(steps) as bar:
+    with bars() as bar:
         course: Course = learn(
             chosen, language, examples, held_out=judges, steps=steps, batch=batch, rate=rate, seed=seed,
-            system=system, every=every, checkpoint=kept, tell=bar.show,
+            system=system, every=every, marks=marks, checkpoint=kept, tell=partial(_show, bar, steps),
         )  # fmt: skip
     folded = chosen.fold()
     folded.save(out)
@@ -84,28 +105,22 @@ def tune(
     _print(folded, out, model, how, course, as_json)
 
 
-class _Bar:
-    """Steps and loss on standard error, as they come."""
+def _say_marks(language: LanguageModel, examples: list[Example]) -> None:
+    """Say that marks are read as text; whoever teaches a model to call tools wants them to be marks."""
+    from tokenry.models.text.as_text import mark_names
 
-    def __init__(self, steps: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
+    text = "\n".join(f"{e.prompt}\n{e.answer}" for e in examples)
+    spelled = [name for name in mark_names(language.tokenizer).values() if name in text]
+    if spelled:
+        warn(f"the examples spell {', '.join(spelled)}, which is read as text; --marks reads them as marks")
 
-        self.progress = Progress(console=Console(stderr=True), transient=True)
-        self.task = self.progress.add_task("tune", total=steps)
 
-    def __enter__(self) -> _Bar:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.progress.stop()
-
-    def show(self, course: Any) -> None:
-        said = f"loss {course.losses[-1]:.3f}"
-        if course.held_out:
-            said += f", held out {course.held_out[-1][1]:.3f}"
-        self.progress.update(self.task, completed=course.steps, description=said)
+def _show(bar: Tell, steps: int, course: Any) -> None:
+    """Steps and loss, as they come."""
+    said = f"loss {course.losses[-1]:.3f}"
+    if course.held_out:
+        said += f", held out {course.held_out[-1][1]:.3f}"
+    bar("tune", course.steps, steps, said)
 
 
 def _check_free(folder: Path) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from tokenry.core.described import fields_of
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import Entry, entries, fields_of, parts
+from tokenry.core.registry import Entry, entries, parts
 from tokenry.core.saving import write_text
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import natural, positive, setting
 from tokenry.core.learned import Learned
+from tokenry.core.progress import counted
 from tokenry.models.files.load import Encoder, load_encoder
+from tokenry.models.text.as_text import text_ids, text_windows
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -30,6 +32,10 @@ class KeepDrop(Learned):
     encoder: str = setting("minilm", doc="encoder whose states are judged: an alias, a folder or a hub id")
     layer: int = natural(3, doc="hidden layer whose states are judged; 0 is the embeddings")
     window: int = positive(512, doc="pieces read together, at most what the encoder reads")
+
+    @classmethod
+    def name(cls) -> str:
+        return "keep_drop"
 
     def make(self, *, width: int) -> None:
         self.head = nn.Linear(width, 2)
@@ -54,22 +60,15 @@ class KeepDrop(Learned):
             raise InvalidValue(f"{self.name()}: layer must be at most {layers} for {self.encoder}; got {self.layer}.")
         window = min(self.window, encoder.max_tokens)
         chunks = _chunks(encoder, text, starts, window)
-        encoded = encoder.tokenizer(
-            [text[low:high] for low, high in chunks],
-            truncation=True,
-            max_length=window,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-        )
         states, at = [], []
-        for i, ids in enumerate(encoded["input_ids"]):
-            row = torch.tensor([ids], device=encoder.model.device)
+        parts = text_windows(encoder.tokenizer, [text[low:high] for low, high in chunks], window)
+        for i, part in counted(parts, "reading chunk", len(parts)):
+            row = torch.tensor([part.ids], device=encoder.model.device)
             hidden = encoder.model(input_ids=row, output_hidden_states=True).hidden_states[self.layer][0]
-            real = np.array(encoded["special_tokens_mask"][i]) == 0
+            real = np.array(part.special_tokens_mask) == 0
             states.append(hidden.float().cpu()[torch.from_numpy(real)])
-            begin, _ = chunks[encoded["overflow_to_sample_mapping"][i]]
-            at.append(np.array(encoded["offset_mapping"][i], dtype=np.int64)[real, 0] + begin)
+            begin, _ = chunks[i]
+            at.append(np.array(part.offsets, dtype=np.int64)[real, 0] + begin)
         return torch.cat(states), np.concatenate(at)
 
 
@@ -82,7 +81,7 @@ def _chunks(encoder: Encoder, text: str, starts: Sequence[int], window: int) -> 
     """Characters of each chunk: as many whole sentences as fit into the window."""
     edges = [0, *starts[1:], len(text)]
     sentences = [text[low:high] for low, high in pairwise(edges)]
-    sizes = map(len, encoder.tokenizer(sentences, add_special_tokens=False, verbose=False)["input_ids"])
+    sizes = [len(text_ids(encoder.tokenizer, sentence)) for sentence in sentences]
     room = window - encoder.tokenizer.num_special_tokens_to_add()
     cuts, held = [0], 0
     for start, size in zip(edges[:-1], sizes, strict=True):

@@ -68,7 +68,7 @@ class Code(Kind):
 
     def mark(self, text: str, gap: Gap) -> str:
         grammar = GRAMMARS[self.language]
-        said = f"{grammar.comment} {self.said(gap)}"
+        said = f"{grammar.comment} {self.wording(gap)}"
         if (
             gap.first
             and gap.last

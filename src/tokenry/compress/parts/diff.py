@@ -53,9 +53,9 @@ class Diff(Kind):
 
     def mark(self, text: str, gap: Gap) -> str:
         if _HUNK.match(text, gap.start):
-            said = self.said(gap, more="" if gap.last else " of the next file")
+            said = self.wording(gap, more="" if gap.last else " of the next file")
             return own_line(text, gap, f"[{said}]") if gap.last else f"[{said}]\n"
-        return own_line(text, gap, f"[{self.said(gap, 'files' if _FILE.match(text, gap.start) else 'messages')}]")
+        return own_line(text, gap, f"[{self.wording(gap, 'files' if _FILE.match(text, gap.start) else 'messages')}]")
 
     def place(self, text: str, gap: Gap) -> int:
         return gap.above if _HUNK.match(text, gap.start) and not gap.last else gap.start

@@ -52,7 +52,7 @@ class Folded(Kind):
         if gap.numbers == (0, 0):  # templates that nothing needs
             return ""
         counts = "rows" if gap.above >= 0 else "tables" if records.is_folded(text) else ""
-        return own_line(text, gap, f"[{self.said(gap, counts)}]")
+        return own_line(text, gap, f"[{self.wording(gap, counts)}]")
 
 
 @dataclass(slots=True)
@@ -118,7 +118,9 @@ def _lines(kind: Kind, text: str) -> Cut:
 def _tables(kind: Kind, text: str) -> Cut:
     begin = text.index("\n") + 1
     around = text.find("\n", begin) + 1 or len(text)
-    bounds, parent, number = [], [], []
+    bounds: list[tuple[int, int]] = []
+    parent: list[int] = []
+    number: list[tuple[int, int]] = []
     for start, end, row in _rows(text, around):
         above = parent[-1] if parent and parent[-1] >= 0 else len(bounds) - 1
         bounds.append((start, end))

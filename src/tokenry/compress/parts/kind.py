@@ -50,13 +50,13 @@ class Kind(Part):
 
     def mark(self, text: str, gap: Gap) -> str:
         """What stands in place of a gap, with the white space that sets it apart; `text` is the part that was cut."""
-        return f"[{self.said(gap)}]"
+        return f"[{self.wording(gap)}]"
 
     def place(self, text: str, gap: Gap) -> int:
         """Where the mark of a gap stands: in its place, or before it where a format suffers nothing there."""
         return gap.start
 
-    def said(self, gap: Gap, counts: str = "", more: str = "") -> str:
+    def wording(self, gap: Gap, counts: str = "", more: str = "") -> str:
         """The words of a mark; the first of a text says more."""
         ranged = self.ranged(gap, counts) + more
         if gap.key is not None:

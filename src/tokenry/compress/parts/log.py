@@ -82,7 +82,7 @@ class Log(Kind):
         return Cut.of(self, text, bounds, number=number, strong=strong, again=again)
 
     def mark(self, text: str, gap: Gap) -> str:
-        said = self.said(gap)
+        said = self.wording(gap)
         before = _shape(text[text.rfind("\n", 0, max(0, gap.start - 1)) + 1 : gap.start])
         if before and all(_shape(line) == before for line in lines(text[gap.start : gap.end])):
             said += f", like line {gap.numbers[0] - 1}"

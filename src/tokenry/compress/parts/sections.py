@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Sections(Kind):
         return _html(kind, text) if kind.format == "html" else _markdown(kind, text)
 
     def mark(self, text: str, gap: Gap) -> str:
-        said = self.said(gap)
+        said = self.wording(gap)
         return own_line(text, gap, f"<!-- {said} -->" if _format(self.format, text) == "html" else f"[{said}]")
 
 
@@ -91,7 +92,9 @@ class _Units:
 
 def _markdown(kind: Sections, text: str) -> Cut:
     """The blocks of Markdown, with what other kinds cut under them."""
-    found, inner, place = _Units(), [], []
+    found = _Units()
+    inner: list[Any] = []
+    place: list[int] = []
     for block in outline(text):
         parent = place[block.parent] if block.parent >= 0 else ROOT
         low, cut = _inside(kind, text, block)

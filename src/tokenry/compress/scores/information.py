@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from tokenry.core.progress import counted
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel
@@ -33,7 +34,8 @@ def information(model: LanguageModel, ids: Int[Tensor, "T"], *, window: int, str
     begin = beginning(model)
     body = window - len(begin)
     found = torch.zeros(len(ids))
-    for start, fresh, end in _windows(len(ids), body, min(stride, body)):
+    windows = list(_windows(len(ids), body, min(stride, body)))
+    for start, fresh, end in counted(windows, "reading chunk", len(windows)):
         found[fresh:end] = surprise(model, torch.cat((begin, ids[start:end])), len(begin) + fresh - start)
     return found
 

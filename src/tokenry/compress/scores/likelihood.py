@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.compress.scores.information import beginning, surprise
+from tokenry.core.progress import counted
 from tokenry.models.files.load import LanguageModel
 
 NOTHING = torch.zeros(0, dtype=torch.long)
@@ -18,7 +19,7 @@ NOTHING = torch.zeros(0, dtype=torch.long)
 def log_likelihood(
     model: LanguageModel,
     ids: Int[Tensor, "T"],
-    windows: Iterable[tuple[int, int, int]],
+    windows: Sequence[tuple[int, int, int]],
     *,
     before: Int[Tensor, "P"] = NOTHING,
     after: Int[Tensor, "S"] = NOTHING,
@@ -34,7 +35,7 @@ def log_likelihood(
     """
     head = torch.cat((beginning(model), before))
     text, following = torch.zeros(len(ids)), []
-    for start, fresh, end in windows:
+    for start, fresh, end in counted(windows, "reading chunk", len(windows)):
         read = surprise(model, torch.cat((head, ids[start:end], after)), len(head) + fresh - start)
         text[fresh:end], behind = (-read).split((end - fresh, len(after)))
         following.append(behind)

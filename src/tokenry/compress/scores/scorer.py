@@ -13,7 +13,9 @@ from torch import Tensor
 
 from tokenry.compress.units.page import Page
 from tokenry.core.errors import InvalidValue
+from tokenry.core.progress import counted
 from tokenry.models.files.load import LanguageModel, load
+from tokenry.models.text.as_text import text_ids, text_tokens
 
 BETWEEN = "\n\n"
 """Stands between a text and what is read after it."""
@@ -51,10 +53,8 @@ def through_text(
     document: Page, scorer: LanguageModel, measure: Callable[[Int[Tensor, "S"]], Float[Tensor, "S"]]
 ) -> Float[Tensor, "T"]:
     """Values of the document's tokens from a model with a tokenizer of its own."""
-    encoded = scorer.tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
-    theirs = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-    return spread(measure(ids), theirs, document)
+    tokens = text_tokens(scorer.tokenizer, document.text)
+    return spread(measure(torch.tensor(tokens.ids, dtype=torch.long)), tokens.spans, document)
 
 
 def spread(values: Float[Tensor, "S"], spans: np.ndarray, document: Page) -> Float[Tensor, "T"]:
@@ -73,7 +73,7 @@ def plain_ids(scorer: LanguageModel, text: str) -> Int[Tensor, "T"]:
     """The ids of a text without special tokens; of no text without asking a tokenizer."""
     if not text:
         return torch.zeros(0, dtype=torch.long)
-    return torch.tensor(scorer.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    return torch.tensor(text_ids(scorer.tokenizer, text), dtype=torch.long)
 
 
 def check_below_window(who: str, name: str, value: int, window: int) -> None:
@@ -112,7 +112,8 @@ def room(window: int, fixed: int, who: str) -> int:
 def sliding(n: int, body: int, stride: int) -> Iterator[tuple[int, int, int]]:
     """First token of each window, its first token that no window before had, and its end; all are equally long."""
     last, new = max(0, n - body), 0
-    for start in (*range(0, last, min(stride, body)), last):
+    starts = (*range(0, last, min(stride, body)), last)
+    for start in counted(starts, "reading chunk", len(starts)):
         end = min(n, start + body)
         yield start, new, end
         new = end
@@ -121,7 +122,7 @@ def sliding(n: int, body: int, stride: int) -> Iterator[tuple[int, int, int]]:
 def side_by_side(n: int, body: int) -> Iterator[tuple[int, int, int]]:
     """The same for windows that share no token; their lengths differ by at most one."""
     count = -(-n // body)
-    for start, end in pairwise(i * n // count for i in range(count + 1)):
+    for start, end in counted(pairwise(i * n // count for i in range(count + 1)), "reading chunk", count):
         yield start, start, end
 
 

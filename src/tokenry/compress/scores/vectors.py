@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
+from tokenry.core.progress import counted
 from tokenry.models.files.load import Encoder
+from tokenry.models.text.as_text import text_windows
 
 BATCH = 512
 """Tokens read at once, padding included; more no longer helps a processor and costs it its cache."""
@@ -21,20 +23,14 @@ Window = tuple[int, Float[Tensor, "T E"], Int[Tensor, "T 2"]]
 
 def hidden_states(encoder: Encoder, texts: Sequence[str]) -> Iterator[Window]:
     """The last hidden states of every text, the shortest first; a text longer than the encoder reads comes in parts."""
-    encoded = encoder.tokenizer(
-        list(texts),
-        padding=False,
-        truncation=True,
-        max_length=encoder.max_tokens,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )
-    ids = [torch.tensor(row) for row in encoded["input_ids"]]
-    text, offsets = encoded["overflow_to_sample_mapping"], encoded["offset_mapping"]
-    for rows in _batches([len(row) for row in ids]):
+    parts = text_windows(encoder.tokenizer, texts, encoder.max_tokens)
+    ids = [torch.tensor(part.ids) for _, part in parts]
+    batches = list(_batches([len(row) for row in ids]))
+    for rows in counted(batches, "reading batch", len(batches)):
         hidden = _read(encoder, [ids[r] for r in rows])
         for r, states in zip(rows, hidden, strict=True):
-            yield int(text[r]), states[: len(ids[r])], torch.tensor(offsets[r]).view(-1, 2)
+            text, part = parts[r]
+            yield text, states[: len(ids[r])], torch.tensor(part.offsets).view(-1, 2)
 
 
 def pooled(total: Float[Tensor, "U E"], count: Float[Tensor, "U"]) -> Float[Tensor, "U E"]:

@@ -85,7 +85,7 @@ class Cut:
         bounds: Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"],
         *,
         parent: Sequence[int] | None = None,
-        tail: Sequence[tuple[int, int]] | None = None,
+        tail: Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"] | None = None,
         number: Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"] | None = None,
         strong: Sequence[bool] | Bool[np.ndarray, "U"] | None = None,
         again: Sequence[bool] | Bool[np.ndarray, "U"] | None = None,

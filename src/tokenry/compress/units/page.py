@@ -153,7 +153,7 @@ class _Lazily(Units):
         return len(vars(self)["_starts"])
 
     @cached_property
-    def bounds(self) -> Sequence[tuple[int, int]]:  # type: ignore[override]
+    def bounds(self) -> Sequence[tuple[int, int]]:
         page, starts, ends = (vars(self)[name] for name in ("_page", "_starts", "_ends"))
         return [_bare(page.text, a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 

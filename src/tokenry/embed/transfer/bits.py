@@ -8,6 +8,7 @@ import torch
 
 from tokenry.core.errors import ContextOverflow
 from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.as_text import text_ids
 from tokenry.models.text.vocabulary import vocabulary_of
 
 
@@ -17,8 +18,7 @@ def bits_per_byte(language: LanguageModel, text: str) -> float:
     Raises:
         ContextOverflow: the text is longer than the model's context.
     """
-    ids = language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return bits_of(language, ids) / len(text.encode())
+    return bits_of(language, text_ids(language.tokenizer, text)) / len(text.encode())
 
 
 @torch.no_grad()
@@ -47,5 +47,5 @@ def spells(language: LanguageModel, text: str) -> bool:
 
     What is left out of a text would cost no bits.
     """
-    ids = language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = text_ids(language.tokenizer, text)
     return vocabulary_of(language.tokenizer).spell(ids) in (text.encode(), b" " + text.encode())

@@ -43,7 +43,7 @@ class Donor:
 
     Args:
         tokenizer: a fast one.
-        vocabulary: its pieces; there may be fewer than rows.
+        vocabulary: its pieces; there may be fewer than rows, and ids of the tokenizer behind the last row have none.
         input: embeddings, a row for each id.
         output: weights of the logits, or None where they are those of the input; a bias is their last column.
         tell: called during long work.
@@ -72,8 +72,17 @@ class Donor:
             UnsupportedModel: the model's matrices cannot be replaced.
             InvalidValue: its tokenizer has no pieces, or more than the model has rows.
         """
-        found = matrices_of(language.model)
-        return cls(language.tokenizer, vocabulary_of(language.tokenizer), found.input, found.output, tell)
+        found, vocabulary = matrices_of(language.model), vocabulary_of(language.tokenizer)
+        own = language.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+        if max(own.values(), default=-1) < len(found.input):
+            # Marks that were added to a tokenizer, but never to the model, stand for nothing that it knows.
+            vocabulary = Vocabulary(vocabulary.pieces[: len(found.input)])
+        return cls(language.tokenizer, vocabulary, found.input, found.output, tell)
+
+    @property
+    def without_rows(self) -> list[str]:
+        """What the tokenizer names beyond the rows of the model."""
+        return sorted(name for name, i in self.tokenizer.get_vocab().items() if i >= len(self.input))
 
     @cached_property
     def ids(self) -> dict[bytes, int]:
@@ -92,7 +101,7 @@ class Donor:
             given = [text or "" for text in texts[at : at + AT_ONCE]]
             found += self.tokenizer(given, add_special_tokens=False, verbose=False)["input_ids"]
         return [
-            ids if text is not None and self.vocabulary.spell(ids) == piece else self._longest_matches(piece or b"")
+            ids if text is not None and self._spell(ids) == piece else self._longest_matches(piece or b"")
             for piece, text, ids in zip(pieces, texts, found, strict=True)
         ]
 
@@ -106,6 +115,9 @@ class Donor:
             noise = [torch.randn(matrix.shape[1], generator=g) for g in drawn]
             rows.append(mean + std * torch.stack(noise) if noise else torch.zeros(0, matrix.shape[1]))
         return Rows(rows[0], rows[1] if len(rows) > 1 else None)
+
+    def _spell(self, ids: Sequence[int]) -> bytes | None:
+        return self.vocabulary.spell(ids) if max(ids, default=0) < len(self.vocabulary) else None
 
     def _longest_matches(self, piece: bytes) -> list[int]:
         found, at = [], 0

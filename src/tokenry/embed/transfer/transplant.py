@@ -54,7 +54,7 @@ class Transplant:
             UnsupportedModel: a model whose matrices cannot be replaced, or a tokenizer that is not a fast one.
         """
         donor = Donor.of(language, tell)
-        dressed = dress(tokenizer, language.tokenizer, marks_of(language.model))
+        dressed = dress(tokenizer, language.tokenizer, marks_of(language.model), len(donor.input))
         vocabulary = vocabulary_of(dressed.tokenizer)
         found = torch.full((len(vocabulary),), IDLE)
         for i, source in _matches(donor, dressed.tokenizer, vocabulary):

@@ -13,6 +13,7 @@ from torch import Tensor
 from tokenry.core.errors import InvalidValue
 from tokenry.learn.selection.labels import IGNORED
 from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.as_text import text_tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,18 +44,24 @@ class Example:
             )
 
     @classmethod
-    def of(cls, language: LanguageModel, prompt: str, response: str, *, longest: int | None = None) -> Example:
+    def of(
+        cls, language: LanguageModel, prompt: str, response: str, *, longest: int | None = None, marks: bool = False
+    ) -> Example:
         """A prompt and the response to it, which ends with the model's end mark.
 
         Args:
             longest: tokens at which the response is cut; the model's context if not given.
+            marks: the spelling of a mark, such as `<|im_end|>`, is that mark, as where a prompt was put into a chat
+                template before; else it is text like all others.
 
         Raises:
             InvalidValue: nothing of the response is left.
         """
         tokenizer = language.tokenizer
-        read = tokenizer(prompt, verbose=False)["input_ids"]
-        said = tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"]
+        read, said = (
+            text_tokens(tokenizer, text, own=[(0, len(text))] if marks else (), whole=whole).ids
+            for text, whole in ((prompt, True), (response, False))
+        )
         if said and isinstance(tokenizer.eos_token_id, int):
             said = [*said, tokenizer.eos_token_id]
         end = longest or language.context

@@ -21,7 +21,10 @@ def adapted(model: Any, rank: int) -> Iterator[Any]:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise InvalidValue("fit: rank above 0 needs peft; it is not installed; pip install peft, or rank=0.") from None
+        raise InvalidValue(
+            "fit: rank above 0 needs the package peft, which is not installed; run "
+            '`pip install "tokenry[collages]"`, or set rank=0.'
+        ) from None
     if hasattr(model, "peft_config"):
         raise InvalidValue("fit: rank must be 0 where the model has adapters already; got one with adapters.")
     learning = [p for p in model.parameters() if p.requires_grad]

@@ -52,8 +52,9 @@ class FastTokenizer:
         return self.name
 
     def encode(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        from tokenry.models.text.as_text import text_ids
+
+        return text_ids(self.tokenizer, text)
 
 
 class Bytes:

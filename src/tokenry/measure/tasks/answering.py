@@ -16,6 +16,7 @@ from tokenry.core.tokens import TokenBatch
 from tokenry.measure.base import Numbers, Sample
 from tokenry.measure.tasks.candidates import choose
 from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.as_text import text_ids
 
 
 class Pipeline(Protocol):
@@ -122,8 +123,7 @@ class Chosen:
         return _describe(self.language, self.pipeline) | {"answers": "chosen"}
 
     def _ids(self, text: str) -> Sequence[int]:
-        found: list[int] = self.language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        return text_ids(self.language.tokenizer, text)
 
 
 def _describe(language: LanguageModel, pipeline: Pipeline) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from tokenry.core.errors import UnknownModel, UnsupportedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +91,34 @@ ALIASES: Mapping[str, Alias] = {
         ),
     )
 }
+
+ALIKE = 0.7
+"""Names that are this much alike are taken for one another, since no model of the hub is called so by chance."""
+
+
+def check_name(name: str, *kinds: str) -> None:
+    """Refuse a name that cannot be a model, before anything is loaded or asked for.
+
+    Args:
+        kinds: what an alias may be; anything, where nothing is said.
+
+    Raises:
+        UnknownModel: a path at which nothing is, or a name that is nearly an alias.
+        UnsupportedModel: an alias of another kind.
+    """
+    if name in ALIASES:
+        kind = ALIASES[name].kind
+        if kinds and kind not in kinds:
+            raise UnsupportedModel(f"model {name!r}: must be of the kind {' or '.join(kinds)}; it is {kind}.")
+        return
+    path = Path(name).expanduser()
+    if path.exists():
+        return
+    if path.suffix == ".gguf" or name.startswith((".", "/", "~")) or not name.strip():
+        raise UnknownModel(f"model {name!r}: must be a folder or a GGUF file that exists; nothing is there.")
+    near = difflib.get_close_matches(name.lower(), ALIASES, n=1, cutoff=ALIKE)
+    if near and "/" not in name:
+        raise UnknownModel(
+            f"model {name!r}: did you mean {near[0]!r}? It must be an alias of `tokenry models list`, a folder, a GGUF "
+            "file or a hub id such as owner/name."
+        )

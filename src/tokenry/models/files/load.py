@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from transformers.utils import logging
 
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel, UnsupportedModel
+from tokenry.core.progress import now
 from tokenry.models import private
 from tokenry.models.attention.adapter import unwrap
-from tokenry.models.files import store
-from tokenry.models.files.catalog import ALIASES
+from tokenry.models.files import hub, store
+from tokenry.models.files.catalog import ALIASES, check_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -94,10 +94,12 @@ def load(
         StorageError: files are damaged or cannot be written.
         InvalidValue: an unknown device or dtype.
     """
-    where = find(name, "causal")
     on = device_of(device)
+    numbers = dtype_of(dtype, on)
+    where = find(name, "causal")
+    now(f"loading {name}")
     with quiet():
-        model = read_model(AutoModelForCausalLM, name, where, dtype_of(dtype, on), trust_remote_code).eval().to(on)
+        model = read_model(AutoModelForCausalLM, name, where, numbers, trust_remote_code).eval().to(on)
         tokenizer = _tokenizer(name, where, trust_remote_code)
     return LanguageModel(model, tokenizer, name, context_of(model))
 
@@ -105,10 +107,12 @@ def load(
 @lru_cache(maxsize=4)
 def load_encoder(name: str = "minilm", *, device: str = "auto", dtype: str = "auto") -> Encoder:
     """Load a text encoder, once per process."""
-    where = find(name, "encoder", "causal")
     on = device_of(device)
+    numbers = dtype_of(dtype, on)
+    where = find(name, "encoder", "causal")
+    now(f"loading {name}")
     with quiet():
-        model = read_model(AutoModel, name, where, dtype_of(dtype, on), trust_remote_code=False).eval().to(on)
+        model = read_model(AutoModel, name, where, numbers, trust_remote_code=False).eval().to(on)
         tokenizer = _tokenizer(name, where, trust_remote_code=False)
     return Encoder(model, tokenizer, context_of(model) or 512)
 
@@ -127,21 +131,18 @@ def find(name: str, *kinds: str) -> str | Path:
         kinds: what an alias may be; anything, where nothing is said.
 
     Raises:
-        UnknownModel: an alias that was not fetched, or a file that is not there.
+        UnknownModel: an alias that was not fetched, a file that is not there, or a name that the hub does not have.
         UnsupportedModel: an alias of another kind.
     """
+    check_name(name, *kinds)
     if name in ALIASES:
-        kind = ALIASES[name].kind
-        if kinds and kind not in kinds:
-            raise UnsupportedModel(f"model {name!r}: must be of the kind {' or '.join(kinds)}; it is {kind}.")
         return store.ensure(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return path
     if path.is_file():
         return store.converted(path)
-    if path.suffix == ".gguf" or name.startswith((".", "/", "~")):
-        raise UnknownModel(f"model {name!r}: must be a folder or a GGUF file that exists; nothing is there.")
+    hub.check(name)
     return name
 
 
@@ -170,9 +171,7 @@ def not_found(name: str, where: str | Path, error: Exception) -> UnknownModel:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(where, Path):
         return UnknownModel(f"model {name!r}: {where} must hold config.json, safetensors and a tokenizer; {reason}")
-    near = difflib.get_close_matches(name, ALIASES, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UnknownModel(f"model {name!r}: {hint}must be an alias, a folder, a GGUF file or a hub id; {reason}")
+    return UnknownModel(f"model {name!r}: must be an alias, a folder, a GGUF file or a hub id; {reason}")
 
 
 def device_of(device: str) -> torch.device:
@@ -183,7 +182,10 @@ def device_of(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise InvalidValue(f"device: must be auto, cpu or an accelerator such as cuda:0; got {device!r}.") from error
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise InvalidValue(
+            f"device: must be auto, cpu or an accelerator that this machine has; got {device!r} ({reason})."
+        ) from error
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tokenry.core.errors import StorageError, UnknownModel, UnsupportedModel
+from tokenry.core.errors import Notice, StorageError, UnknownModel, UnsupportedModel
 from tokenry.core.saving import whole_folder
 from tokenry.models.files.catalog import ALIASES, Alias
 from tokenry.models.files.vocabularies.gguf import gguf_description
@@ -201,7 +201,7 @@ def _split_as_the_file_says(source: Path, file: Path) -> None:
     try:
         said = gguf_description(source)
     except UnsupportedModel as error:
-        warnings.warn(f"{error} The tokenizer is left as transformers makes it.", stacklevel=2)
+        warnings.warn(f"{error} The tokenizer is left as transformers makes it.", Notice, stacklevel=2)
         return
     file.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
 

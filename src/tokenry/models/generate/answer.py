@@ -15,6 +15,7 @@ from transformers import TextStreamer
 from transformers.cache_utils import Cache, DynamicCache
 
 from tokenry.core.errors import Incompatible
+from tokenry.core.progress import counted, now
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.cache.name import cache_of, with_cache
@@ -85,6 +86,7 @@ class _Clock(TextStreamer):
     def put(self, value: Tensor) -> None:
         if not self._prompt:
             self.times.append(time.perf_counter())
+            now(f"writing token {len(self.times):,}")
         self._prompt = False
         if self._tell is not None:
             super().put(value)
@@ -124,6 +126,7 @@ def answer(
     batch = batch.to(language.device)
     inputs = batch.model_inputs() | _names(batch)
     clock = _Clock(language.tokenizer, tell)
+    now(f"{language.name} reads {int(batch.mask.sum()):,} tokens")
     devices = [language.device] if language.device.type == "cuda" else []
     with torch.random.fork_rng(devices), attach() as run, torch.no_grad():
         torch.manual_seed(sampling.seed)
@@ -177,7 +180,7 @@ def follow(
         fresh = after(inputs, cache.get_seq_length())
         out = language.model(**fresh, **with_cache(cache), logits_to_keep=1)
         rows = [out.logits[0, -1].float().cpu()]
-        for i in range(len(ids) - 1):
+        for i in counted(range(len(ids) - 1), "following token", len(ids) - 1):
             out = language.model(
                 input_ids=given[None, i : i + 1],
                 attention_mask=mask[:, : total - len(ids) + i + 1],

@@ -30,6 +30,7 @@ from tokenry.models.files.load import (
     quiet,
     read_model,
 )  # fmt: skip
+from tokenry.models.text.as_text import unused
 from tokenry.models.text.lookup import lookup
 from tokenry.models.text.prompt import Piece, tokenize
 
@@ -111,7 +112,7 @@ class VisionLanguageModel(LanguageModel):
         Tokens of the picture have no ids, but embeddings and the box of their pixels; only they may be removed.
 
         Raises:
-            InvalidValue: not one question for each picture, none at all, or one that spells the mark of a picture.
+            InvalidValue: not one question for each picture, or none at all.
         """
         if not pictures or len(pictures) != len(asks):
             raise InvalidValue(f"asks: must be one for each picture; got {len(asks)} for {len(pictures)}.")
@@ -133,18 +134,18 @@ class VisionLanguageModel(LanguageModel):
 
     def _row(self, picture: Image, ask: str, features: Float[Tensor, "P E"]) -> TokenSequence:
         mark = str(self.tokenizer.convert_ids_to_tokens(self.model.config.image_token_id))
-        if mark in ask:
-            raise InvalidValue(f"asks: must not spell {mark}, which stands for the picture; got {ask!r}.")
-        content = [{"type": "image"}, {"type": "text", "text": ask}]
+        # Stands for the question, which may spell the mark of a picture.
+        sign = unused(ask)
+        content = [{"type": "image"}, {"type": "text", "text": sign}]
         talk: Any = [{"role": "user", "content": content}]
         whole = self.tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
         before, _, rest = str(whole).partition(mark)
-        between, found, after = rest.partition(ask)
+        between, found, after = rest.partition(sign)
         if not found:
             raise UnsupportedModel(f"model {self.name!r}: its chat template must show the picture, then the question.")
-        ahead = self._text([Piece(before, "template")])
-        behind = self._text([Piece(between, "template"), Piece(ask, "question"), Piece(after, "template")])
-        return TokenSequence.joined([*ahead, self._patches(picture, features), *behind])
+        ahead, gap, end = (Piece(text, "template", marks=True) for text in (before, between, after))
+        behind = self._text([gap, Piece(ask, "question"), end])
+        return TokenSequence.joined([*self._text([ahead]), self._patches(picture, features), *behind])
 
     def _text(self, pieces: list[Piece]) -> list[TokenSequence]:
         """The pieces as one sequence; none where there is no text."""

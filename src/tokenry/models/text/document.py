@@ -13,8 +13,10 @@ class Document:
         text: the whole text.
         name: what to call it.
         protect: half-open character spans that no method may remove.
+        marks: the spelling of a mark, such as `<|im_end|>`, is that mark; else it is text like all others.
     """
 
     text: str
     name: str = ""
     protect: tuple[tuple[int, int], ...] = ()
+    marks: bool = False

@@ -30,7 +30,12 @@ class Dressed:
     marks: Mapping[int, int]
 
 
-def dress(tokenizer: PreTrainedTokenizerBase, like: PreTrainedTokenizerBase, needed: Iterable[int] = ()) -> Dressed:
+def dress(
+    tokenizer: PreTrainedTokenizerBase,
+    like: PreTrainedTokenizerBase,
+    needed: Iterable[int] = (),
+    rows: int | None = None,
+) -> Dressed:
     """A tokenizer that cuts text as `tokenizer` does, and marks what is not text as `like` does.
 
     A mark of `like` keeps its name where the tokenizer has one of this name, and where the chat template writes it:
@@ -39,6 +44,7 @@ def dress(tokenizer: PreTrainedTokenizerBase, like: PreTrainedTokenizerBase, nee
 
     Args:
         needed: ids of marks of `like` that must not be lost.
+        rows: ids from this one on are none that the model of `like` knows.
 
     Raises:
         UnsupportedModel: a tokenizer that is not a fast one.
@@ -51,6 +57,7 @@ def dress(tokenizer: PreTrainedTokenizerBase, like: PreTrainedTokenizerBase, nee
     if not backend.get_vocab_size(with_added_tokens=False):
         raise InvalidValue("tokenizer: must have pieces; got an empty vocabulary; train it first.")
     known = {t.content: i for i, t in like.added_tokens_decoder.items() if t.special} | _named(like)
+    known = {name: i for name, i in known.items() if rows is None or i < rows}
     names = {i: name for name, i in known.items()}
     begin, end = ([names[i] for i in ids if i in names] for ids in _around(like))
     needed_names = {*begin, *end, *(names[i] for i in needed if i in names)}
@@ -79,7 +86,7 @@ def _renamed(
     new = {name: name for name in known if name in written or there(name) is not None}
     for role in ROLES:
         name, partner = _mark(like, role), _mark(tokenizer, role)
-        if name is None or name in new:
+        if name is None or name in new or name not in known:
             continue
         if re.search(rf"\b{role}_token\b", written) or partner in (None, *new.values()):
             # A text of unknown pieces is no mark: where the tokenizer has none, it needs none.

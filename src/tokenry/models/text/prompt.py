@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,8 +15,11 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.origin import Source, SourceKind
 from tokenry.core.sequence import TokenSequence
 from tokenry.core.tokens import TokenBatch
+from tokenry.models.text.as_text import text_tokens, unused
 from tokenry.models.text.document import Document
 from tokenry.models.text.text_bytes import byte_offsets
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,17 @@ class Piece:
         kind: what it is; only `text` may be removed.
         name: what to call it.
         protect: half-open character spans that no method may remove.
+        marks: the spelling of a mark is that mark, as in a template.
     """
 
     text: str
     kind: SourceKind
     name: str = ""
     protect: tuple[tuple[int, int], ...] = ()
+    marks: bool = False
+
+
+_GAP = Piece("\n\n", "template")
 
 
 def prompt(
@@ -40,16 +49,20 @@ def prompt(
 ) -> TokenBatch:
     """One row: the chat template around the documents and the question, as the model would read it.
 
-    The ids are those of the whole text tokenized at once. Tokens of the template and the question are protected,
-    and so are marked spans; every token knows its source and its bytes there.
+    The ids are those of the whole text tokenized at once, and only the template writes marks. Tokens of the template,
+    the system message and the question are protected, and so are marked spans; every token knows its source and its
+    bytes there. A system message that the template does not show stands at the beginning of the user's text.
 
     Raises:
-        InvalidValue: no document, or documents without any text.
+        InvalidValue: no document, documents without any text, or a template that does not show the user's text once.
     """
     if not any(d.text for d in documents):
         raise InvalidValue("documents: must hold some text; got none.")
-    pieces = _frame(tokenizer, documents, ask, system)
-    return TokenBatch.collate([tokenize(tokenizer, pieces, whole=_template(tokenizer) is None)])
+    told = [Piece(system, "system")] if system else []
+    inner = _texts(documents) + ([_GAP, Piece(ask, "question")] if ask else [])
+    bare = getattr(tokenizer, "chat_template", None) is None
+    pieces = _ahead(told, inner) if bare else _framed(tokenizer, told, inner)
+    return TokenBatch.collate([tokenize(tokenizer, pieces, whole=bare)])
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> TokenBatch:
@@ -59,48 +72,64 @@ def plain(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> 
     return TokenBatch.collate([tokenize(tokenizer, _texts(documents), whole=False)])
 
 
-def _template(tokenizer: PreTrainedTokenizerBase) -> object:
-    return getattr(tokenizer, "chat_template", None)
-
-
 def _texts(documents: Sequence[Document]) -> list[Piece]:
-    parts = [Piece(d.text, "text", d.name or f"document {i + 1}", d.protect) for i, d in enumerate(documents)]
-    between = [Piece("\n\n", "template")] * len(parts)
-    return list(chain.from_iterable(zip(parts, between, strict=True)))[:-1]
+    parts = [Piece(d.text, "text", d.name or f"document {i + 1}", d.protect, d.marks) for i, d in enumerate(documents)]
+    return list(chain.from_iterable((part, _GAP) for part in parts))[:-1]
 
 
-def _frame(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], ask: str | None, system: str | None
-) -> list[Piece]:
-    inner = _texts(documents)
-    if ask:
-        inner += [Piece("\n\n", "template"), Piece(ask, "question")]
-    if _template(tokenizer) is None:
-        return inner
-    # Templates may trim or wrap what they are given: two marks that stand in no text find it again.
-    mark = _unused("".join(p.text for p in inner) + (system or ""))
-    messages = [{"role": "user", "content": mark + mark}]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
-    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    before, found, rest = str(rendered).partition(mark)
-    middle, found_again, after = rest.partition(mark)
-    if not found or not found_again or middle:
-        raise InvalidValue("model: its chat template must show the user's text once; it does not.")
-    return [Piece(before, "template"), *inner, Piece(after, "template")]
+def _ahead(told: list[Piece], inner: list[Piece]) -> list[Piece]:
+    return [*told, _GAP, *inner] if told else inner
 
 
-def _unused(text: str) -> str:
-    return next(c for c in map(chr, range(0xE000, 0xF8FF)) if c not in text)
+def _framed(tokenizer: PreTrainedTokenizerBase, told: list[Piece], inner: list[Piece]) -> list[Piece]:
+    """The chat template around the user's pieces, with the system message where it shows one, else before them."""
+    # Templates may trim or wrap what they are given: characters that stand in no text find it again.
+    given = "".join(p.text for p in (*told, *inner))
+    user = unused(given)
+    system = unused(given + user)
+    if told:
+        try:
+            rendered = _rendered(tokenizer, user, system)
+        except InvalidValue as error:
+            log.info("%s The system message stands before the documents.", error)
+        else:
+            if system in rendered:
+                return _filled(rendered, {user: inner, system: told})
+            log.info("the chat template shows no system message, which stands before the documents")
+    return _filled(_rendered(tokenizer, user), {user: _ahead(told, inner)})
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, user: str, system: str = "") -> str:
+    talk = [{"role": "system", "content": system}] if system else []
+    talk.append({"role": "user", "content": user})
+    try:
+        return str(tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # A template is a program of a stranger, which may raise anything.
+        roles = " and ".join(message["role"] for message in talk)
+        raise InvalidValue(f"model: its chat template must take a message of {roles}; it says: {error}.") from error
+
+
+def _filled(rendered: str, contents: Mapping[str, list[Piece]]) -> list[Piece]:
+    """A rendered template with pieces in place of the characters that stand for them."""
+    pieces, at = [], 0
+    for start, sign in sorted((rendered.find(sign), sign) for sign in contents):
+        if rendered.count(sign) != 1:
+            raise InvalidValue(
+                f"model: its chat template must show every message once; it shows one {rendered.count(sign)} times; "
+                "use another template, or none with tokenizer.chat_template = None."
+            )
+        pieces += [Piece(rendered[at:start], "template", marks=True), *contents[sign]]
+        at = start + 1
+    return [*pieces, Piece(rendered[at:], "template", marks=True)]
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, pieces: list[Piece], whole: bool) -> TokenSequence:
     """Tokenize all pieces as one text; a token that reaches out of a document is protected."""
     text = "".join(p.text for p in pieces)
-    encoded = tokenizer(text, add_special_tokens=whole, return_offsets_mapping=True, verbose=False)
-    ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
-    spans = _tiled(np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2), text)
     edges = np.cumsum([0, *(len(p.text) for p in pieces)])
+    own = [(low, low + len(p.text)) for p, low in zip(pieces, edges.tolist(), strict=False) if p.marks]
+    tokens = text_tokens(tokenizer, text, own=own, whole=whole)
+    ids, spans = torch.tensor(tokens.ids, dtype=torch.long), _tiled(tokens.spans, text)
     piece = np.searchsorted(edges, spans[:, 0], side="right") - 1
     piece = np.clip(piece, 0, len(pieces) - 1)
     stop = edges[piece + 1]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import InvalidValue, Notice
 from tokenry.core.origin import Source
 from tokenry.core.sequence import TokenSequence
 from tokenry.models.files.vocabularies.opened import Opened
@@ -29,7 +29,7 @@ _STAND_IN = "\ufffd"
 _BROKEN = re.compile("([\udc80-\udcff]+)")
 
 
-class LostBytes(UserWarning):
+class LostBytes(Notice):
     """Some bytes of a text have no id and are not in its tokens."""
 
 

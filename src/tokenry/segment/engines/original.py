@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +12,9 @@ from jaxtyping import Int
 from tokenry.core.errors import StorageError
 from tokenry.core.needs import need
 from tokenry.models.files.vocabularies.opened import Described, Opened, Ranked, Scored
+from tokenry.models.text.as_text import rename, unused
 from tokenry.models.text.text_bytes import byte_offsets
-from tokenry.models.text.vocabulary import kinds
+from tokenry.models.text.vocabulary import kinds, table_of
 
 Ids = Int[np.ndarray, "T"]
 
@@ -71,7 +72,8 @@ class _Tokenizers:
         from tokenizers import Tokenizer
 
         self.name = "tokenizers"
-        self._library = Tokenizer.from_str(json.dumps(content.description))
+        description = content.description if special else _without_names(content.description)
+        self._library = Tokenizer.from_str(json.dumps(description))
         # Files may ask for texts to be cut or filled up, which is not for a tokenizer to do.
         self._library.no_truncation()
         self._library.no_padding()
@@ -181,6 +183,17 @@ class _SentencePiece:
     def normalise(self, text: str) -> str:
         found = str(self._library.normalize(text)).replace("▁", " ")
         return found.removeprefix(" ") if self._prefix else found
+
+
+def _without_names(description: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same vocabulary in which no text spells a mark, also where marks are pieces of the model."""
+    marks = [a for a in description.get("added_tokens") or [] if a["special"]]
+    pieces = table_of(description["model"])
+    names = {a["content"]: f"{unused(''.join(pieces))}{a['id']}" for a in marks if a["content"] in pieces}
+    if not names:
+        return description
+    added = [a | {"content": names.get(a["content"], a["content"])} for a in description["added_tokens"]]
+    return {**description, "model": rename(description["model"], names), "added_tokens": added}
 
 
 def _strips(decoder: Any) -> bool:

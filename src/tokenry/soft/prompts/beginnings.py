@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.as_text import text_ids
 from tokenry.models.text.lookup import lookup, vocabulary_size
 from tokenry.models.text.vocabulary import vocabulary_of
 
@@ -63,7 +64,7 @@ def check_start(who: str, how: str, text: str | None, labels: Sequence[str]) -> 
 
 
 def _ids(who: str, language: LanguageModel, text: str) -> Tensor:
-    ids = language.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = text_ids(language.tokenizer, text)
     if not ids:
         raise InvalidValue(f"{who}: start needs a text with at least one token; got {text!r}.")
     return torch.tensor(ids, dtype=torch.long)

@@ -17,6 +17,7 @@ from tokenry.core.errors import InvalidValue, UnreadableInput
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.as_text import text_tokens
 from tokenry.models.text.document import Document
 from tokenry.models.text.prompt import prompt
 
@@ -68,18 +69,21 @@ def read_examples(file: str | Path) -> list[Example]:
     return found
 
 
-def lessons(language: LanguageModel, examples: Sequence[Example], system: str | None = None) -> list[Lesson]:
+def lessons(
+    language: LanguageModel, examples: Sequence[Example], system: str | None = None, *, marks: bool = False
+) -> list[Lesson]:
     """Examples as tokens.
 
     Args:
         system: what stands before the user's text in a chat template.
+        marks: the spelling of a mark in them, such as `<tool_call>`, is that mark; else it is text like all others.
 
     Raises:
         InvalidValue: no example, an empty prompt, an answer without tokens, or an example longer than the context.
     """
     if not examples:
         raise InvalidValue("examples: must hold at least one; got none.")
-    return [_lesson(language, i, example, system) for i, example in enumerate(examples, 1)]
+    return [_lesson(language, i, example, system, marks) for i, example in enumerate(examples, 1)]
 
 
 def answers(batch: Sequence[Lesson]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
@@ -107,12 +111,13 @@ def _example(file: str | Path, number: int, line: str) -> Example:
     return Example(found["prompt"], found["answer"])
 
 
-def _lesson(language: LanguageModel, number: int, example: Example, system: str | None) -> Lesson:
+def _lesson(language: LanguageModel, number: int, example: Example, system: str | None, marks: bool) -> Lesson:
     who = f"example {number}"
     if not example.prompt:
         raise InvalidValue(f"{who}: its prompt must hold some text; got none.")
-    asked = prompt(language.tokenizer, [Document(example.prompt)], None, system)
-    ids = language.tokenizer(example.answer, add_special_tokens=False, verbose=False)["input_ids"]
+    asked = prompt(language.tokenizer, [Document(example.prompt, marks=marks)], None, system)
+    own = [(0, len(example.answer))] if marks else ()
+    ids = text_tokens(language.tokenizer, example.answer, own=own).ids
     if not ids:
         raise InvalidValue(f"{who}: its answer must have at least one token; got {example.answer!r}.")
     said = torch.tensor([*ids, *_end(language.model)], dtype=torch.long)

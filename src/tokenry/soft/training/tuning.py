@@ -54,6 +54,7 @@ def tune(
     seed: int = 0,
     system: str | None = None,
     every: int = 10,
+    marks: bool = False,
     checkpoint: str | Path | None = None,
     tell: Callable[[Course], None] | None = None,
 ) -> Course:
@@ -71,6 +72,7 @@ def tune(
         seed: of the order of the examples.
         system: what stands before the user's text in a chat template.
         every: steps between two looks at the held-out examples, and between two checkpoints.
+        marks: the spelling of a mark in the examples, such as `<tool_call>`, is that mark; else it is text.
         checkpoint: file from which an interrupted training goes on; it stays until you delete it.
         tell: called after every step.
 
@@ -86,12 +88,13 @@ def tune(
     if not 0 < rate < math.inf:
         raise InvalidValue(f"tune: rate must be a number above 0; got {rate}.")
     method.check(language)
-    learn = lessons(language, examples, system)
-    judge = lessons(language, held_out, system) if held_out else []
+    learn = lessons(language, examples, system, marks=marks)
+    judge = lessons(language, held_out, system, marks=marks) if held_out else []
     leaves = [p for p in method.parameters() if p.requires_grad]
     facts = {
         "method": method.to_dict(), "begin": method.digest(), "examples": fingerprint(examples),
         "held_out": fingerprint(held_out), "batch": batch, "rate": rate, "seed": seed, "system": system, "every": every,
+        "marks": marks,
     }  # fmt: skip
     training = _Training(method, language, learn, judge, batch, torch.optim.Adam(leaves, lr=rate))
     kept = Checkpoint(checkpoint, facts)

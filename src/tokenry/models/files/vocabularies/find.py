@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel
-from tokenry.models.files import store
+from tokenry.models.files import hub, store
 from tokenry.models.files.catalog import ALIASES
 from tokenry.models.files.vocabularies.gguf import read_gguf
 from tokenry.models.files.vocabularies.opened import LARGEST_FILE, Opened
@@ -121,6 +121,7 @@ def _inside(name: str, folder: Path) -> Path:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
+    hub.check(name, "tokenizer")
     reason = ""
     for wanted in ("tokenizer.json", "tekken.json", "tokenizer.model"):
         try:
