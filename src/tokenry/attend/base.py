@@ -51,6 +51,8 @@ class Run:
         self.caches: WeakSet[Cache] = WeakSet()
         self.passes = self.acted = False
         """Whether the model read anything, and whether the method acted on any of it."""
+        self.most = 0
+        """Columns that the longest cache has seen."""
 
     def handler(self, cache: Cache | None) -> Handler:
         """The handler of one cache: it keeps a state for each layer, which follows that layer's buffer.
@@ -75,6 +77,7 @@ class Run:
             self.acted |= site.buffer is not None or not self.method.needs_keys
             if site.buffer is None:
                 return self.method.attend(site, states[place])
+            self.most = max(self.most, site.buffer.seen)
             return attended(
                 site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self._check(site)
             )
@@ -112,12 +115,16 @@ class Run:
 
     def say_whether_it_acted(self, model: str) -> None:
         """Warn of a method that was attached for nothing."""
-        if self.acted:
+        if self.acted and not 0 < self.most < (self.prompt_tokens or 0):
             return
-        got = "it read everything densely, without a cache to act on" if self.passes else "nothing was read with it"
+        got, do = "nothing was read with it", "call the model that the method was given"
+        if self.acted:
+            got = f"it read {self.most} tokens, all as a part of a prompt of prompt_tokens={self.prompt_tokens}"
+            do = "give the length of the prompt"
+        elif self.passes:
+            got, do = "it read everything densely, without a cache to act on", "give a cache"
         warnings.warn(
-            f"{self.method.name()}: must act on what {model} reads while it is attached; {got}; give a cache, and call "
-            "the model that the method was given.",
+            f"{self.method.name()}: must act on what {model} reads while it is attached; {got}; {do}.",
             WithoutEffect,
             stacklevel=4,
         )
