@@ -62,6 +62,10 @@ class Recycled(Attention):
         summary="full attention at a few steps, and between them the tokens it attended to",
         identity_at=({"budget": 1000000}, {"refresh": "stride[steps=1]"}),
         trial={"budget": 12, "refresh": "stride[steps=4]"},
+        claims=(
+            "at 100 of 800 rows, 4 sinks and 32 recent tokens included, and one full step in 16, its KL to dense is "
+            "below that of random rows at the same steps, and lower still with one in 4, on each of four texts",
+        ),
         deviations=(
             "the small cache is a list of rows of the one cache, gathered at every step",
             "the least attended token is left out before a step, so the budget includes the new one",
