@@ -60,6 +60,9 @@ _SEEN: Mapping[tuple[str, ...], str] = {
 """Lines by which a language is told; of several in a row, the first that parses."""
 
 _SIGNS = {names: re.compile(sign, re.VERBOSE | re.MULTILINE) for names, sign in _SEEN.items()}
+_SIGNED = re.compile(r"^[^\n(){}\[\]=;]*+[(){}\[\]=;]", re.MULTILINE)
+_SIGNED_SHARE = 0.2
+"""Lines of code that hold a bracket, an equals sign or a semicolon, at least."""
 _LOOKED_AT = 20_000
 _SHARE = 0.04
 """Signs a line that a language shows at least."""
@@ -104,6 +107,8 @@ def _likely(text: str) -> Iterator[str]:
     """Languages of whose signs a text shows enough, those with most first."""
     begin = text[:_LOOKED_AT]
     lines = sum(not line.isspace() for line in begin.split("\n") if line)
+    if sum(1 for _ in _SIGNED.finditer(begin)) < max(2, _SIGNED_SHARE * lines):
+        return
     signs = {names: sum(1 for _ in sign.finditer(begin)) for names, sign in _SIGNS.items()}
     for names in sorted(signs, key=lambda n: -signs[n])[:_TRIED]:
         if signs[names] >= max(2, _SHARE * lines):
