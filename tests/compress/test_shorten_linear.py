@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.compress.test_code import CODE
+from tests.compress.code_samples import CODE
 from tests.compress.test_shorten import Words
 from tokenry.core.registry import parse
 
@@ -47,6 +47,10 @@ def diff(rng):
     return f"diff --git a/{rng.random()} b/b\n--- a/b\n+++ b/b\n" + f"@@ -1,2 +1,2 @@\n {words(rng, 6)}\n-b\n+c\n" * 4
 
 
+def row(rng):
+    return f"{rng.random()},{words(rng, 1)},{words(rng, 2)}\n"
+
+
 def lines_of(make, size, seed):
     rng, found, length = random.Random(seed), [], 0
     while length < size:
@@ -60,7 +64,7 @@ TEXTS = {
        for make in (prose, log, markdown, html, diff)},
     "json": lambda size, seed: json.dumps({"found": lines_of(record, size, seed)}),
     "indented": lambda size, seed: json.dumps({"found": lines_of(record, size // 2, seed)}, indent=2),
-    "csv": lambda size, seed: "id,a,b\n" + "".join(lines_of(lambda r: f"{r.random()},{words(r, 1)},{words(r, 2)}\n", size, seed)),
+    "csv": lambda size, seed: "id,a,b\n" + "".join(lines_of(row, size, seed)),
     "code": lambda size, seed: f"SEED = {seed}\n\n\n" + CODE["python"] * (size // len(CODE["python"])),
     "one line": lambda size, seed: words(random.Random(seed), size // 8),
     "numbers": lambda size, seed: " ".join(f"{random.Random(seed).random() + i}" for i in range(size // 18)),

@@ -17,7 +17,9 @@ _ALARM = re.compile(
     | "(?:level|severity)"\s*:\s*"(?:error|fatal|critical)" | \blevel=(?:error|fatal|critical)\b""",
     re.VERBOSE | re.MULTILINE,
 )
-_NONE = re.compile(r"\b(?:0|no|without)\s(?:errors?|failures?|failed)\b|\bPASSED\b|\s\.{2,}\s?ok\s*$", re.IGNORECASE | re.MULTILINE)
+_NONE = re.compile(
+    r"\b(?:0|no|without)\s(?:errors?|failures?|failed)\b|\bPASSED\b|\s\.{2,}\s?ok\s*$", re.IGNORECASE | re.MULTILINE
+)
 
 
 def alarming(text: str, bounds: Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"]) -> Bool[np.ndarray, "U"]:

@@ -45,10 +45,8 @@ _SEEN: Mapping[tuple[str, ...], str] = {
     ("csharp",): r"""^\s*using\s+[\w.= ]+; | ^\s*namespace\s+[\w.]+ | \{\s*get;
         | ^\s*(?:public|private|internal|protected)\s+(?:static\s+|async\s+|readonly\s+|override\s+)*[\w<>\[\],? ]+""",
     ("go",): r"^package\s+\w+\s*$ | ^func\s | \s:=\s | ^import\s+[(\"] | ^type\s+\w+\s+(?:struct|interface|func)\b",
-    (
-        "rust",
-    ): r"""^\s*(?:pub(?:\(\w+\))?\s+)?(?:fn|struct|enum|impl|trait|mod|use)\b.*[{;(<,]\s*$ | \blet\s+(?:mut\s+)?\w+.*[;{]$
-        | ^\s*\#!?\[\w | \)\s*->\s*[\w&<] | &mut\b""",
+    ("rust",): r"""^\s*(?:pub(?:\(\w+\))?\s+)?(?:fn|struct|enum|impl|trait|mod|use)\b.*[{;(<,]\s*$
+        | \blet\s+(?:mut\s+)?\w+.*[;{]$ | ^\s*\#!?\[\w | \)\s*->\s*[\w&<] | &mut\b""",
     ("c", "cpp"): r"""^\s*\#\s*(?:include|define|ifdef|ifndef|endif|pragma)\b | \w->\w | \bstd::
         | ^\s*(?:static|const|struct|unsigned|void|int|char|long|double|float|bool|size_t|auto)\s[\w*&\s]+\s*[(;={\[]
         | ^\s*(?:template\s*<|namespace\s|typedef\s|using\s+\w) | ^\s*(?:public|private|protected):\s*$""",
