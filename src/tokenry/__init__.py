@@ -22,6 +22,7 @@ _HOMES = {
     "load_vision_language": "tokenry.models.signals.vision_language",
     "open_tokenizer": "tokenry.segment.engines.opening",
     "parse": "tokenry.core.registry",
+    "unfold": "tokenry.compress.folding.folded",
     "wrap": "tokenry.apps.adapters.clients",
 }
 

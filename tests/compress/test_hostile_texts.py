@@ -25,14 +25,23 @@ from tokenry.compress.parts.sections import Sections
 from tokenry.compress.parts.table import Table
 from tokenry.compress.random import RandomUnits
 
-DIFF = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,2 +1,2 @@ x\n a\n-b\n+c\n@@ -9 +9 @@\n-b\n+c\n\\ No newline at end of file\n"
-CODE = '"""A."""\nimport os\n\n\nclass A:\n    """B."""\n\n    def f(self):\n        # c\n        if a:\n            return 1\n        return 2\n'
+DIFF = (
+    "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,2 +1,2 @@ x\n a\n-b\n+c\n"
+    "@@ -9 +9 @@\n-b\n+c\n\\ No newline at end of file\n"
+)
+CODE = (
+    '"""A."""\nimport os\n\n\nclass A:\n    """B."""\n\n    def f(self):\n        # c\n'
+    "        if a:\n            return 1\n        return 2\n"
+)
 BASES = (*TEXTS.values(), DIFF, CODE * 4, fold(TEXTS["log"]), fold(TEXTS["json"]), "")
 KINDS: tuple[Kind, ...] = (
-    Auto(), Code(), Diff(), Folded(), Json(), Lines(), Log(), Sections(), Sections(format="html"), Sentence(), Table(), Word(),
+    Auto(), Code(), Diff(), Folded(), Json(), Lines(), Log(), Sections(), Sections(format="html"), Sentence(), Table(),
+    Word(),
 )  # fmt: skip
-ODD = ("\ufeff", "\0", "\ud800", "\udcff", "\r\n", "\r", "\u2028", "\x0c", "\x85", "\t", "```\n", "<p>", "</div>", "<!--", "| ",
-       "\n@@ -1 +1 @@\n", "# ", "~1 ", "{", "]", '"', "/*", "\n\n\n", "é", "👩\u200d👩", "```")  # fmt: skip
+ODD = (
+    "\ufeff", "\0", "\ud800", "\udcff", "\r\n", "\r", "\u2028", "\x0c", "\x85", "\t", "```\n", "<p>", "</div>", "<!--",
+    "| ", "\n@@ -1 +1 @@\n", "# ", "~1 ", "{", "]", '"', "/*", "\n\n\n", "é", "👩\u200d👩", "```",
+)  # fmt: skip
 
 
 @st.composite

@@ -35,7 +35,8 @@ TEXTS = {
     "mixed": "Here it is.\n\n```json\n" + json.dumps(RECORDS) + "\n```\n\nThat was it. " + "More follows. " * 40,
     "markdown": "---\ntitle: a\n---\n\n# One\n\nText under one. It goes on.\nAnd on.\n\n"
     + "".join(
-        f"## Part {i}\n\nParagraph {i} says a thing.\n\n- item {i}\n  more of it\n  - inner {i}\n- other\n\nUnder\n=====\n\n"
+        f"## Part {i}\n\nParagraph {i} says a thing.\n\n- item {i}\n  more of it\n  - inner {i}\n- other\n\n"
+        "Under\n=====\n\n"
         f"| a | b |\n|---|---|\n| {i} | x |\n| {i} | y |\n\n" + "Long. It says so. " * 40 + "\n\n"
         for i in range(6)
     )
@@ -44,7 +45,8 @@ TEXTS = {
     + "\n~~~~\n\nThe end.\n",
     "html": "<!DOCTYPE html>\n<html><head><title>T</title><style>p > a {}</style></head>\n<body>\n<div class='a'>\n"
     + "".join(
-        f"<h2>Part {i}</h2>\n<p>Paragraph {i} says <b>a</b> thing.\n<p>Another {i}.</p>text <i>between</i>\n<ul>\n<li>one {i}\n"
+        f"<h2>Part {i}</h2>\n<p>Paragraph {i} says <b>a</b> thing.\n<p>Another {i}.</p>text <i>between</i>\n<ul>\n"
+        f"<li>one {i}\n"
         f"<li><p>two</p><p>three</p></li></ul><table><tr><td>{i}<td>x</tr><tr><td>b</td></tr></table>\n<!-- <p> -->\n"
         for i in range(12)
     )

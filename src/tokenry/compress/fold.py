@@ -33,8 +33,8 @@ class Fold(Compressor):
         or 120 characters: a name at the first, and the name alone further on. One line at the top says how to read it.
         Below a budget of 1, s(u) = new words in u / words in u, where new is what no unit before it says.
     Where it acts
-        On a text, before any vocabulary. Tokens that a model holds are not respelled: of a batch it only keeps the units
-        with most that is new.
+        On a text, before any vocabulary. Tokens that a model holds are not respelled: of a batch it only keeps the
+        units with most that is new.
     Shapes
         Document of U units -> scores (U).
     Guarantees

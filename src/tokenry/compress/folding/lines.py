@@ -12,10 +12,11 @@ from tokenry.compress.folding.templates import templates
 from tokenry.compress.parts.log import Log
 
 SIGNS = "~^@%§¤"
-_SLOTS = ("{}", "<>", "[]", "‹›")
+_SLOTS = ("{}", "<>", "‹›", "⟨⟩")
 _LEGEND = re.compile(
-    r"\[folded, nothing left out: (?=(?P<sign>[^\w\s]))(?P<templates>(?P=sign)1 a b is the line at (?P=sign)1: with a, b for its "
-    r"(?P<slot>\S+))?(?:; )?(?P<passages>(?P=sign)\(1 to (?P=sign)\)1 is passage 1, (?P=sign)=1 is it again)?\]\n"
+    r"\[folded, nothing left out: (?=(?P<sign>[^\w\s]))"
+    r"(?P<templates>(?P=sign)1 a b is the line at (?P=sign)1: with a, b for its (?P<slot>[^\s;\]]+))?(?:; )?"
+    r"(?P<passages>(?P=sign)\(1 to (?P=sign)\)1 is passage 1, (?P=sign)=1 is it again)?\]\n"
 )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 _LEAST = 3
 """Objects that make a table at least."""
 _SIGNS = "~^@%§¤"
-TAB = "\t"
+_TAB = "\t"
 _LEGEND = re.compile(
-    r"\[folded JSON(?P<lines> Lines)?, nothing left out: (?P<sign>[^\w\s])1 is the list in table (?P=sign)1, each row an "
-    r"object that fills the _ of its head; (?P<indent>-|\d+|\d+t)(?P<item>,[ ]?)(?P<key>:[ ]?)(?P<ascii>a?)(?P<end>\d+)\]\n"
+    r"\[folded JSON(?P<lines> Lines)?, nothing left out: (?P<sign>[^\w\s])1 is the list in table (?P=sign)1, each row "
+    r"an object that fills the _ of its head; "
+    r"(?P<indent>-|\d+|\d+t)(?P<item>,[ ]?)(?P<key>:[ ]?)(?P<ascii>a?)(?P<end>\d+)\]\n"
 )
 _RAW = re.compile(r'"\\u0000([^"]*)"')
 _LEAF = re.compile(r"(?<=:)_(?=[,}])")
@@ -55,10 +56,11 @@ def folded(text: str) -> str | None:
 
 
 def _legend(style: Style, sign: str) -> str:
-    indent = "-" if style.indent is None else f"{len(style.indent)}{'t' if style.indent[:1] == TAB else ''}"
+    indent = "-" if style.indent is None else f"{len(style.indent)}{'t' if style.indent[:1] == _TAB else ''}"
+    written = f"{indent}{style.item}{style.key}{'a' * style.ascii}{style.end}"
     return (
-        f"[folded JSON{' Lines' if style.lines else ''}, nothing left out: {sign}1 is the list in table {sign}1, each row "
-        f"an object that fills the _ of its head; {indent}{style.item}{style.key}{'a' * style.ascii}{style.end}]"
+        f"[folded JSON{' Lines' if style.lines else ''}, nothing left out: {sign}1 is the list in table {sign}1, "
+        f"each row an object that fills the _ of its head; {written}]"
     )
 
 

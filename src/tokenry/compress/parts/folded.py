@@ -110,7 +110,7 @@ def _lines(kind: Kind, text: str) -> Cut:
         kinds=(kind, kind),
         kind=(np.arange(count) >= len(heads)).astype(np.int64),
         parts=((0, middle), (middle, len(text))),
-        needs={u: tuple(sorted({units.called[n] for n in needs} - {u})) for u, needs in enumerate(units.needs) if needs},
+        needs={u: tuple(sorted({units.called[n] for n in names} - {u})) for u, names in enumerate(units.needs)},
         says={u: source[first[u] : last[u]] for u in range(len(heads), count)},
     )  # fmt: skip
 
@@ -120,13 +120,16 @@ def _tables(kind: Kind, text: str) -> Cut:
     around = text.find("\n", begin) + 1 or len(text)
     bounds: list[tuple[int, int]] = []
     parent: list[int] = []
-    number: list[tuple[int, int]] = []
+    number: list[int] = []
+    heads = 0
     for start, end, row in _rows(text, around):
         above = parent[-1] if parent and parent[-1] >= 0 else len(bounds) - 1
         bounds.append((start, end))
         parent.append(above if row else ROOT)
-        number.append((row, row) if row else (len(bounds), len(bounds)))
-    tables = Cut.of(kind, text, bounds, parent=parent, number=number, hollow=np.array(parent, dtype=np.int64) < 0)
+        heads += not row
+        number.append(row or heads)
+    counted = np.repeat(np.array(number, dtype=np.int64)[:, None], 2, 1)
+    tables = Cut.of(kind, text, bounds, parent=parent, number=counted, hollow=np.array(parent, dtype=np.int64) < 0)
     if around - begin <= _SHORT:
         return tables
     skeleton = Json().cut(text[begin:around])

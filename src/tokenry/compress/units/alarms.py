@@ -25,11 +25,8 @@ _NONE = re.compile(
 def alarming(text: str, bounds: Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"]) -> Bool[np.ndarray, "U"]:
     """Which lines, or lines that belong together, report an error; `bounds` are ascending and apart."""
     where = np.asarray(bounds, dtype=np.int64).reshape(-1, 2)
-    return _hit(_ALARM, text, where) & ~_hit(_NONE, text, where)
-
-
-def _hit(pattern: re.Pattern[str], text: str, where: Int[np.ndarray, "U 2"]) -> Bool[np.ndarray, "U"]:
-    """Which stretches of a text hold the beginning of a match."""
     found = np.zeros(len(where) + 1, dtype=bool)
-    found[np.searchsorted(where[:, 0], [m.start() for m in pattern.finditer(text)], side="right")] = True
+    found[np.searchsorted(where[:, 0], [m.start() for m in _ALARM.finditer(text)], side="right")] = True
+    for u in np.flatnonzero(found[1:]).tolist():
+        found[u + 1] = _NONE.search(text, *where[u].tolist()) is None
     return found[1:]

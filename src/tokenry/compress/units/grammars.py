@@ -45,10 +45,8 @@ _SEEN: Mapping[tuple[str, ...], str] = {
     ("csharp",): r"""^\s*using\s+[\w.= ]+; | ^\s*namespace\s+[\w.]+ | \{\s*get;
         | ^\s*(?:public|private|internal|protected)\s+(?:static\s+|async\s+|readonly\s+|override\s+)*[\w<>\[\],? ]+""",
     ("go",): r"^package\s+\w+\s*$ | ^func\s | \s:=\s | ^import\s+[(\"] | ^type\s+\w+\s+(?:struct|interface|func)\b",
-    (
-        "rust",
-    ): r"""^\s*(?:pub(?:\(\w+\))?\s+)?(?:fn|struct|enum|impl|trait|mod|use)\b.*[{;(<,]\s*$ | \blet\s+(?:mut\s+)?\w+.*[;{]$
-        | ^\s*\#!?\[\w | \)\s*->\s*[\w&<] | &mut\b""",
+    ("rust",): r"""^\s*(?:pub(?:\(\w+\))?\s+)?(?:fn|struct|enum|impl|trait|mod|use)\b.*[{;(<,]\s*$
+        | \blet\s+(?:mut\s+)?\w+.*[;{]$ | ^\s*\#!?\[\w | \)\s*->\s*[\w&<] | &mut\b""",
     ("c", "cpp"): r"""^\s*\#\s*(?:include|define|ifdef|ifndef|endif|pragma)\b | \w->\w | \bstd::
         | ^\s*(?:static|const|struct|unsigned|void|int|char|long|double|float|bool|size_t|auto)\s[\w*&\s]+\s*[(;={\[]
         | ^\s*(?:template\s*<|namespace\s|typedef\s|using\s+\w) | ^\s*(?:public|private|protected):\s*$""",
@@ -60,6 +58,9 @@ _SEEN: Mapping[tuple[str, ...], str] = {
 """Lines by which a language is told; of several in a row, the first that parses."""
 
 _SIGNS = {names: re.compile(sign, re.VERBOSE | re.MULTILINE) for names, sign in _SEEN.items()}
+_SIGNED = re.compile(r"^[^\n(){}\[\]=;]*+[(){}\[\]=;]", re.MULTILINE)
+_SIGNED_SHARE = 0.2
+"""Lines of code that hold a bracket, an equals sign or a semicolon, at least."""
 _LOOKED_AT = 20_000
 _SHARE = 0.04
 """Signs a line that a language shows at least."""
@@ -104,6 +105,8 @@ def _likely(text: str) -> Iterator[str]:
     """Languages of whose signs a text shows enough, those with most first."""
     begin = text[:_LOOKED_AT]
     lines = sum(not line.isspace() for line in begin.split("\n") if line)
+    if sum(1 for _ in _SIGNED.finditer(begin)) < max(2, _SIGNED_SHARE * lines):
+        return
     signs = {names: sum(1 for _ in sign.finditer(begin)) for names, sign in _SIGNS.items()}
     for names in sorted(signs, key=lambda n: -signs[n])[:_TRIED]:
         if signs[names] >= max(2, _SHARE * lines):

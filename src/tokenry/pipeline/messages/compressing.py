@@ -103,8 +103,8 @@ def compress_messages(
     """Shorten the results of tools in a conversation; ids, arguments, roles, schemas and what people say stay.
 
     A result is shortened with the question of its own turn and what its tool was called with, which later messages do
-    not change. One that would be sent a second time, byte for byte, is a reference to the first. So what is sent for the first k messages is the beginning of what is sent for k + 1, and a provider's
-    prompt cache goes on being hit.
+    not change. One that would be sent a second time, byte for byte, is a reference to the first. So what is sent for
+    the first k messages is the beginning of what is sent for k + 1, and a provider's prompt cache goes on being hit.
 
     Args:
         messages: of OpenAI's chat or responses, or of Anthropic's messages; not changed.
@@ -138,12 +138,10 @@ def compress_messages(
         else:
             text, after, why, key = _shortened(result, methods, counter, ask, originals)
         kind = "" if why else kind_of(result.text).name()
-        again = sent.setdefault(text, result) if size >= floor else result
-        if again is not result and why != KEPT:
-            said = _reference(again)
-            text, after, why, kind = (
-                (said, counter(said), "", "repeat") if counter(said) < after else (text, after, why, kind)
-            )
+        first = sent.setdefault(text, result) if size >= floor else result
+        if first is not result and why != KEPT and counter(_reference(first)) < after:
+            text, why, kind = _reference(first), "", "repeat"
+            after = counter(text)
         if not why:
             texts[result.path] = text
         changes.append(Change(result.path, result.tool, size, after, time.perf_counter() - start, why, key, kind))
