@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,10 +131,14 @@ class _Fitted:
         sizes = counter.counts(cut.texts(text))
         closed = np.flatnonzero(cut.tail[:, 1] > cut.tail[:, 0])
         sizes[closed] += counter.counts([text[a:b] for a, b in cut.tail[closed].tolist()])
-        nothing = pieces(text, cut, np.zeros(len(cut), dtype=bool), key)
-        marks = counter.counts([p.text for p in nothing if p.mark])
-        frame = counter.counts([p.text for p in nothing if not p.mark])
-        self.choice = Choice.begin(cut, sizes, max(1, int(marks.max())) if len(marks) else 0, int(frame.sum()))
+        kept = np.zeros(len(cut), dtype=bool)
+        marks = [p.text for p in pieces(text, cut, kept, key) if p.mark]
+        frame = counter.counts([p.text for p in pieces(text, cut, kept, key) if not p.mark])
+        # The first mark says more than all others, and is there once.
+        usual = [gap.kind.mark(text, replace(gap, opens=False)) for gap in islice(cut.gaps(kept, key), len(marks[:9]))]
+        mark = max(1, *counter.counts(usual).tolist()) if usual else 0
+        more = max(0, counter(marks[0]) - mark) if marks else 0
+        self.choice = Choice.begin(cut, sizes, mark, int(frame.sum()) + more)
         self.order: list[int] = []
         self.passed: list[int] = []
 
