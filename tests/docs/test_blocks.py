@@ -47,8 +47,7 @@ def folder(tmp_path, monkeypatch):
     command = tmp_path / "bin" / "tokenry"
     command.parent.mkdir()
     command.write_text(
-        '#!/bin/sh\ncase "$1" in run|compare|demo) set -- "$@" --max-new 3;; esac\n'
-        'case "$1" in demo) set -- "$@" --questions 1 --model "$SMALL";; esac\n'
+        '#!/bin/sh\ncase "$1" in run|compare) set -- "$@" --max-new 3;; esac\n'
         f'exec {shlex.quote(sys.executable)} -m tokenry.apps.cli.main "$@"\n'
     )
     command.chmod(0o755)
@@ -124,15 +123,14 @@ def hardly_trained(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", ALL)
-def test_page(page, folder, one_load, hardly_trained, small, monkeypatch, tokenry, arms_here):
+def test_page(page, folder, one_load, hardly_trained, small, tokenry, arms_here):
     """The Python of a page runs as one program, then its commands one by one."""
-    monkeypatch.setenv("SMALL", str(small))
     if name(page) == TRAINED_HERE:
         hardly_trained()
     run_python(page, folder)
     expected = shown(page)
     for command in commands(page):
-        said = run_command(command, tokenry)
+        said = run_command(command, tokenry, small)
         if command in expected:
             assert keys(json.loads(said)) == keys(expected[command])
 
@@ -148,8 +146,10 @@ def run_python(page, folder):
     runpy.run_path(str(script), run_name="__main__")
 
 
-def run_command(command, tokenry):
-    """Run tokenry; of what would install or build, only look whether it could."""
+def run_command(command, tokenry, small):
+    """Run tokenry, shortly; of what would install or build, only look whether it could."""
+    short = dict.fromkeys(("run", "compare"), ("--max-new", 3))
+    short["demo"] = ("--max-new", 3, "--questions", 1, "--model", small)
     first, *rest = shlex.split(command)
     if first == "tokenry":
         assert rest[:2] != ["models", "remove"]
@@ -157,7 +157,7 @@ def run_command(command, tokenry):
             done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{command}\n{done.stderr}"
             return done.stdout
-        done = tokenry(*rest, *(("--max-new", 3) if rest[0] in ("run", "compare") else ()))
+        done = tokenry(*rest, *short.get(rest[0], ()))
         assert done.status == 0, f"{command}\n{done.err}"
         return done.out
     if first == "make":
