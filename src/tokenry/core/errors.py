@@ -39,9 +39,9 @@ class StorageError(TokenryError):
     """A file could not be written or is damaged; what was there before is untouched."""
 
 
-class WithoutEffect(UserWarning):
-    """A method was attached and never had anything to act on."""
-
-
 class Notice(UserWarning):
     """Something that a user should know although it is no error; the command line prints it, and no other warning."""
+
+
+class WithoutEffect(Notice):
+    """A method was attached and never had anything to act on."""
