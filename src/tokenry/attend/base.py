@@ -192,6 +192,7 @@ class Attention(Method):
             WithoutEffect: on leaving, where the method never acted.
         """
         run = Run(self, prompt_tokens=prompt_tokens, by_column=by_column)
+        ModelAdapter.of(model).check_free()
         adapter = self._adapter(model)
         with adapter.attached_to(run.handler):
             yield run

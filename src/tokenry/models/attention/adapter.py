@@ -108,16 +108,24 @@ class ModelAdapter:
         """
         with self.attached():
             with self._lock:
-                if self._default is not None:
-                    raise Incompatible(
-                        "attend: only one attention method may act on a cache; got a second one; "
-                        "leave the first `with` block, or bind each method to a cache of its own."
-                    )
+                self.check_free()
                 self._default = bind
             try:
                 yield
             finally:
                 self._default = None
+
+    def check_free(self) -> None:
+        """Refuse a second method, before anything is tried out on the model.
+
+        Raises:
+            Incompatible: a method is attached to every cache.
+        """
+        if self._default is not None:
+            raise Incompatible(
+                "attend: only one attention method may act on a cache; got a second one; "
+                "leave the first `with` block, or bind each method to a cache of its own."
+            )
 
     def bind(self, cache: Cache, handler: Handler) -> None:
         """Let `handler` attend for this cache, whose plain layers become `KVBuffer`s.
