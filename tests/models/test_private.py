@@ -21,11 +21,12 @@ SRC = Path(tokenry.__file__).parent
 HERE = SRC / "models" / "private.py"
 DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 OTHERS = {
+    "arm.py": {"_exit"},
     "learned.py": {"_modules"},
     "load.py": {"_is_avx512_bf16_supported", "_is_amx_tile_supported"},
     "ranks.py": {"_mergeable_ranks", "_pat_str", "_special_tokens"},
 }
-"""Of torch and of tiktoken."""
+"""Of torch, of tiktoken and of Python."""
 
 NAMES = set(re.findall(r"\.(_[a-z]\w+)", HERE.read_text(encoding="utf-8")))
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.segment.segment_peers import package
 from tokenry.core.errors import InvalidValue, StorageError, TokenryError, UnknownModel, UnsupportedModel
-from tokenry.models.files import store
+from tokenry.models.files import hub, store
 from tokenry.models.files.vocabularies.find import SHIPPED, open_vocabulary
 from tokenry.models.files.vocabularies.opened import LARGEST_FILE, LARGEST_ID
 from tokenry.segment.engines.opening import open_tokenizer
@@ -246,6 +246,7 @@ def test_the_hub_gives_nothing(monkeypatch):
     def refuse(*_, **__):
         raise OSError("no network")
 
+    monkeypatch.setattr(hub, "check", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(UnknownModel, match=r"the hub gave no tokenizer\.json"):
         open_vocabulary("owner/name")
@@ -260,6 +261,7 @@ def test_the_hub_gives_a_file(monkeypatch):
         asked.append((name, wanted))
         return str(SHIPPED["sample-unigram"] / "tokenizer.json")
 
+    monkeypatch.setattr(hub, "check", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", give)
     assert open_vocabulary("owner/name").kind == "unigram"
     assert asked == [("owner/name", "tokenizer.json")]

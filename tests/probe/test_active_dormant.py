@@ -259,8 +259,8 @@ class TestRows:
         torch.testing.assert_close(losses(network, batch)[1, 9:], losses(network, alone)[0], equal_nan=True)
 
     def test_rows_beyond_the_context_are_refused(self):
-        with pytest.raises(ContextOverflow, match="must fit into a context of 16 tokens; got 42"):
-            ActiveDormant().look(tiny("gpt2", n_positions=16), rows())
+        with pytest.raises(ContextOverflow, match="must fit into a context of 24 tokens; got 42"):
+            ActiveDormant().look(tiny("gpt2", n_positions=24), rows())
 
     def test_a_model_without_logits_is_refused(self):
         with pytest.raises(UnsupportedModel):

@@ -126,7 +126,8 @@ class MaskFacts:
 
     def to(self, device: Any = None, *others: Any, **more: Any) -> Any:
         """Follow the layers of a model that is spread over devices; other types are made of the tensor."""
-        if others or more or not isinstance(device, torch.device | str):
+        types = set(more) - {"non_blocking", "copy"}
+        if others or types or not isinstance(device, torch.device | str | int) or isinstance(device, bool):
             return self.tensor().to(device, *others, **more)
         padding = None if self.padding is None else self.padding.to(device)
         return replace(self, padding=padding, device=torch.device(device))
