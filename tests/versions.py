@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = ("models", "attend", "decode", "embed", "learn", "probe", "soft", "contract", "pipeline")
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
 
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
 
