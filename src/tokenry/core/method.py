@@ -22,7 +22,7 @@ class Value(ABC):
 
     room: ClassVar[str]
     _key: ClassVar[str]
-    said: ClassVar[frozenset[str]] = frozenset()
+    explicit: ClassVar[frozenset[str]] = frozenset()
     """Fields that its one-line form sets; it shows them also where they hold their defaults."""
 
     def __post_init__(self) -> None:
@@ -56,15 +56,15 @@ class Value(ABC):
         """Refuse fields that it does not have, naming those it has."""
         registry.refuse_unknown(cls.name(), [f.name for f in fields(cls)], given)  # type: ignore[arg-type]
 
-    def keep_said(self, names: Iterable[str]) -> None:
+    def keep_explicit(self, names: Iterable[str]) -> None:
         """Remember which fields somebody set, so that the one-line form shows them."""
-        object.__setattr__(self, "said", frozenset(names))
+        object.__setattr__(self, "explicit", frozenset(names))
 
     def __str__(self) -> str:
         changed = [
             f"{f.name}={_word(getattr(self, f.name))}"
             for f in fields(self)  # type: ignore[arg-type]
-            if f.name in self.said or _plain(getattr(self, f.name)) != _plain(f.default)
+            if f.name in self.explicit or _plain(getattr(self, f.name)) != _plain(f.default)
         ]
         return f"{self.room}/{self.name()}" + (":" + ",".join(changed) if changed else "")
 

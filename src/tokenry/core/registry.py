@@ -174,7 +174,7 @@ def refuse_unknown(who: str, known: Sequence[str], given: Iterable[str]) -> None
 def _build(kind: type[Value], given: dict[str, str]) -> Any:
     kind.check_fields(given)
     made = kind(**given)
-    made.keep_said(given)
+    made.keep_explicit(given)
     return made
 
 

@@ -127,7 +127,7 @@ def _random(method: Method) -> Method:
     control = load_method(f"{method.room}/random")
     shared = {f.name for f in fields(control)} & {f.name for f in fields(method)} - {"seed"}  # type: ignore[arg-type]
     made = control(**{name: getattr(method, name) for name in shared})
-    made.keep_said(method.said & shared)
+    made.keep_explicit(method.explicit & shared)
     return made
 
 

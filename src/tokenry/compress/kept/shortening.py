@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BETWEEN = "\n\n"
 """What sets documents apart."""
-ROUNDS = 4
+ROUNDS = 12
 """Times a text is counted again to come nearer to its budget."""
 
 
