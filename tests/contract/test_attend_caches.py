@@ -84,10 +84,7 @@ def test_a_method_that_never_acted_says_so(entry):
         model(IDS, use_cache=False)
     with pytest.warns(WithoutEffect, match="nothing was read with it"), method(model):
         shared("qwen3")(IDS)
-    with (
-        pytest.warns(WithoutEffect, match=r"read 40 tokens, all .* prompt_tokens=400"),
-        method(model, prompt_tokens=400),
-    ):
+    with pytest.warns(WithoutEffect, match="all as a part of a prompt"), method(model, prompt_tokens=400):
         model(IDS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", WithoutEffect)

@@ -122,3 +122,13 @@ def test_a_mask_that_does_not_tell_padding_is_refused(entry):
             same(read(), expected)
         with entry.trial()(model), pytest.raises(Incompatible, match="must know which tokens are padding"):
             read()
+
+
+def test_a_mask_of_fewer_tokens_than_there_are_is_refused(entry):
+    """What it leaves out would be padding, the newest token included."""
+    model, ids = shared("llama"), tokens(1, 31)
+    mask = torch.ones(1, 28, dtype=torch.long)
+    with torch.no_grad(), entry.trial()(model):
+        cache = model(input_ids=ids[:, :30], use_cache=True)[CACHE]
+        with pytest.raises(Incompatible, match="fewer tokens than there are"):
+            model(input_ids=ids[:, 30:], attention_mask=mask, **{CACHE: cache})

@@ -96,8 +96,8 @@ class Run:
             return ""
         if site.facts is not None and not site.facts.tells_padding:
             raise Incompatible(
-                f"{who}: must know which tokens are padding; got a four-axis attention mask, which does not tell; give "
-                "one of two axes, or the model as it is where it makes such masks itself."
+                f"{who}: must know which tokens are padding; got an attention mask of four axes, or of fewer tokens "
+                "than there are, which does not tell; give one of two axes over all tokens, or use the model as it is."
             )
         return (
             f"{who}: must know where the prompt ends before tokens are taken back; got a crop after a pass of "

@@ -111,6 +111,8 @@ class TokenSelect(Selector):
             return site.dense() if index is None else self._read(site, index)
         if self.chunk == 0 or site.buffer is None or site.facts is None:
             return site.dense()
+        if self.budget.count(site.buffer.seen) == site.buffer.seen:
+            return site.dense()
         if not site.buffer.whole:
             raise Incompatible(
                 "token_select: must read a prompt over a cache that holds every token; got one that something evicted "

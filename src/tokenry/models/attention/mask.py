@@ -36,7 +36,8 @@ class MaskFacts:
             None without limit.
         padding: True for real tokens of columns 0…K; None when all are real.
         columns: where the queries stand, -1 for none; None when they stand at `first_query` and after.
-        tells_padding: whether `padding` is known; in a mask that somebody made for queries and keys it is not.
+        tells_padding: whether `padding` is known; it is not where somebody made the mask for queries and keys, or for
+            fewer tokens than there are.
     """
 
     rows: int
@@ -208,6 +209,7 @@ def note_facts(
     if isinstance(attention_mask, MaskFacts):
         # Prepared before, as `generate` does for caches of a fixed size.
         return attention_mask
+    told = attention_mask is None or attention_mask.shape[1] >= int(q_offset) + q_length
     padding = None if attention_mask is None else attention_mask.to(device=device, dtype=torch.bool)
     if padding is not None and padding.shape[1] < kv_offset + kv_length:
         missing = kv_offset + kv_length - padding.shape[1]
@@ -225,6 +227,7 @@ def note_facts(
         window=local_size,
         padding=padding,
         device=torch.device(device),
+        tells_padding=told,
     )
 
 
