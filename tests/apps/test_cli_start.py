@@ -12,12 +12,15 @@ import pytest
 
 import tokenry as package
 
+COMMANDS = (
+    "run", "demo", "compress", "compare", "plan", "probe", "adapt", "encode", "decode", "train", "tune", "measure",
+    "serve", "savings", "list", "explain",
+)  # fmt: skip
 LIGHT = [
     ["--version"], ["-h"], ["list"], ["list", "--json"], ["list", "--room", "attic"], ["explain", "snapkv"],
     ["explain", "snapkv", "--json"], ["explain", "kmeans"], ["explain", "nothing"], ["models", "list"],
     ["models", "get", "gpt"], ["no-such-command"],
-    *([name, "-h"] for name in ("run", "compress", "compare", "plan", "probe", "adapt", "encode", "decode", "train",
-                                "tune", "measure", "serve", "savings", "list", "explain")),
+    *([name, "-h"] for name in COMMANDS),
     ["run", "{doc}"], ["run", "{doc}", "--ask", "?", "--no-such-option"], ["run", "none.txt", "--ask", "?"],
     ["run", "{doc}", "--ask", "?", "--use", "snapk"], ["run", "{doc}", "--ask", "?", "--use", "window:size=3"],
     ["run", "{doc}", "--ask", "?", "--use", "window:budget"], ["run", "{doc}", "--ask", "?", "--model", "smolm2"],
@@ -25,7 +28,8 @@ LIGHT = [
     ["run", "{doc}", "--ask", "?", "--model", "minilm"], ["run", "{doc}", "--ask", "?", "--compare", "sparse"],
     ["run", "{doc}", "--ask", "?", "--protect", "("], ["compare", "snapk", "--text", "{doc}"],
     ["compare", "snapkv", "--text", "none.txt"], ["plan", "{doc}", "--cost", "money"], ["plan", "{doc}", "--use", "x"],
-    ["compress", "{doc}"], ["compress", "{doc}", "--use", "snapk"], ["probe", "snapkv", "{doc}"],
+    ["compress", "{doc}"], ["compress", "{doc}", "--use", "snapk"], ["compress"], ["demo", "--model", "smolm2"],
+    ["serve", "--model", "smolm2"], ["serve", "--use", "snapk"], ["serve"], ["probe", "snapkv", "{doc}"],
     ["adapt", "smollm2", "--tokenizer", "smolm2", "--out", "{tmp}/new"],
     ["adapt", "smolm2", "--tokenizer", "smollm2", "--out", "{tmp}/new"],
     ["adapt", "smollm2", "--tokenizer", "minilm", "--out", "{tmp}/new", "--use", "snapkv"],

@@ -191,6 +191,16 @@ def test_what_cannot_be_answered_is_said(language, body):
     assert ": must" in said.json()["error"]["message"]
 
 
+def test_marks_are_those_of_the_template_alone():
+    tokenizer = characters()
+    tokenizer.chat_template = "{% for m in messages %}<s>{{ m.content }}{% endfor %}<s>"
+    speaker = Speaker(LanguageModel.of(tiny("llama"), tokenizer))
+    ids = speaker.ids(talk("a<s>b", "c", "<s><s>"))
+    speaker.close()
+    assert ids.count(tokenizer.convert_tokens_to_ids("<s>")) == 4
+    assert ids == speaker.ids(talk("a<s>b", "c", "<s><s>"))
+
+
 def test_only_attention_methods_are_taken(language):
     with pytest.raises(Incompatible, match="one attention method"):
         Speaker(language, "lexical_relevance")

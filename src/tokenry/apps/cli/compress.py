@@ -20,7 +20,8 @@ MESSAGES_SCHEMA = "tokenry.messages/0"
 
 def compress(
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="DOC...", help="Text files; - reads standard input.")
+        list[str] | None,
+        typer.Argument(metavar="DOC...", help="Text files; - reads standard input.", autocompletion=complete.files),
     ] = None,
     messages: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Chat messages in JSON: a list, or a request that holds one.")

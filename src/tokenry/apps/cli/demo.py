@@ -31,6 +31,8 @@ def demo(
     model: o.Model = "smollm2", first: First = None, report: Page = Path("trace.html"), max_new: o.MaxNew = 32
 ) -> None:
     """Ask questions about a sample speech with a quarter of its tokens: what is kept, saved and said."""
+    o.check(model=model)
+
     from tokenry.apps.cli.status import working
     from tokenry.apps.demo import score
     from tokenry.apps.demo.evidence import evidence_of
@@ -40,10 +42,11 @@ def demo(
     from tokenry.pipeline.pipeline import Pipeline
 
     screen = Screen()
-    language = _load(model, screen.say)
     pipelines = {name: Pipeline([parse(spec)]) for name, spec in METHODS.items()}
     asked, text = [q for q in questions() if q.document == DOCUMENT][:first], read(DOCUMENT)
-    prepared = {name: p.prepare(text, language, asked[0].ask, max_new=max_new) for name, p in pipelines.items()}
+    with working() as status:
+        language = _load(model, status.beside(screen.say))
+        prepared = {name: p.prepare(text, language, asked[0].ask, max_new=max_new) for name, p in pipelines.items()}
     before = prepared[NEAREST].spelled
     screen.opening(int((~before.protected[0]).sum()), len(asked), {spec: name for name, spec in METHODS.items()})
     screen.evidence(asked[0], {n: evidence_of(asked[0].evidence, before, p.final) for n, p in prepared.items()})

@@ -30,6 +30,7 @@ from tokenry.apps.cli import (
     train,
     tune,
 )
+from tokenry.apps.cli.interrupt import heard
 from tokenry.core.errors import TokenryError
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log what happens on standard error.")]
@@ -102,7 +103,8 @@ app.add_typer(models.app, name="models")
 def main() -> None:
     """Run a command; what the user got wrong is one sentence, or JSON with `--json`, and exit status 2."""
     try:
-        status = app(standalone_mode=False, prog_name="tokenry") or 0
+        with heard():
+            status = app(standalone_mode=False, prog_name="tokenry") or 0
         if status == INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(status)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
 
 SAVINGS_SCHEMA = "tokenry.savings/0"
@@ -16,7 +17,10 @@ SAVINGS_SCHEMA = "tokenry.savings/0"
 
 def serve(
     upstream: Annotated[str | None, typer.Option(help="Address of the API, such as https://api.example.com.")] = None,
-    model: Annotated[str | None, typer.Option(help="Serve this model itself, not an API.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Serve this model itself, not an API.", autocompletion=complete.models),
+    ] = None,
     use: o.Use = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -31,6 +35,7 @@ def serve(
 
     With --model a model at hand answers; --use then names an attention method that is bound to each request's cache.
     """
+    o.check(use=use or [], model=model)
     if model is not None:
         _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port)
         return

@@ -64,6 +64,15 @@ class Status:
         numbers = count(1)
         return lambda what: self.say(f"{next(numbers)} of {of}: {what}")
 
+    def beside(self, say: Callable[..., None]) -> Callable[..., None]:
+        """A function that prints, with the line out of its way."""
+
+        def said(*words: str) -> None:
+            with self.aside():
+                say(*words)
+
+        return said
+
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Clear the line for something that is printed."""

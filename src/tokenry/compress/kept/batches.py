@@ -15,6 +15,7 @@ from tokenry.compress.units.document import Document
 from tokenry.compress.units.keepsakes import keepsakes
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.tokens import TokenBatch
+from tokenry.models.text.as_text import text_tokens
 
 if TYPE_CHECKING:
     from tokenry.compress.base import Compressor
@@ -84,7 +85,7 @@ def _units(method: Compressor, document: Document, ranking: Ranking, row: int) -
 def _spelled(document: Document, left: list[Piece], model: LanguageModel) -> list[tuple[int, list[tuple[int, float]]]]:
     """The tokens of what is left: the id of each, and which tokens of the document it holds how much of."""
     text = written(left)
-    encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    tokens = text_tokens(model.tokenizer, text)
     home = np.full(len(text), -1, dtype=np.int64)  # the character of the document that each written one is
     at = 0
     for piece in left:
@@ -93,7 +94,7 @@ def _spelled(document: Document, left: list[Piece], model: LanguageModel) -> lis
         at += len(piece.text)
     starts, lengths = document.starts, np.maximum(document.ends - document.starts, 1)
     found = []
-    for i, (a, b) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+    for i, (a, b) in zip(tokens.ids, tokens.spans.tolist(), strict=True):
         inside = home[a:b][home[a:b] >= 0]
         token, held = np.unique(np.searchsorted(starts, inside, side="right") - 1, return_counts=True)
         shares = [(int(t), min(1.0, n / lengths[t])) for t, n in zip(token.tolist(), held.tolist(), strict=True)]

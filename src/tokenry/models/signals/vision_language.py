@@ -143,7 +143,7 @@ class VisionLanguageModel(LanguageModel):
         between, found, after = rest.partition(sign)
         if not found:
             raise UnsupportedModel(f"model {self.name!r}: its chat template must show the picture, then the question.")
-        ahead, gap, end = (Piece(text, "template", marks=True) for text in (before, between, after))
+        ahead, gap, end = (Piece(text, "template") for text in (before, between, after))
         behind = self._text([gap, Piece(ask, "question"), end])
         return TokenSequence.joined([*self._text([ahead]), self._patches(picture, features), *behind])
 

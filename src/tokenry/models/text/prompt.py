@@ -31,7 +31,7 @@ class Piece:
         kind: what it is; only `text` may be removed.
         name: what to call it.
         protect: half-open character spans that no method may remove.
-        marks: the spelling of a mark is that mark, as in a template.
+        marks: the spelling of a mark is that mark, as it always is in a template.
     """
 
     text: str
@@ -118,16 +118,17 @@ def _filled(rendered: str, contents: Mapping[str, list[Piece]]) -> list[Piece]:
                 f"model: its chat template must show every message once; it shows one {rendered.count(sign)} times; "
                 "use another template, or none with tokenizer.chat_template = None."
             )
-        pieces += [Piece(rendered[at:start], "template", marks=True), *contents[sign]]
+        pieces += [Piece(rendered[at:start], "template"), *contents[sign]]
         at = start + 1
-    return [*pieces, Piece(rendered[at:], "template", marks=True)]
+    return [*pieces, Piece(rendered[at:], "template")]
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, pieces: list[Piece], whole: bool) -> TokenSequence:
     """Tokenize all pieces as one text; a token that reaches out of a document is protected."""
     text = "".join(p.text for p in pieces)
     edges = np.cumsum([0, *(len(p.text) for p in pieces)])
-    own = [(low, low + len(p.text)) for p, low in zip(pieces, edges.tolist(), strict=False) if p.marks]
+    marking = [p.marks or p.kind == "template" for p in pieces]
+    own = [(low, low + len(p.text)) for p, low, m in zip(pieces, edges.tolist(), marking, strict=False) if m]
     tokens = text_tokens(tokenizer, text, own=own, whole=whole)
     ids, spans = torch.tensor(tokens.ids, dtype=torch.long), _tiled(tokens.spans, text)
     piece = np.searchsorted(edges, spans[:, 0], side="right") - 1
