@@ -124,7 +124,11 @@ def _heard(line: str) -> dict[str, Any] | None:
 
 def main() -> None:
     """Read a job from standard input and write to standard output, line by line, what goes on and its result."""
-    job = Job(**json.loads(sys.stdin.readline()))
+    line = sys.stdin.readline()
+    if not line:
+        # The process that asked was stopped before it could say what for.
+        return
+    job = Job(**json.loads(line))
     threading.Thread(target=_end_with_the_other, daemon=True).start()
     out = sys.stdout
     # A library that prints something must not stand between the lines.
