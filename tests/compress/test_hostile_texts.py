@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -68,6 +69,25 @@ def check(kind: Kind, text: str, seed: int) -> None:
     assert all(kept[u].all() for u in used)
     if len(cut.kinds) == 1 and cut.kinds[0].valid(text):
         assert cut.kinds[0].valid(written(found)) or all(p.mark for p in found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<div>" * 5000 + "x" + "</div></p>" * 5000, "<div></p>" * 5000, "<p>" * 9000, "<!--" * 5000, "<script>" * 5000,
+        "[" * 3000 + "]" * 3000, '{"a":' * 3000 + "1" + "}" * 3000, '"' * 9000, "{" * 9000, "/*" * 9000,
+        "def f():\n" * 3000, "".join(" " * i + "if a:\n" for i in range(400)) + " " * 400 + "b()\n",
+        "".join(" " * i + "- a\n" for i in range(900)), "# a\n" * 5000, "```\n" * 5001, "a\n===\n" * 3000, "=" * 9000,
+        "|" * 9000 + "\n|-|\n" * 2000, "@@ -1 +1 @@\n" * 5000, "--- a\n+++ b\n" * 3000, "~1 a\n" * 5000,
+        "\n" * 20000, " " * 20000, "\t\n" * 9000,
+    ],
+)  # fmt: skip
+def test_deep_and_endless_texts_take_no_time(text):
+    start = time.process_time()
+    for kind in KINDS:
+        check(kind, text, 0)
+    assert unfold(fold(text)) == text
+    assert time.process_time() - start < 8
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

@@ -6,11 +6,12 @@ import json
 import random
 import time
 
+import numpy as np
 import pytest
 
 from tests.compress.code_samples import CODE
-from tests.compress.test_shorten import Words
 from tokenry.core.registry import parse
+from tokenry.models.text.counting import Counter
 
 pytestmark = pytest.mark.slow
 MEGABYTE = 1_000_000
@@ -67,23 +68,29 @@ TEXTS = {
     "csv": lambda size, seed: "id,a,b\n" + "".join(lines_of(row, size, seed)),
     "code": lambda size, seed: f"SEED = {seed}\n\n\n" + CODE["python"] * (size // len(CODE["python"])),
     "one line": lambda size, seed: words(random.Random(seed), size // 8),
-    "numbers": lambda size, seed: " ".join(f"{random.Random(seed).random() + i}" for i in range(size // 18)),
+    "numbers": lambda size, seed: " ".join(f"{seed + i / 7}" for i in range(size // 18)),
 }  # fmt: skip
-USES = (
-    "lexical_relevance:budget=0.25,units=auto", "compress/random:budget=0.5,units=auto", "fold",
+LEXICAL, RANDOM, WORDS = (
+    "lexical_relevance:budget=0.25,units=auto", "compress/random:budget=0.5,units=auto",
     "compress/random:budget=0.5,units=word",
 )  # fmt: skip
+CASES = [
+    *((kind, LEXICAL) for kind in TEXTS),
+    *((kind, RANDOM) for kind in ("prose", "log", "csv", "diff", "html")),
+    *((kind, "fold") for kind in ("log", "json", "indented", "code")),
+    *((kind, WORDS) for kind in ("prose", "log", "numbers")),
+]
+SPACES = Counter("spaces", lambda texts: np.array([text.count(" ") + 1 for text in texts]))
 
 
-@pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize(("kind", "use"), CASES)
 def test_time_is_linear(kind, use):
     method, seconds = parse(use), {}
     for size in (MEGABYTE, 2 * MEGABYTE):
         for seed in range(2):
             text = TEXTS[kind](size, seed)
             start = time.process_time()
-            found = method.shorten(text, Words(), "which of word17 is gone?")
+            found = method.shorten(text, SPACES, "which of word17 is gone?")
             seconds[size] = min(seconds.get(size, 1e9), time.process_time() - start)
             assert found.tokens_out <= found.tokens_in
     assert seconds[2 * MEGABYTE] < 3 * seconds[MEGABYTE]

@@ -40,12 +40,16 @@ def repeats(lines: Sequence[str]) -> list[Again]:
     while at < len(lines):
         key = (ids[at],) if len(lines[at]) >= _LONG else tuple(ids[at : at + _TOGETHER])
         like = first.setdefault(key, at) if len(key) in (1, _TOGETHER) else at
-        count = 0
+        count = length = 0
         while like + count < at and at + count < len(lines) and not gone[like + count]:
             if ids[like + count] != ids[at + count]:
                 break
+            length += len(lines[at + count])
             count += 1
-        if count and sum(len(line) for line in lines[at : at + count]) >= _LEAST:
+            # Endless lines of nothing are no passage, however many they are.
+            if count > _LEAST and length < _LEAST:
+                break
+        if length >= _LEAST:
             found.append(Again(at, like, count))
             gone[at : at + count] = b"\1" * count
             at += count

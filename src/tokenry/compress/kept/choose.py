@@ -41,6 +41,7 @@ class Choice:
 
     @classmethod
     def begin(cls, cut: Cut, sizes: Int[np.ndarray, "U"], mark: int, frame: int) -> Choice:
+        """Nothing stays but the frame, of so many tokens with what the first mark takes more than others."""
         families = len(np.unique(cut.scopes[cut.parent < 0]))
         # Where a unit is looked at by itself, lists are several times as fast as arrays.
         per_unit = (cut.parent, *cut.neighbours.T, sizes + mark * (cut.has_children - 1))
@@ -54,10 +55,12 @@ class Choice:
     def take(self, order: Int[np.ndarray, "X"], count: int) -> list[int]:
         """Keep units in this order while they fit into `count` tokens; which were added, in the order of adding."""
         added = []
+        costly: set[int] = set()  # what others need, and what does not fit without them
         for some in np.array_split(order, max(1, len(order) // _AT_ONCE)):
             small = some[self.sizes[some] <= count - self.total + self.mark]
             for u in small[~self.kept[small]].tolist():
-                if self.flags[u]:
+                needs = self.cut.needs.get(u, ())
+                if self.flags[u] or not costly.isdisjoint(needs):
                     continue
                 path, cost = self._path(u)
                 if self.total + cost <= count:
@@ -67,6 +70,8 @@ class Choice:
                     added.append(u)
                     if len(path) > 1:
                         self.paths[u] = path
+                elif self.total + cost - self.lists[3][u] > count:
+                    costly.update(n for n in needs if not self.flags[n])
         return added
 
     def drop(self, units: list[int], tokens: int, loose: Bool[np.ndarray, "U"]) -> None:
@@ -81,7 +86,7 @@ class Choice:
             for v in going:
                 for other in self._uses(v):
                     used[other] -= 1
-            while staying := [v for v in going if used[v] or not loose[v]]:
+            while staying := {v for v in going if used[v] or not loose[v]}:
                 going = [v for v in going if v not in staying]
                 for v in staying:
                     for other in self._uses(v):
@@ -108,19 +113,20 @@ class Choice:
     def _path(self, unit: int) -> tuple[list[int], int]:
         """A unit with all that it needs and that is missing, and the tokens that keeping them adds."""
         parent, before, after, costs = self.lists
-        flags, needs, path, cost = self.flags, self.cut.needs, [], 0
+        flags, needs, cost = self.flags, self.cut.needs, 0
+        path: dict[int, None] = {}
         waiting = [unit]
         while waiting:
             u = waiting.pop()
             if u < 0 or flags[u] or u in path:
                 continue
-            path.append(u)
+            path[u] = None
             left, right = before[u], after[u]
             gaps = (left >= 0 and not flags[left]) + (right >= 0 and not flags[right])
             # The gap that it stood in is split, shortened or gone, and what stands under it is a gap at first.
             cost += costs[u] + self.mark * gaps
             waiting += (parent[u], *needs.get(u, ()))
-        return path, cost
+        return list(path), cost
 
 
 def ranked(cut: Cut, scores: Float[np.ndarray, "U"], allowed: Bool[np.ndarray, "U"]) -> Int[np.ndarray, "X"]:

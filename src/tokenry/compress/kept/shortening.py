@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,14 +131,13 @@ class _Fitted:
         sizes = counter.counts(cut.texts(text))
         closed = np.flatnonzero(cut.tail[:, 1] > cut.tail[:, 0])
         sizes[closed] += counter.counts([text[a:b] for a, b in cut.tail[closed].tolist()])
-        kept = np.zeros(len(cut), dtype=bool)
-        marks = [p.text for p in pieces(text, cut, kept, key) if p.mark]
-        frame = counter.counts([p.text for p in pieces(text, cut, kept, key) if not p.mark])
-        # The first mark says more than all others, and is there once.
-        usual = [gap.kind.mark(text, replace(gap, opens=False)) for gap in islice(cut.gaps(kept, key), len(marks[:9]))]
-        mark = max(1, *counter.counts(usual).tolist()) if usual else 0
-        more = max(0, counter(marks[0]) - mark) if marks else 0
-        self.choice = Choice.begin(cut, sizes, mark, int(frame.sum()) + more)
+        nothing = pieces(text, cut, np.zeros(len(cut), dtype=bool), key)
+        frame = counter.counts([p.text for p in nothing if not p.mark]).sum()
+        first, other = (
+            counter.counts([p.text for p in written_so if p.mark]).max(initial=0)
+            for written_so in (nothing, pieces(text, cut, np.zeros(len(cut), dtype=bool), key, opens=False))
+        )
+        self.choice = Choice.begin(cut, sizes, int(other), int(frame + first - other))
         self.order: list[int] = []
         self.passed: list[int] = []
 
@@ -162,8 +161,9 @@ class _Fitted:
         for _ in range(ROUNDS):
             left, size = self._written()
             if size <= self.count:
-                if best is None or size > best[1]:
-                    best = left, size
+                if best is not None and size <= best[1]:
+                    break
+                best = left, size
                 self.choice.total = size
                 added = self.choice.take(np.array(self.passed, dtype=np.int64), self.count)
                 self.order += added

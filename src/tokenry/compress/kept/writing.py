@@ -29,16 +29,19 @@ class Piece:
     mark: bool = False
 
 
-def pieces(text: str, cut: Cut, kept: Bool[np.ndarray, "U"], key: str | None = None) -> list[Piece]:
+def pieces(
+    text: str, cut: Cut, kept: Bool[np.ndarray, "U"], key: str | None = None, *, opens: bool = True
+) -> list[Piece]:
     """What is left of a text in its order; slices that touch are one.
 
     Args:
         kept: units that stay, with all that they stand under.
         key: under which the original is kept, for the marks.
+        opens: whether the first mark says more than the others.
     """
     holes: list[tuple[int, int, str]] = []
     parts: dict[int, str] = {}
-    silent = True
+    silent = opens
     for gap in cut.gaps(kept, key):
         i = int(cut.kind[gap.units[0]])
         low, high = cut.parts[i]

@@ -110,7 +110,7 @@ def _lines(kind: Kind, text: str) -> Cut:
         kinds=(kind, kind),
         kind=(np.arange(count) >= len(heads)).astype(np.int64),
         parts=((0, middle), (middle, len(text))),
-        needs={u: tuple(sorted({units.called[n] for n in names} - {u})) for u, names in enumerate(units.needs)},
+        needs={u: tuple({units.called[name] for name in needs} - {u}) for u, needs in enumerate(units.needs) if needs},
         says={u: source[first[u] : last[u]] for u in range(len(heads), count)},
     )  # fmt: skip
 

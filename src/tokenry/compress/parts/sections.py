@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -92,9 +91,8 @@ class _Units:
 
 def _markdown(kind: Sections, text: str) -> Cut:
     """The blocks of Markdown, with what other kinds cut under them."""
-    found = _Units()
-    inner: list[Any] = []
-    place: list[int] = []
+    found, place = _Units(), list[int]()
+    inner: list[tuple[int, Cut, int]] = []
     for block in outline(text):
         parent = place[block.parent] if block.parent >= 0 else ROOT
         low, cut = _inside(kind, text, block)
@@ -155,7 +153,9 @@ def _items(text: str, box: markup.Element, low: int, high: int) -> list[tuple[in
         if child is not None:
             starts.append((child.start, child))
             at = child.end
-    if starts and not box.tag:
+    if not starts:
+        return [] if box.tag else [(0, high, None)]
+    if not box.tag:
         starts[0] = 0, starts[0][1]
     ends = [*(start for start, _ in starts[1:]), high]
     return [(start, end, element) for (start, element), end in zip(starts, ends, strict=True) if end > start][::-1]

@@ -194,13 +194,14 @@ class Cut:
     @cached_property
     def levels(self) -> tuple[Int[np.ndarray, "X"], ...]:
         """Units that stand under others, by how deep they stand, the highest first."""
-        found, depth, above = [], np.zeros(len(self), dtype=np.int64), self.parent
-        while (above >= 0).any():
-            depth += above >= 0
-            above = np.where(above >= 0, self.parent[above], ROOT)
-        for level in range(1, int(depth.max(initial=0)) + 1):
-            found.append(np.flatnonzero(depth == level))
-        return tuple(found)
+        depth = np.zeros(len(self), dtype=np.int64)
+        under, above = np.arange(len(self)), self.parent
+        while len(under):
+            under, above = under[above >= 0], above[above >= 0]
+            depth[under] += 1
+            above = self.parent[above]
+        order = np.argsort(depth, kind="stable")
+        return tuple(np.split(order, np.searchsorted(depth[order], np.arange(1, depth.max(initial=0) + 1)))[1:])
 
     @cached_property
     def reach(self) -> Int[np.ndarray, "U"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 _TAG = re.compile(
@@ -33,6 +34,10 @@ _MAY_STAY_OPEN = frozenset(
 )
 _WHOLE = frozenset("pre select tr head p h1 h2 h3 h4 h5 h6 option".split())
 """Elements that are not opened."""
+_HARDLY = 0.6
+"""Share of an element that a heading makes up where it holds hardly anything else."""
+_DEEPEST = 100
+"""Elements around one beyond which it is not opened."""
 
 
 @dataclass(slots=True)
@@ -44,6 +49,8 @@ class Element:
         start: its first character, `opened` the one behind its opening tag, `closed` the first of its closing tag, and
             `end` the one behind it.
         children: the blocks in it.
+        level: of a heading, and of an element that holds hardly anything else, how high it stands; 0 of others.
+        opens: whether what it holds may stay or go by itself.
     """
 
     tag: str
@@ -52,50 +59,53 @@ class Element:
     closed: int = -1
     end: int = -1
     children: list[Element] = field(default_factory=list)
+    level: int = 0
+    opens: bool = False
 
-    @property
-    def level(self) -> int:
-        """Of a heading its level; of an element that holds nothing else, that of the heading; 0 of others."""
-        if len(self.tag) == 2 and self.tag[0] == "h" and self.tag[1].isdigit():
-            return int(self.tag[1])
+    def close(self, at: int, end: int, depth: int) -> None:
+        """Enter where it ends; what it holds is closed already."""
+        self.closed, self.end = at, end
         only = self.children[0] if len(self.children) == 1 else None
-        return only.level if only is not None and only.end - only.start > 0.6 * (self.end - self.start) else 0
-
-    @property
-    def opens(self) -> bool:
-        """Whether what it holds may stay or go by itself."""
-        return bool(self.children) and self.tag not in _WHOLE and not self.level
+        if self.tag[:1] == "h" and self.tag[1:].isdigit():
+            self.level = int(self.tag[1:])
+        elif only is not None and only.end - only.start > _HARDLY * (end - self.start):
+            self.level = only.level
+        self.opens = bool(self.children) and self.tag not in _WHOLE and not self.level and depth < _DEEPEST
 
 
 def read(text: str) -> tuple[Element, int]:
     """A text as an element around its blocks, and how many tags close nothing or stay open."""
     root = Element("", 0, 0, len(text), len(text))
     stack, faults = [root], 0
+    held: Counter[str] = Counter()
+
+    def leave(at: int, end: int) -> Element:
+        done = stack.pop()
+        held[done.tag] -= 1
+        done.close(at, end, len(stack))
+        return done
+
     for match in _TAG.finditer(text):
         tag = (match["tag"] or "").lower()
         if tag not in _BLOCKS:
             continue
-        if match["close"]:
-            depth = next((d for d in range(len(stack) - 1, 0, -1) if stack[d].tag == tag), 0)
-            faults += not depth
-            while depth and len(stack) > depth:
-                done = stack.pop()
-                faults += len(stack) > depth and done.tag not in _MAY_STAY_OPEN
-                last = len(stack) == depth
-                done.closed, done.end = match.start(), match.end() if last else match.start()
-            continue
-        while stack[-1].tag in _ENDS.get(tag, ()):
-            done = stack.pop()
-            done.closed = done.end = match.start()
-        element = Element(tag, match.start(), match.end())
-        stack[-1].children.append(element)
-        stack.append(element)
-    for element in stack[1:]:
-        faults += element.tag not in _MAY_STAY_OPEN
-        element.closed = element.end = len(text)
+        if not match["close"]:
+            while stack[-1].tag in _ENDS.get(tag, ()):
+                leave(match.start(), match.start())
+            stack[-1].children.append(Element(tag, match.start(), match.end()))
+            stack.append(stack[-1].children[-1])
+            held[tag] += 1
+        elif held[tag]:
+            while stack[-1].tag != tag:
+                faults += leave(match.start(), match.start()).tag not in _MAY_STAY_OPEN
+            leave(match.start(), match.end())
+        else:
+            faults += 1
+    while len(stack) > 1:
+        faults += leave(len(text), len(text)).tag not in _MAY_STAY_OPEN
     return root, faults
 
 
 def visible(text: str) -> bool:
     """Whether anything but tags and white space stands in a text."""
-    return bool(text) and not text.isspace() and not _TAG.sub("", text).isspace() and bool(_TAG.sub("", text))
+    return bool(_TAG.sub("", text).strip())

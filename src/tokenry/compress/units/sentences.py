@@ -41,7 +41,7 @@ _NUMBERED = frozenset(
 )
 _SOMETIMES = frozenset("al bros co corp dept ed eds esq est inc jr lb lbs llc ltd oz ph.d sr univ".split())
 _DOTTED = re.compile(r"(?:[a-z]\.)*[a-z]")
-_BLANK = re.compile(r"\n[^\S\n]*\n\s*?(?=[^\S\n]*\S)")
+_BLANK = re.compile(r"\n[^\S\n]*+\n\s*+")
 _VISIBLE = re.compile(r"\S")
 _CLOSED = re.escape(CLOSERS)
 _MAY_END = re.compile(rf"[{MARKS}][{_CLOSED}]*(?P<gap>\s+|(?<=[。！？])|(?<=[。！？][{_CLOSED}]))")
@@ -80,7 +80,8 @@ def sentence_bounds(text: str, longest: int) -> list[tuple[int, int]]:
     """
     starts = {0}
     for match in _BLANK.finditer(text):
-        starts.add(match.end())
+        if match.end() < len(text):
+            starts.add(text.rfind("\n", 0, match.end()) + 1)
     for end in line_ends(text):
         following = _VISIBLE.search(text, end)
         if following is not None:
