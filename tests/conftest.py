@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -73,6 +74,9 @@ def the_same_everywhere(tmp_path_factory):
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell starts what runs in the background so, and the processes that tests start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(Meter(), "meter")
     if not hasattr(config, "workerinput") and config.get_verbosity() < 0:
         config.pluginmanager.register(Progress(config), "progress")
