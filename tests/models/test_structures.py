@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from tokenry.core.errors import UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.mask import MaskFacts, note_facts
 from tokenry.models.attention.site import Site
-from tokenry.models.files.tiny import tiny
+from tokenry.models.files.tiny import DECODERS, OTHERS, tiny
 
 PLAIN = {
     "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -97,6 +98,16 @@ def test_what_is_narrowed_for_the_proof_is_as_before():
     model = built("llama4_text", attention_chunk_size=4096)
     ModelAdapter(model)
     assert model.config.attention_chunk_size == 4096
+
+
+@pytest.mark.parametrize("family", [*DECODERS, *OTHERS])
+def test_a_proven_model_is_as_before(family):
+    """Also where two names of a configuration mean one number, as of ModernBERT's window."""
+    model = tiny(family)
+    before = model.config.to_dict()
+    with suppress(UnsupportedModel):
+        ModelAdapter(model)
+    assert model.config.to_dict() == before
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name())

@@ -74,5 +74,6 @@ def narrowed(model: PreTrainedModel, width: int) -> Iterator[None]:
                     before.append((owner, name, value))
         yield
     finally:
-        for owner, name, value in before:
+        # The last first: two names of one configuration may mean one number.
+        for owner, name, value in reversed(before):
             setattr(owner, name, value)
