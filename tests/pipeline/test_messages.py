@@ -7,8 +7,6 @@ import json
 import os
 import random
 import stat
-import subprocess
-import sys
 
 import pytest
 
@@ -185,21 +183,3 @@ def test_wrong_use_is_said():
         compress_messages("hello")
     with pytest.raises(Incompatible, match="use compressors"):
         compress_messages([], use="window")
-
-
-def test_two_processes_write_the_same():
-    code = (
-        "import json; from tests.pipeline.test_messages import conversation, short\n"
-        "print(json.dumps(short(conversation('chat', 3)).messages))"
-    )
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(said) == 1

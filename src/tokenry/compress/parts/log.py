@@ -59,7 +59,7 @@ class Log(Kind):
 
     def is_one(self, text: str) -> bool:
         lines = [line for line in text[:100_000].split("\n")[:_LOOKED_AT] if line.strip()]
-        return len(lines) > 4 and 2 * sum(_heads(line) for line in lines) >= len(lines)
+        return len(lines) > 4 and 2 * sum(heads(line) for line in lines) >= len(lines)
 
     def cut(self, text: str) -> Cut:
         bounds: list[tuple[int, int]] = []
@@ -71,7 +71,7 @@ class Log(Kind):
             stamp = _STAMP.match(whole)
             line = whole if stamp is None else whole[stamp.end() :]
             begin, last = number[-1] if number else (i, i)
-            ends = trace and not _GOES_ON.match(line) and not _heads(line)
+            ends = trace and not _GOES_ON.match(line) and not heads(line)
             if bounds and last - begin < self.longest - 1 and (ends or _GOES_ON.match(line)):
                 bounds[-1], number[-1] = (bounds[-1][0], at + len(whole)), (begin, i)
                 trace = trace and not ends
@@ -98,7 +98,8 @@ class Log(Kind):
         return own_line(text, gap, f"[{said}]")
 
 
-def _heads(line: str) -> bool:
+def heads(line: str) -> bool:
+    """Whether a line begins as those of logs do."""
     return _HEAD.match(line, 0, _WIDTH) is not None
 
 
