@@ -9,6 +9,9 @@ from typing import Any
 from tokenry.pipeline.messages.places import Path
 from tokenry.pipeline.messages.points import Point
 
+MOST = 100
+"""Results that notebooks show."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -70,12 +73,15 @@ class Messages:
         rows = "".join(
             f"<tr><td>{escape(c.tool)}</td><td>{escape(c.kind)}</td><td>{c.tokens_in:,}</td><td>{c.tokens_out:,}</td>"
             f"<td>{escape(c.why)}</td></tr>"
-            for c in self.changes
+            for c in self.changes[:MOST]
         )
+        more = f"<p>… and {len(self.changes) - MOST:,} more</p>" if len(self.changes) > MOST else ""
         heads = "".join(f"<th>{name}</th>" for name in ("tool", "content", "before", "after", "why not"))
         points = "".join(
             f"<p>before message {p.message + 1}, older turns shrank: {p.saved:,} tokens fewer from there on, "
             f"{p.reread:,} read again once</p>"
-            for p in self.points
+            for p in self.points[-MOST:]
         )
-        return f"<p>{self.tokens_in:,} → {self.tokens_out:,} tokens</p><table><tr>{heads}</tr>{rows}</table>{points}"
+        return (
+            f"<p>{self.tokens_in:,} → {self.tokens_out:,} tokens</p><table><tr>{heads}</tr>{rows}</table>{more}{points}"
+        )
