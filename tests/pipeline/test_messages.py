@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import random
 import stat
+from dataclasses import dataclass
 
 import pytest
 
 from tests.compress.test_shorten import TEXTS, Words
 from tokenry import Pipeline, compress_messages
+from tokenry.compress.random import RandomUnits
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.pipeline.messages import retrieve
 from tokenry.pipeline.messages.originals import Originals
@@ -172,10 +175,31 @@ def test_notebooks_show_what_happened():
     assert "kept by name" in short(conversation("chat"), keep=["*"])._repr_html_()
 
 
+@dataclass
+class Message:
+    role: str
+    content: str
+
+
 def test_a_pipeline_names_what_is_for_messages():
-    for given in ({"role": "user", "content": "a"}, [{"role": "user", "content": "a"}]):
-        with pytest.raises(InvalidValue, match="compress_messages"):
+    one = {"role": "user", "content": "a"}
+    for given in (
+        one,
+        [one],
+        ("text", one),
+        (one for _ in range(2)),
+        short([one]),
+        Message("user", "a"),
+        [Message("", "")],
+    ):
+        with pytest.raises(InvalidValue, match="got messages; shorten these with compress_messages"):
             Pipeline(["compress/random"]).compress(given, Words())
+    with pytest.raises(InvalidValue, match="compress_messages"):
+        inspect.unwrap(RandomUnits.shorten)(RandomUnits(budget=0.5), one, Words())  # past the types that tests check
+    for given in (3, None, [b"text"]):
+        with pytest.raises(InvalidValue, match="documents: must be texts; got"):
+            Pipeline(["compress/random"]).compress(given, Words())
+    assert Pipeline(["compress/random:budget=0.5"]).compress((t for t in ("a b", "c d")), Words()).tokens_in == 4
 
 
 def test_wrong_use_is_said():
