@@ -199,7 +199,8 @@ def test_a_pipeline_names_what_is_for_messages():
     for given in (3, None, [b"text"]):
         with pytest.raises(InvalidValue, match="documents: must be texts; got"):
             Pipeline(["compress/random"]).compress(given, Words())
-    assert Pipeline(["compress/random:budget=0.5"]).compress((t for t in ("a b", "c d")), Words()).tokens_in == 4
+    texts = (t for t in ("a b", "c d"))
+    assert Pipeline(["compress/random:budget=0.5"]).shorten(texts, Words()).tokens_in == 4
 
 
 def test_wrong_use_is_said():
