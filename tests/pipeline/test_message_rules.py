@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.compress.test_shorten import TEXTS, Words
 from tests.pipeline.test_messages import KINDS, call, result
 from tokenry import compress_messages
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.text.counting import Counter
 from tokenry.pipeline.messages.points import is_turn, sizes
 
@@ -206,7 +207,10 @@ def test_points_come_after_so_many_tokens(style):
         talk += [said(style, f"n{i}?\n\n```json\n{text} \n```"), call(style, f"c{i}", "q", {"a": f"n{i}"})]
         talk += [result(style, f"c{i}", text + " " * i), {"role": "assistant", "content": "So."}]
     every = [short(talk, older_every=n) for n in (1, 3 * COUNTER(text), 10**6)]
-    assert [len(found.points) for found in every][2] == 0
+    assert not every[2].points
+    for n, found in zip((1, 3 * COUNTER(text)), every, strict=False):
+        far = [0, *(sum(sizes(talk[: point.message], COUNTER)) for point in found.points)]
+        assert all(b - a >= n for a, b in pairwise(far))
     assert len(every[0].points) > len(every[1].points) > 1
     pasted = [c for c in every[0].changes if c.tool == "pasted document"]
     assert [c.older for c in pasted] == [True] * 7 + [False]
@@ -237,6 +241,13 @@ def test_what_later_results_refer_to_does_not_shrink():
     late = {talk[c.path[0]]["tool_call_id"]: c for c in short(talk, older_every=4 * COUNTER(text), **CHANCE).changes}
     assert late["c"].kind == "repeat"
     assert not late["a"].older
+
+
+def test_a_wrong_distance_is_said():
+    with pytest.raises(InvalidValue, match="older_every: must be at least 1; got 0"):
+        short([], older_every=0)
+    with pytest.raises(Incompatible, match="use compressors"):
+        short([], older_use="window")
 
 
 def test_two_processes_send_the_same():

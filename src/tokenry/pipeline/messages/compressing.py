@@ -20,7 +20,7 @@ from tokenry.pipeline.messages import retrieve
 from tokenry.pipeline.messages.originals import Originals
 from tokenry.pipeline.messages.outcome import Change, Messages
 from tokenry.pipeline.messages.places import Path, Span, replaced
-from tokenry.pipeline.messages.points import Due, Point, due, sizes
+from tokenry.pipeline.messages.points import End, Point, ends, sizes
 from tokenry.pipeline.messages.results import Result, results
 
 USE = ("lexical_relevance:budget=0.25,units=auto",)
@@ -54,9 +54,10 @@ def compress_messages(
     not change. One that would be sent a second time, byte for byte, is a reference to the first. So what is sent for
     the first k messages is the beginning of what is sent for k + 1, and a provider's prompt cache goes on being hit.
 
-    With `older_every` there are points where that is given up: wherever a request may end and so many tokens came since
-    the last point. There, documents that users pasted are shortened by `use`, and results further by `older_use`, all
-    but those of the last turn of the user and of the last exchange. Between two points every prefix stays again.
+    With `older_every` there are points where that is given up: wherever a request may end, so many tokens came since
+    the last point, and something is old enough. There, documents that users pasted are shortened by `use`, and results
+    further by `older_use`, all but those of the last turn of the user and of the last exchange. Between two points
+    every prefix stays again.
 
     Args:
         messages: of OpenAI's chat or responses, or of Anthropic's messages; not changed.
@@ -81,16 +82,16 @@ def compress_messages(
         raise InvalidValue(f"older_every: must be at least 1; got {older_every}; leave it out for never.")
     counter = Counter.of(tokenizer)
     run = _Run(_methods(use), _methods(older_use), counter, ask, tuple(keep), floor, originals)
-    points: deque[Due] = deque()
+    left: deque[End] = deque()
     if older_every is not None:
-        run.sizes = sizes(messages, counter)
-        points.extend(due(messages, older_every, run.sizes))
+        run.every, run.sizes = older_every, sizes(messages, counter)
+        left.extend(ends(messages, run.sizes))
     for result in results(messages, documents=older_every is not None):
-        while points and points[0].message <= result.index:
-            run.shrink(points.popleft())
+        while left and left[0].message <= result.index:
+            run.reach(left.popleft())
         run.take(result)
-    for point in points:
-        run.shrink(point)
+    for end in left:
+        run.reach(end)
     given = None if tools is None else list(tools)
     if originals is not None and not retrieve.carries(given):
         given = [*(given or []), retrieve.schema(style)]
@@ -130,11 +131,13 @@ class _Run:
     keep: tuple[str, ...]
     floor: int
     originals: Originals | None
+    every: int = 0
     sizes: list[int] = field(default_factory=list)
     found: list[_Found] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     _sent: dict[str, _Found] = field(default_factory=dict)
     _fresh: list[_Found] = field(default_factory=list)
+    _shrunk_at: int = 0
 
     def take(self, result: Result) -> None:
         """Shorten a result as it is sent first; a document is sent whole."""
@@ -164,26 +167,35 @@ class _Run:
             found.text, found.after, found.why, found.kind = reference, size, "", "repeat"
             first.named = True
 
-    def shrink(self, point: Due) -> None:
-        """Shorten what is older than the last exchange; what later results refer to stays as it was sent."""
+    def reach(self, end: End) -> None:
+        """Shrink what is older than the last exchange, where enough came since that was done last."""
+        if end.so_far - self._shrunk_at < self.every:
+            return
         fresh, self._fresh = self._fresh, []
-        first, saved = point.message, 0
+        first, saved = end.message, 0
         for found in fresh:
-            if found.result.index >= point.before or found.result.index == point.user:
+            if found.result.index >= end.before or found.result.index == end.user:
                 self._fresh.append(found)
-            elif found.kind != "repeat" and not found.named:
-                text, before = found.text, found.after
-                why = self._shorten(found, self.methods if found.result.is_pasted else self.older)
-                if found.after < before:
-                    found.why, found.older = "", True
-                    first, saved = min(first, found.result.index), saved + before - found.after
-                    if self._sent.get(text) is found:
-                        del self._sent[text]
-                elif found.why == WAITS:
-                    found.why = why
+            elif less := self._shrink(found):
+                first, saved = min(first, found.result.index), saved + less
         if saved:
-            less = sum(f.size - f.after for f in self.found if first <= f.result.index < point.message)
-            self.points.append(Point(point.message, saved, sum(self.sizes[first : point.message]) - less))
+            self._shrunk_at = end.so_far
+            less = sum(f.size - f.after for f in self.found if first <= f.result.index < end.message)
+            self.points.append(Point(end.message, saved, sum(self.sizes[first : end.message]) - less))
+
+    def _shrink(self, found: _Found) -> int:
+        """Tokens by which an older result or document gets shorter; one that later results refer to stays."""
+        if found.kind == "repeat" or found.named:
+            return 0
+        text, before = found.text, found.after
+        why = self._shorten(found, self.methods if found.result.is_pasted else self.older)
+        if found.after == before:
+            found.why = why if found.why == WAITS else found.why
+            return 0
+        found.why, found.older = "", True
+        if self._sent.get(text) is found:
+            del self._sent[text]
+        return before - found.after
 
     def _shorten(self, found: _Found, methods: tuple[Compressor, ...]) -> str:
         """Shorten the original, where that gives fewer tokens than are sent so far; why not, where it does not."""

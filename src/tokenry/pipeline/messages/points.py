@@ -30,38 +30,36 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A point that is reached.
+class End:
+    """Where a request may end: at a turn of the user, or at a result.
 
     Args:
-        message: at which it is.
+        message: at which.
+        so_far: tokens of all messages before it.
         before: the message at which the last exchange begins; it and what follows stay.
         user: the last turn of the user, which stays too.
     """
 
     message: int
+    so_far: int
     before: int
     user: int
 
 
-def due(messages: Sequence[Any], every: int, sizes: Sequence[int]) -> Iterator[Due]:
-    """A point wherever a request may end and `every` tokens or more came since the last.
-
-    Args:
-        sizes: tokens of each message.
-    """
-    since, user, exchange, inside = 0, 0, 0, False
+def ends(messages: Sequence[Any], sizes: Sequence[int]) -> Iterator[End]:
+    """Wherever a request may end; `sizes` are tokens of each message."""
+    so_far, user, exchange, inside = 0, 0, 0, False
     for i, message in enumerate(messages):
         turn, result = is_turn(message), _gives_results(message)
-        if since >= every and (turn or result):
-            yield Due(i, user if turn else exchange, i if turn else user)
-            since = 0
         if turn:
+            yield End(i, so_far, user, i)
             user = i
-        if not turn and not result and not inside:
+        elif result:
+            yield End(i, so_far, exchange, user)
+        elif not inside:
             exchange = i
         inside = not turn and not result
-        since += sizes[i]
+        so_far += sizes[i]
 
 
 def sizes(messages: Sequence[Any], counter: Counter) -> list[int]:
