@@ -26,6 +26,7 @@ def found_in(text):
     [
         f"Look:\n\n```text\n{TEXT}\n```\nWhat is n17?",
         f"~~~~\n{TEXT}\n~~~~~\n\nWhat is n17?",
+        f"Look:\r\n```\r\n{TEXT}\n```\r\nWhat is n17?",
         f"<document>\n{TEXT}\n</document>\n\nWhat is n17?",
         f'Look: <file path="a.txt">{TEXT}</file> What is n17?',
         f"<documents><document index='1'><source>a</source><document_content>\n{TEXT}\n</document_content></document>"
@@ -125,7 +126,8 @@ def test_originals_of_documents_come_back(tmp_path):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from((
     "```\n", "~~~\n", "````", "<document>", "</document>", "<document_content>", "<file a='b'>", "</file>", "\n\n", "{",
-    "a b. ", TEXTS["csv"][:300], "\r\n", "\ud800", PROSE[:450],
+    "a b. ", "````\n", TEXTS["csv"][:300], "\r\n", "\ud800",
+    "a::b\u2028 PASSED\n" * 30, "12:00:00 a\x85b\x0c\n" * 40, PROSE[:450],
 )), max_size=12))  # fmt: skip
 def test_documents_lie_inside_and_apart(pieces):
     text = "".join(pieces)
@@ -136,8 +138,12 @@ def test_documents_lie_inside_and_apart(pieces):
 
 
 @pytest.mark.parametrize(
-    "piece", ["<document>", "```\n", "~~~~\n", "<document><document_content>", "{", "\n\n", "````\n```\n~~~\n<file>"]
-)
+    "piece",
+    [
+        "<document>", "```\n", "~~~~\n", "<document><document_content>", "{", "\n\n", "````\n```\n~~~\n<file>",
+        "<document>\n```\n", "1, ", "a::b ",
+    ],
+)  # fmt: skip
 def test_hostile_turns_take_no_time(piece):
     text = piece * (200_000 // len(piece)) + "</document>"
     start = time.process_time()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -22,7 +23,7 @@ _OPENS = re.compile(
     r"|^ {0,3}(?P<fence>`{3,}(?=[^`\n]*\n)|~{3,})[^\n]*\n",
     re.MULTILINE,
 )
-_CLOSES = re.compile(r"</(document_content|document|file|attachment)>|^ {0,3}(`{3,}|~{3,})[ \t]*$", re.MULTILINE)
+_CLOSES = re.compile(r"</(document_content|document|file|attachment)>|^ {0,3}(`{3,}|~{3,})[ \t\r]*$", re.MULTILINE)
 _MADE = ("json", "log", "table", "diff", "code")
 LEAST = 400
 """Characters below which a text is not looked at, and counts as words."""
@@ -70,17 +71,18 @@ def words(message: Mapping[str, Any]) -> str:
     return " ".join(" ".join(found).split())
 
 
-def spans(text: str) -> list[Span]:
-    """Characters of the documents in what a user says, in order and apart."""
+@lru_cache(maxsize=16)
+def spans(text: str) -> tuple[Span, ...]:
+    """Characters of the documents in what a user says, in order and apart; a turn is sent again in each request."""
     if len(text) < LEAST:
-        return []
+        return ()
     found: list[Span] = []
     at = 0
     for start, end in _set_apart(text):
         found += [*_made(text, at, start), (start, end)]
         at = end
     found += _made(text, at, len(text))
-    return [(a, b) for a, b in found if b - a >= LEAST]
+    return tuple((a, b) for a, b in found if b - a >= LEAST)
 
 
 def _set_apart(text: str) -> Iterator[Span]:
@@ -132,7 +134,7 @@ def _made(text: str, low: int, high: int) -> list[Span]:
 def _headed(text: str, start: int, end: int) -> Span:
     """A log from its first line to its last, with what is indented below; what stands around it may be words."""
     lines, at = [], start
-    for line in text[start:end].splitlines(keepends=True):
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text[start:end]):
         lines.append((at, at + len(line), heads(line), line[:1] in " \t"))
         at += len(line)
     first = next(low for low, _, headed, _ in lines if headed)
