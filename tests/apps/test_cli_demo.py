@@ -74,12 +74,6 @@ def test_the_door_on_the_screen(screen, door):
     assert "All 5 originals come back byte for byte." in shown
 
 
-def test_samples_name_no_machine():
-    for text in (build_log(), json.dumps(conversation())):
-        paths = set(re.findall(r"(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|mnt)/[\w./-]*", text))
-        assert all(path.startswith("/home/user/tokenry") for path in paths)
-
-
 def test_a_sentence_and_its_fate():
     text = "It rained. The lamp cost 59 crowns. Nobody paid."
     before = batch(text)

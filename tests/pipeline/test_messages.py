@@ -166,7 +166,10 @@ def test_the_store_is_bounded(tmp_path):
     ],
 )
 def test_odd_messages_pass(odd):
-    assert len(short(odd).messages) == len(odd)
+    for every in (None, 1):
+        assert (
+            len(short([*odd, *odd, {"role": "user", "content": "a"}], older_every=every).messages) == 2 * len(odd) + 1
+        )
 
 
 def test_notebooks_show_what_happened():
