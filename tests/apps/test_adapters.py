@@ -56,6 +56,12 @@ def test_openai(tmp_path):
     assert sent.requests[0]["messages"][:2] == talk("chat")[:2]
     assert retrieve.carries(sent.requests[0]["tools"])
     assert client.api_key == "k"
+    client = wrap(plain, **SETTINGS, older_every=1)
+    pasted = {"role": "user", "content": f"the one called n17\n\n```\n{LONG}\n```"}
+    said = [pasted, {"role": "user", "content": "So?"}, {"role": "user", "content": "And?"}]
+    client.chat.completions.create(model="m", messages=said)
+    assert len(sent.requests[-1]["messages"][0]["content"]) < len(LONG)
+    assert sent.requests[-1]["messages"][1:] == said[1:]
     with pytest.raises(InvalidValue, match="must be one of openai or anthropic"):
         wrap(object())
 

@@ -100,6 +100,17 @@ def test_compress_takes_messages(tokenry, small, tmp_path):
         assert "1 of them shorter" in done.err
     found = json.loads(tokenry("compress", "--messages", file, "--tokenizer", small, "--floor", 50, "--json").out)
     assert found["changes"][0]["kind"] == "json"
+    assert found["points"] == []
+    older = [
+        {"role": "user", "content": f"row 7\n\n```\n{json.dumps(rows)}\n```"},
+        *[{"role": "user", "content": "So?"}] * 2,
+    ]
+    file.write_text(json.dumps(older))
+    options = ("--tokenizer", small, "--floor", 50, "--older-every", 100)
+    said = tokenry("compress", "--messages", file, *options).err
+    (point,) = json.loads(tokenry("compress", "--messages", file, *options, "--json").out)["points"]
+    assert point["message"] == 2
+    assert f"before message 3 older turns shrank: {point['saved']} tokens fewer from there on" in said
     for wrong in (["--messages", file, file], []):
         assert "needs text files, or --messages" in tokenry("compress", *wrong).err
 

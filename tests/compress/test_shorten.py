@@ -116,6 +116,37 @@ def test_kinds_are_seen():
     assert {seen[n].partition(":")[0] for n in ("mixed", "markdown", "html")} == {"sections"}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tests/a/test_b.py::test_c[{}-x] PASSED   [  3%]",
+        "test model::tests::case_{} ... ok",
+        "test_case_{} (tests.test_a.TestA.test_case_{}) ... ok",
+        "=== RUN   TestCase{}",
+        "    --- PASS: TestCase/{} (0.00s)",
+        "src/main{}.c:12:3: warning: unused variable ‘x’ [-Wunused-variable]",
+        "Requirement already satisfied: package{}>=2 in ./lib (from -r requirements.txt (line 1)) (2.1)",
+        "[ 12%] Building C object CMakeFiles/a.dir/a{}.c.o",
+    ],
+)
+def test_what_runs_tests_and_builds_writes_logs(line):
+    text = "".join(line.format(i, i) + "\n" for i in range(30))
+    assert kind_of(text).name() == "log"
+    prose = "Compiling a list takes time. Building [it] does too: test a word ... and go on. " * 30
+    assert kind_of(prose).name() == "sentence"
+
+
+def test_a_failed_test_stays_with_what_was_found():
+    """Its source, with the line that failed and what was found, is one piece."""
+    text = "".join(f"tests/test_a.py::test_{word} PASSED [ 1%]\n" for word in map(str, range(60)))
+    block = (
+        "____ test_b ____\n\n    def test_b():\n        value = a()\n>       assert value == 3\n"
+        "E       AssertionError: assert 2 == 3\nE         and more\n\n"
+    )
+    whole = f"{text}=== FAILURES ===\n{block}tests/test_a.py:7: AssertionError\n=== 1 failed, 60 passed in 2s ===\n"
+    assert block in parse("lexical_relevance:budget=0.25,units=auto").shorten(whole, Words(), "what broke?").text
+
+
 def test_an_error_with_its_trace_and_what_stands_around_it_is_all_that_matters():
     found = parse("lexical_relevance:budget=0.25,units=auto").shorten(TEXTS["log"], Words(), "why did it break?")
     left = TEXTS["log"][TEXTS["log"].index("2026-11-30 10:00:47") :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 import unicodedata
@@ -119,3 +120,18 @@ def test_sample_pictures() -> None:
         assert f"### {name}.jpg" in sources
     with pytest.raises(KeyError):
         data.picture("lena")
+
+
+def test_work_of_an_agent() -> None:
+    """Every result has its call, one test fails in the log, and no file names a machine."""
+    sources = (data._HERE / "SOURCES.md").read_text(encoding="utf-8")
+    for path in (data._HERE / "work").iterdir():
+        assert f"| `{path.name}` | {path.stat().st_size:,} |" in sources
+        assert f"### {path.name}" in sources
+        named = set(re.findall(r"(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|mnt)/[\w./-]*", path.read_text("utf-8")))
+        assert all(name.startswith("/home/user/tokenry") for name in named)
+    assert data.build_log().count(" FAILED ") == 1
+    talk = data.conversation()
+    calls = [call["id"] for message in talk for call in message.get("tool_calls", ())]
+    assert calls == [message["tool_call_id"] for message in talk if message["role"] == "tool"]
+    assert talk[-1]["role"] == "user"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import random
 import stat
-import subprocess
-import sys
+from dataclasses import dataclass
 
 import pytest
 
 from tests.compress.test_shorten import TEXTS, Words
 from tokenry import Pipeline, compress_messages
+from tokenry.compress.random import RandomUnits
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.pipeline.messages import retrieve
 from tokenry.pipeline.messages.originals import Originals
@@ -165,7 +166,10 @@ def test_the_store_is_bounded(tmp_path):
     ],
 )
 def test_odd_messages_pass(odd):
-    assert len(short(odd).messages) == len(odd)
+    for every in (None, 1):
+        assert (
+            len(short([*odd, *odd, {"role": "user", "content": "a"}], older_every=every).messages) == 2 * len(odd) + 1
+        )
 
 
 def test_notebooks_show_what_happened():
@@ -174,10 +178,32 @@ def test_notebooks_show_what_happened():
     assert "kept by name" in short(conversation("chat"), keep=["*"])._repr_html_()
 
 
+@dataclass
+class Message:
+    role: str
+    content: str
+
+
 def test_a_pipeline_names_what_is_for_messages():
-    for given in ({"role": "user", "content": "a"}, [{"role": "user", "content": "a"}]):
-        with pytest.raises(InvalidValue, match="compress_messages"):
+    one = {"role": "user", "content": "a"}
+    for given in (
+        one,
+        [one],
+        ("text", one),
+        (one for _ in range(2)),
+        short([one]),
+        Message("user", "a"),
+        [Message("", "")],
+    ):
+        with pytest.raises(InvalidValue, match="got messages; shorten these with compress_messages"):
             Pipeline(["compress/random"]).compress(given, Words())
+    with pytest.raises(InvalidValue, match="compress_messages"):
+        inspect.unwrap(RandomUnits.shorten)(RandomUnits(budget=0.5), one, Words())  # past the types that tests check
+    for given in (3, None, [b"text"]):
+        with pytest.raises(InvalidValue, match="documents: must be texts; got"):
+            Pipeline(["compress/random"]).compress(given, Words())
+    texts = (t for t in ("a b", "c d"))
+    assert Pipeline(["compress/random:budget=0.5"]).shorten(texts, Words()).tokens_in == 4
 
 
 def test_wrong_use_is_said():
@@ -185,21 +211,3 @@ def test_wrong_use_is_said():
         compress_messages("hello")
     with pytest.raises(Incompatible, match="use compressors"):
         compress_messages([], use="window")
-
-
-def test_two_processes_write_the_same():
-    code = (
-        "import json; from tests.pipeline.test_messages import conversation, short\n"
-        "print(json.dumps(short(conversation('chat', 3)).messages))"
-    )
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(said) == 1

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from tests.core.test_notebook import Seen
 from tokenry import Document, Pipeline, TokenSelect, load
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.data import read
@@ -165,3 +166,15 @@ def test_a_description_that_cannot_be_read_is_explained(values):
 def test_a_folder_is_of_a_learned_method():
     with pytest.raises(InvalidValue, match="window: has nothing to learn"):
         Pipeline.from_dict({"methods": [{"method": "attend/window", "folder": "x"}]})
+
+
+def test_notebooks_show_a_trace(language):
+    evil = "<script>x</script>"
+    document = Document(f"{TEXT} {evil}", name=evil)
+    trace = Pipeline(["compress/random:budget=0.25"]).generate(document, language, f"Who? {evil}", max_new=2)
+    seen = Seen(trace._repr_html_())
+    assert seen.tags <= {"p", "b", "table", "tr", "th", "td", "details", "summary", "pre", "span"}
+    assert f"Who? {evil}" in seen.text
+    assert "compress/random" in seen.text
+    assert f"{evil}: {trace.receipt.steps[0].tokens_out:,} of {trace.receipt.steps[0].tokens_in:,} tokens" in seen.text
+    assert len(trace._repr_html_()) < 20_000

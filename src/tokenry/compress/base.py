@@ -85,9 +85,17 @@ class Compressor(Method):
             tokenizer: whose tokens are counted: a name, a file or an object, see `Counter.of`.
             query: what will be asked about the text.
             model: the model that will answer, for methods that score with it.
+
+        Raises:
+            InvalidValue: no text, no question where one is needed, or a budget that cannot hold what `force` keeps.
         """
         from tokenry.compress.kept.shortening import shorten
 
+        if not isinstance(text, str):
+            raise InvalidValue(
+                f"{self.name()}: text must be a str; got {type(text).__name__}; join texts to one, and shorten chat "
+                "messages with compress_messages."
+            )
         return shorten(self, text, tokenizer, query, model=model)
 
     def compress(

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
+from tokenry.core.notebook import MOST_TOKENS, html_of_tokens
 from tokenry.core.origin import Source
 
 
@@ -51,6 +52,20 @@ class TokenSequence:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the first tokens; an id stands for one whose text is not known."""
+        raw = [s.data.encode("utf-8", "surrogatepass") if isinstance(s.data, str) else None for s in self.sources]
+        texts: list[tuple[str, bool]] = []
+        for i in range(min(len(self), MOST_TOKENS)):
+            source, token, (start, end) = int(self.source[i]), int(self.ids[i]), self.spans[i, :2].tolist()
+            data = raw[source] if source >= 0 else None
+            if data is not None:
+                text = data[start:end].decode("utf-8", "replace")
+            else:
+                text = f"⟨{token}⟩" if token >= 0 else f"⟨{Modality(int(self.shows[i])).name.lower()}⟩"
+            texts.append((text, bool(self.guarded[i])))
+        return f"<p>{len(self):,} tokens</p>{html_of_tokens(texts, len(self) - len(texts))}"
 
     @classmethod
     def joined(cls, parts: Sequence[TokenSequence]) -> TokenSequence:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fate import Fate
+from tokenry.core.notebook import MOST_ROWS
 from tokenry.core.origin import Origin
 from tokenry.core.sequence import Modality, TokenSequence, there
 
@@ -355,6 +356,17 @@ class TokenBatch:
     def survival(self) -> Float[Tensor, "B N0"]:
         """How much of each original is left."""
         return self.fate.survival()
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the first rows, and how many of their originals are left."""
+        left, b = (self.survival() > 0).sum(1).tolist(), len(self.mask)
+        originals = (self.origin.source >= 0).sum(1).tolist()
+        rows = [
+            f"<p>row {row + 1} of {b}: {left[row]:,} of {originals[row]:,} tokens of its sources are left</p>"
+            + self.sequence(row)._repr_html_()
+            for row in range(min(b, MOST_ROWS))
+        ]
+        return "".join(rows)
 
     def model_inputs(self) -> dict[str, Any]:
         """Arguments of a Hugging Face forward or `generate`: ids (or embeddings), mask and positions if unusual."""

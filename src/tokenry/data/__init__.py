@@ -1,4 +1,4 @@
-"""Sample documents, pictures and sounds that are free to use, and questions that score answers about the documents."""
+"""Samples that are free to use: documents with questions that score answers, work of an agent, pictures and sounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenry.data.image import Image
@@ -38,6 +38,17 @@ def documents() -> dict[str, Path]:
 def read(name: str) -> str:
     """The whole text of the sample document `name`; `KeyError` if there is none."""
     return documents()[name].read_text(encoding="utf-8")
+
+
+def build_log() -> str:
+    """The sample log of a test run, in which one test fails."""
+    return (_HERE / "work" / "build.log").read_text(encoding="utf-8")
+
+
+def conversation() -> list[dict[str, Any]]:
+    """The sample conversation with an agent that mends that test: chat messages with four results of tools."""
+    found: list[dict[str, Any]] = json.loads((_HERE / "work" / "conversation.json").read_text(encoding="utf-8"))
+    return found
 
 
 def pictures() -> dict[str, Path]:

@@ -280,10 +280,16 @@ def _revived(values: Mapping[str, Any]) -> Method:
 
 
 def _documents(documents: Documents) -> list[Document]:
-    if isinstance(documents, str | Document):
+    if isinstance(documents, str | Document | Mapping) or not isinstance(documents, Iterable):
         documents = [documents]
-    if isinstance(documents, Mapping) or any(isinstance(d, Mapping) for d in documents):
-        raise InvalidValue("documents: must be texts; got messages; shorten these with compress_messages.")
+    documents = list(documents)
+    for other in documents:
+        if isinstance(other, Mapping) or hasattr(other, "role"):
+            raise InvalidValue("documents: must be texts; got messages; shorten these with compress_messages.")
+        if not isinstance(other, str | Document):
+            raise InvalidValue(
+                f"documents: must be texts; got {type(other).__name__}; decode or read it to a str first."
+            )
     found = [Document(d) if isinstance(d, str) else d for d in documents]
     if not found:
         raise InvalidValue("documents: must hold at least one text; got none.")

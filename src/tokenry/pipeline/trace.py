@@ -125,6 +125,16 @@ class Trace:
             "dense": None if self.dense is None else self.dense.to_dict(),
         }
 
+    def _repr_html_(self) -> str:
+        from tokenry.report.notebook import html_of_run
+
+        texts, alive = _Texts(self.prompt), self.final.survival()[0] > 0
+        documents = [
+            (document["name"], document["tokens"], alive[tokens].tolist())
+            for document, tokens in zip(texts.documents(), texts.tokens, strict=True)
+        ]
+        return html_of_run(self.run_dict(), self.ask, documents)
+
     def report(self, path: str | Path) -> None:
         """Write one self-contained HTML page."""
         from tokenry.report.page import write

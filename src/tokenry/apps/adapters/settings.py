@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenry.compress.base import Compressor
-from tokenry.pipeline.messages.compressing import FLOOR, USE, compress_messages
+from tokenry.pipeline.messages.compressing import FLOOR, OLDER, USE, Use, compress_messages
 from tokenry.pipeline.messages.originals import Originals
 
 log = logging.getLogger("tokenry")
@@ -23,13 +21,16 @@ class Settings:
         tokenizer: whose tokens are counted.
         floor: results of fewer tokens stay.
         keep: names of tools whose results stay.
+        older_every: tokens between two points at which older turns shrink, and `older_use` by what.
         originals: where originals are kept; requests then carry the tool that brings them back.
     """
 
-    use: str | Compressor | Sequence[str | Compressor] = USE
+    use: Use = USE
     tokenizer: Any = "o200k_base"
     floor: int = FLOOR
     keep: tuple[str, ...] = ()
+    older_every: int | None = None
+    older_use: Use = OLDER
     originals: Originals | None = None
 
     def shortened(self, messages: Any, tools: Any = None, style: str = "chat") -> tuple[Any, Any]:
@@ -40,7 +41,8 @@ class Settings:
         try:
             found = compress_messages(
                 messages, tools=tools if isinstance(tools, list) else None, use=self.use, tokenizer=self.tokenizer,
-                floor=self.floor, keep=self.keep, originals=offers, style=style,
+                floor=self.floor, keep=self.keep, older_every=self.older_every, older_use=self.older_use,
+                originals=offers, style=style,
             )  # fmt: skip
         except Exception as error:
             log.warning("passed on as it came: %s", error)

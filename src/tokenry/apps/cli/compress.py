@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +38,12 @@ def compress(
     ] = "smollm2",
     floor: Annotated[int, typer.Option(help="Of messages: results of fewer tokens stay.")] = 2000,
     keep: Annotated[list[str] | None, typer.Option(help="Of messages: a tool whose results stay.")] = None,
+    older_every: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of messages: older turns shrink whenever N tokens came.")
+    ] = None,
+    older_use: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="Of messages: by what results of older turns shrink.")
+    ] = None,
     protect: o.Protect = None,
     as_json: o.Json = False,
 ) -> None:
@@ -44,7 +51,10 @@ def compress(
     if (messages is None) == (not documents):
         raise InvalidValue("compress: needs text files, or --messages with a file; got both or neither.")
     if messages is not None:
-        _messages(messages, use, out, ask, tokenizer, floor, keep or [], as_json)
+        options = {"floor": floor, "keep": keep or [], "older_every": older_every}
+        if older_use:
+            options["older_use"] = tuple(older_use)
+        _messages(messages, use, out, ask, tokenizer, options, as_json)
         return
     if not use:
         raise InvalidValue(
@@ -77,7 +87,7 @@ def compress(
 
 
 def _messages(
-    file: Path, use: list[str] | None, out: Path | None, ask: str | None, tokenizer: str, floor: int, keep: list[str],
+    file: Path, use: list[str] | None, out: Path | None, ask: str | None, tokenizer: str, options: dict[str, Any],
     as_json: bool,
 ) -> None:  # fmt: skip
     """Write the same document with shorter results of tools."""
@@ -90,21 +100,20 @@ def _messages(
         raise UnreadableInput(f"{file}: must be JSON; {error}.") from error
     fields = [name for name in ("messages", "input") if isinstance(given, dict) and isinstance(given.get(name), list)]
     found = compress_messages(
-        given[fields[0]] if fields else given, use=tuple(use or USE), tokenizer=tokenizer, ask=ask, floor=floor,
-        keep=keep,
-    )  # fmt: skip
+        given[fields[0]] if fields else given, use=tuple(use or USE), tokenizer=tokenizer, ask=ask, **options
+    )
     written = json.dumps(given | {fields[0]: found.messages} if fields else found.messages, ensure_ascii=False)
     if out is not None:
         write_text(out, written + "\n")
     if as_json:
         changes = [
             {"path": list(c.path), "tool": c.tool, "kind": c.kind, "tokens_in": c.tokens_in,
-             "tokens_out": c.tokens_out, "why": c.why}
+             "tokens_out": c.tokens_out, "why": c.why, "older": c.older}
             for c in found.changes
         ]  # fmt: skip
         shown = {
             "schema": MESSAGES_SCHEMA, "tokens_in": found.tokens_in, "tokens_out": found.tokens_out,
-            "changes": changes, "messages": found.messages,
+            "changes": changes, "points": [asdict(point) for point in found.points], "messages": found.messages,
         }  # fmt: skip
         sys.stdout.write(json.dumps(shown) + "\n")
         return
@@ -114,4 +123,9 @@ def _messages(
     sys.stderr.write(
         f"{found.tokens_in} -> {found.tokens_out} tokens of {tokenizer} in {len(found.changes)} results, "
         f"{shorter} of them shorter\n"
+        + "".join(
+            f"before message {p.message + 1} older turns shrank: {p.saved} tokens fewer from there on, {p.reread} read "
+            "again once\n"
+            for p in found.points
+        )
     )

@@ -1,7 +1,9 @@
-"""`tokenry demo`: what becomes of a sample speech with a quarter of its tokens; everything shown is measured."""
+"""`tokenry demo`: messages at a quarter of their tokens, then a speech with a model; everything shown is measured."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from tokenry.pipeline.pipeline import Pipeline
     from tokenry.pipeline.trace import Trace
 
+DEMO_SCHEMA = "tokenry.demo/0"
 DOCUMENT = "sotu_1975"
 WHOLE, NEAREST, RANDOM = "the whole speech", "the nearest quarter", "a random quarter"
 METHODS = {NEAREST: "compress/dense_relevance:budget=0.25", RANDOM: "compress/random:budget=0.25"}
@@ -28,24 +31,33 @@ Page = Annotated[Path, typer.Option(metavar="FILE.html", help="Where the page th
 
 
 def demo(
-    model: o.Model = "smollm2", first: First = None, report: Page = Path("trace.html"), max_new: o.MaxNew = 32
-) -> None:
-    """Ask questions about a sample speech with a quarter of its tokens: what is kept, saved and said."""
+    model: o.Model = "smollm2", first: First = None, report: Page = Path("trace.html"), max_new: o.MaxNew = 32,
+    as_json: o.Json = False,
+) -> None:  # fmt: skip
+    """Cut messages of an agent to a quarter, then ask a model about a quarter of a speech: what is kept and said."""
     o.check(model=model)
 
-    from tokenry.apps.cli.status import working
+    from tokenry.apps.cli.status import warn, working
+    from tokenry.apps.demo.door import opened
+    from tokenry.apps.demo.screen import Screen
+
+    screen = Screen(quiet=as_json)
+    with working() as status:
+        _fetch(model, warn if as_json else status.beside(screen.say))
+        door = opened(model)
+    screen.door(door, model)
+
     from tokenry.apps.demo import score
     from tokenry.apps.demo.evidence import evidence_of
-    from tokenry.apps.demo.screen import Screen
     from tokenry.core.registry import parse
     from tokenry.data import questions, read
+    from tokenry.models.files.load import load
     from tokenry.pipeline.pipeline import Pipeline
 
-    screen = Screen()
     pipelines = {name: Pipeline([parse(spec)]) for name, spec in METHODS.items()}
     asked, text = [q for q in questions() if q.document == DOCUMENT][:first], read(DOCUMENT)
     with working() as status:
-        language = _load(model, status.beside(screen.say))
+        language = load(model)
         prepared = {name: p.prepare(text, language, asked[0].ask, max_new=max_new) for name, p in pipelines.items()}
     before = prepared[NEAREST].spelled
     screen.opening(int((~before.protected[0]).sum()), len(asked), {spec: name for name, spec in METHODS.items()})
@@ -70,20 +82,24 @@ def demo(
             outcomes[name] += score.shortened(asked[1:], pipeline, language, max_new, tell)
     screen.score(outcomes)
     trace.report(report)
+    if as_json:
+        said = {"schema": DEMO_SCHEMA, "messages": door.to_dict(), "run": trace.run_dict(), "questions": {
+            name: {"asked": len(found), "there": sum(f.there for f in found), "right": sum(f.right for f in found)}
+            for name, found in outcomes.items()
+        }, "report": str(report)}  # fmt: skip
+        sys.stdout.write(json.dumps(said) + "\n")
     screen.say(f"\nEvery token of the first question, and what it cost: {report}")
 
 
-def _load(model: str, say: Callable[[str, str], None]) -> LanguageModel:
-    """The model, and the encoder that judges sentences; they are fetched first where they are not there."""
+def _fetch(model: str, say: Callable[..., None]) -> None:
+    """Fetch the model, and the encoder that judges sentences, where they are not there."""
     from tokenry.models.files import store
     from tokenry.models.files.catalog import ALIASES
-    from tokenry.models.files.load import load
 
     for name in (model, ENCODER):
         if name in ALIASES and store.place(name) is None:
-            say(f"getting {name}: {ALIASES[name].about}", "dim")
+            say(f"getting {name}: {ALIASES[name].about}")
             store.get(name)
-    return load(model)
 
 
 def _beside_dense(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tokenry.apps.demo.door import Cut, Door
 from tokenry.apps.demo.evidence import Evidence
 from tokenry.apps.demo.score import Outcome
 from tokenry.data import Question
+from tokenry.pipeline.messages import retrieve
 from tokenry.pipeline.trace import Trace, ratios
 from tokenry.report import figures
 
@@ -18,14 +21,51 @@ SAVED = ("prompt tokens", "seconds to the first token", "cached bytes", "bytes r
 
 
 class Screen:
-    """What is said, on standard output."""
+    """What is said, on standard output; nothing at all where `quiet`."""
 
-    def __init__(self) -> None:
-        self._out = Console(highlight=False)
+    def __init__(self, quiet: bool = False) -> None:
+        self._out = Console(highlight=False, quiet=quiet)
 
     def say(self, text: str = "", style: str = "") -> None:
         """A paragraph, in which nothing is markup."""
         self._out.print(Text(text, style=style))
+
+    def door(self, found: Door, tokenizer: str) -> None:
+        """Messages before a model: what was asked for is there, what is missing is marked, and all of it comes back."""
+        self._title("An agent's work at a quarter of the tokens")
+        self.say(
+            f"{len(found.cuts)} results of tools, on their way to a model behind an API: {found.tokens_in:,} tokens, "
+            f"as {tokenizer} counts them. No model is asked. It took {figures.seconds(found.seconds)}.\n"
+        )
+        table = self._table("", "kind", "before", "after", "asked for", "by chance")
+        for column in (2, 3):
+            table.columns[column].justify = "right"
+        for cut in found.cuts:
+            asked = f"{_lines(cut)} {_stays(cut.kept)}"
+            table.add_row(
+                cut.name, cut.kind, figures.count(cut.tokens_in), figures.count(cut.tokens_out), asked,
+                _stays(cut.by_chance),
+            )  # fmt: skip
+        many = len(found.cuts)
+        kept, chance = sum(cut.kept for cut in found.cuts), sum(cut.by_chance for cut in found.cuts)
+        table.add_row(
+            "together", "", figures.count(found.tokens_in), figures.count(found.tokens_out), f"{kept} of {many}",
+            f"{chance} of {many}",
+        )  # fmt: skip
+        self._out.print(table)
+        self.say("\nBy chance: in a random quarter, the control, in which lines that report errors stay too.")
+        log = found.cuts[0]
+        if log.kept:
+            self.say(f"\nWhy the test failed stands in what is left of the log as it stood there, in {_lines(log)}:\n")
+            self._verbatim(log.needle, log.lines[0])
+        self.say("\nWhatever is missing is marked where it stood, in the way of its kind; the first marks:\n")
+        self._out.print(self._rows((cut.name, cut.mark) for cut in found.cuts))
+        self.say("\nWith the id a model gets back what it misses. In the file it reads\n")
+        self._verbatim(found.mark)
+        self.say(f"\nand calls {retrieve.NAME} with {json.dumps(found.call)}:\n")
+        self._verbatim(found.answer.strip("\n"), found.call["first_line"])
+        if found.whole:
+            self.say(f"\nAll {many} originals come back byte for byte.")
 
     def opening(self, tokens: int, questions: int, names: Mapping[str, str]) -> None:
         """What is going to be seen; `names` are the methods, and what the quarter is called that each of them keeps."""
@@ -91,6 +131,15 @@ class Screen:
             "no model can find. Answered rightly: it stands in what this model said. A random quarter is the control."
         )
 
+    def _verbatim(self, text: str, first: int | None = None) -> None:
+        """Lines as they are, with their numbers."""
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(style="dim", justify="right", min_width=3)
+        table.add_column(overflow="fold")
+        for n, line in enumerate(text.splitlines(), first or 0):
+            table.add_row("" if first is None else str(n), Text(line.rstrip()))
+        self._out.print(table)
+
     def _title(self, text: str) -> None:
         self._out.print()
         self._out.print(Text(text, style="bold"))
@@ -111,6 +160,15 @@ class Screen:
         for name, text in rows:
             table.add_row(Text(name), text if isinstance(text, Text) else Text(text))
         return table
+
+
+def _lines(cut: Cut) -> str:
+    first, last = cut.lines
+    return f"lines {first}–{last}" if last > first else f"line {first}"
+
+
+def _stays(kept: bool) -> str:
+    return "whole" if kept else "gone"
 
 
 def _fate(evidence: Evidence) -> Text:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenry.pipeline.messages import retrieve
-from tokenry.pipeline.messages.compressing import Change, compress_messages
+from tokenry.pipeline.messages.compressing import compress_messages
 from tokenry.pipeline.messages.originals import Originals
-from tokenry.pipeline.messages.raw import Path, entered, exchanged
+from tokenry.pipeline.messages.outcome import Change
+from tokenry.pipeline.messages.places import Path
+from tokenry.pipeline.messages.raw import entered, exchanged
 
 STYLES: Mapping[str, tuple[str, str]] = {
     "/v1/chat/completions": ("chat", "messages"),

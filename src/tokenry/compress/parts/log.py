@@ -17,14 +17,23 @@ from tokenry.core.fields import positive
 _HEAD = re.compile(
     r"""\s*[\[(<]?(?:\d{4}[-/]\d\d[-/]\d\d|\d\d:\d\d:\d\d|[A-Z][a-z]{2}\s+\d{1,2}\s\d\d:\d\d|\d{1,2}/[A-Z][a-z]{2}/\d{4})
     | \S*\s*[\[(]?(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\b
-    | (?:time|ts|level)=\S+""",
+    | (?:time|ts|level)=\S+
+    | \S+::\S.*\s(?:PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b
+    | test\w*\s\S.*\s\.\.\.\s(?:ok|FAIL|FAILED|ERROR|ignored)\b
+    | ===\s(?:RUN|PAUSE|CONT)\b | \s*---\s(?:PASS|FAIL|SKIP):\s
+    | \S+:\d+(?::\d+)?:\s(?:warning|error|note|fatal\serror):
+    | (?:Collecting|Requirement\salready\ssatisfied:|Compiling|Unpacking|Setting\sup)\s\S | \[\s*\d+(?:%|/\d+)\]\s""",
     re.VERBOSE,
 )
-_GOES_ON = re.compile(r"[ \t]+\S|at\s|Caused by:|\.\.\. \d+ more|During handling of|The above exception|\s*$")
+"""How lines begin: of logs, with a time or a level; of what runs tests, compiles and installs, with its words."""
+_GOES_ON = re.compile(
+    r"[ \t]+\S|[>E][ \t]{3,}|at\s|Caused by:|\.\.\. \d+ more|During handling of|The above exception|\s*$"
+)
 _TRACE = re.compile(r"Traceback \(most recent call last\)|^goroutine \d+|^panic:", re.MULTILINE)
 _VARIES = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{7,}(?:-[0-9a-f]{4,})*\b|\d+")
 _STAMP = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]? ?")
-_LOOKED_AT = 200
+_LOOKED_AT, _WIDTH = 200, 400
+"""Lines by which a log is told, and the characters of each."""
 BEFORE, AFTER = 3, 1
 """Lines around one that reports an error that are important too."""
 
@@ -50,7 +59,7 @@ class Log(Kind):
 
     def is_one(self, text: str) -> bool:
         lines = [line for line in text[:100_000].split("\n")[:_LOOKED_AT] if line.strip()]
-        return len(lines) > 4 and 2 * sum(_HEAD.match(line) is not None for line in lines) >= len(lines)
+        return len(lines) > 4 and 2 * sum(heads(line) for line in lines) >= len(lines)
 
     def cut(self, text: str) -> Cut:
         bounds: list[tuple[int, int]] = []
@@ -62,7 +71,7 @@ class Log(Kind):
             stamp = _STAMP.match(whole)
             line = whole if stamp is None else whole[stamp.end() :]
             begin, last = number[-1] if number else (i, i)
-            ends = trace and not _GOES_ON.match(line) and not _HEAD.match(line)
+            ends = trace and not _GOES_ON.match(line) and not heads(line)
             if bounds and last - begin < self.longest - 1 and (ends or _GOES_ON.match(line)):
                 bounds[-1], number[-1] = (bounds[-1][0], at + len(whole)), (begin, i)
                 trace = trace and not ends
@@ -87,6 +96,11 @@ class Log(Kind):
         if before and all(_shape(line) == before for line in lines(text[gap.start : gap.end])):
             said += f", like line {gap.numbers[0] - 1}"
         return own_line(text, gap, f"[{said}]")
+
+
+def heads(line: str) -> bool:
+    """Whether a line begins as those of logs do."""
+    return _HEAD.match(line, 0, _WIDTH) is not None
 
 
 def _shape(line: str) -> str:

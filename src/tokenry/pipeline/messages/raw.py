@@ -7,9 +7,7 @@ import re
 from collections.abc import Mapping
 
 from tokenry.core.errors import InvalidValue
-
-Path = tuple[int | str, ...]
-Span = tuple[int, int]
+from tokenry.pipeline.messages.places import Path, Span
 
 _SIGN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{},:]|[^\s\[\]{},:"]+')
 DEEPEST = 200

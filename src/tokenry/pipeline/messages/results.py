@@ -1,4 +1,4 @@
-"""Where chat messages hold results of tools: OpenAI's chat and responses, and Anthropic's messages.
+"""Where chat messages hold results of tools and documents: OpenAI's chat and responses, and Anthropic's messages.
 
 Nothing else of a message is looked at; what is not known is passed over.
 """
@@ -10,22 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Path = tuple[int | str, ...]
-"""How a text is reached in a list of messages: `(3, "content", 0, "text")`."""
+from tokenry.pipeline.messages.pasted import is_turn, pasted, words
+from tokenry.pipeline.messages.places import Path, Span, parts
 
-_TEXT = ("text", "input_text", "output_text")
+PASTED = "pasted document"
+"""What stands in place of the name of a tool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A text that a tool gave.
+    """A text that a tool gave, or a document that a user pasted.
 
     Args:
         path: where it stands.
         text: what it says.
-        tool: the name of the tool, where the call is among the messages.
-        ask: what the user said last before it, and what the tool was called with.
+        tool: the name of the tool, where the call is among the messages; `PASTED` of a document.
+        ask: of a result what the user said last before it, and what the tool was called with; of a document what the
+            user said beside it or, where that is nothing, in the next turn.
         call: the id of that call.
+        span: the characters of the text at `path` that it is.
     """
 
     path: Path
@@ -33,10 +36,26 @@ class Result:
     tool: str
     ask: str
     call: str = ""
+    span: Span | None = None
+
+    @property
+    def index(self) -> int:
+        """The message in which it stands, from 0."""
+        first = self.path[0]
+        assert isinstance(first, int)
+        return first
+
+    @property
+    def place(self) -> Span:
+        return self.span or (0, len(self.text))
+
+    @property
+    def is_pasted(self) -> bool:
+        return self.span is not None
 
 
-def results(messages: Sequence[Any]) -> Iterator[Result]:
-    """All results of tools, in order."""
+def results(messages: Sequence[Any], *, documents: bool = False) -> Iterator[Result]:
+    """All results of tools, in order, and with `documents` those too that users pasted."""
     calls: dict[str, tuple[str, str]] = {}
     asked = ""
     for i, message in enumerate(messages):
@@ -44,58 +63,30 @@ def results(messages: Sequence[Any]) -> Iterator[Result]:
             continue
         for key, name, given in _calls(message):
             calls[key] = name, given
-        said = _said_by_user(message)
+        said = words(message)
         for path, text, key in _texts(message):
             tool, given = calls.get(key, ("", ""))
             yield Result((i, *path), text, tool, " ".join(filter(None, (asked, given))), key)
-        asked = said or asked
-
-
-def replaced(messages: Sequence[Any], texts: Mapping[Path, str]) -> list[Any]:
-    """The messages with other texts in some places; everything else is the same object as before."""
-    out = list(messages)
-    for path, text in texts.items():
-        out[_index(path[0])] = _with(out[_index(path[0])], path[1:], text)
-    return out
-
-
-def _with(value: Any, path: Path, text: str) -> Any:
-    if not path:
-        return text
-    copy: Any = list(value) if isinstance(value, list) else dict(value)
-    copy[path[0]] = _with(value[path[0]], path[1:], text)
-    return copy
-
-
-def _index(key: int | str) -> int:
-    assert isinstance(key, int)
-    return key
+        if documents:
+            about = said or _next(messages, i)
+            yield from (Result((i, *path), text, PASTED, about, span=span) for path, span, text in pasted(message))
+        if is_turn(message):
+            asked = said or " ".join(text for _, text in parts(message, "content")) or asked
 
 
 def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]]:
     """Path, text and call of every result in one message."""
     if message.get("role") in ("tool", "function"):
         key = str(message.get("tool_call_id") or message.get("name") or "")
-        yield from ((path, text, key) for path, text in _parts(message, "content"))
+        yield from ((path, text, key) for path, text in parts(message, "content"))
     elif message.get("type") in ("function_call_output", "custom_tool_call_output"):
         key = str(message.get("call_id", ""))
-        yield from ((path, text, key) for path, text in _parts(message, "output"))
+        yield from ((path, text, key) for path, text in parts(message, "output"))
     elif isinstance(message.get("content"), list):
         for i, part in enumerate(message["content"]):
             if isinstance(part, Mapping) and part.get("type") == "tool_result":
                 key = str(part.get("tool_use_id", ""))
-                yield from ((("content", i, *path), text, key) for path, text in _parts(part, "content"))
-
-
-def _parts(holder: Mapping[str, Any], name: str) -> Iterator[tuple[Path, str]]:
-    """The texts of a field that is a text or a list of parts."""
-    found = holder.get(name)
-    if isinstance(found, str):
-        yield (name,), found
-    elif isinstance(found, list):
-        for i, part in enumerate(found):
-            if isinstance(part, Mapping) and part.get("type") in _TEXT and isinstance(part.get("text"), str):
-                yield (name, i, "text"), part["text"]
+                yield from ((("content", i, *path), text, key) for path, text in parts(part, "content"))
 
 
 def _calls(message: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -112,11 +103,9 @@ def _calls(message: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield str(part.get("id", "")), str(part.get("name", "")), _words(part.get("input"))
 
 
-def _said_by_user(message: Mapping[str, Any]) -> str:
-    if message.get("role") != "user":
-        return ""
-    content = message.get("content")
-    return content if isinstance(content, str) else " ".join(text for _, text in _parts(message, "content"))
+def _next(messages: Sequence[Any], i: int) -> str:
+    """What a user says in the next turn."""
+    return next((words(message) for message in messages[i + 1 :] if is_turn(message)), "")
 
 
 def _words(given: Any) -> str:

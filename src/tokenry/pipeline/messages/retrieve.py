@@ -14,8 +14,8 @@ from tokenry.pipeline.messages.originals import Originals
 
 NAME = "tokenry_retrieve"
 ABOUT = (
-    "Get text that was left out of a tool result. A mark such as [lines 41–118 left out, id 0123456789ab] names the "
-    "id. Give the id, and lines or a query to get only a part."
+    "Get text that was left out of a tool result or a document. A mark such as [lines 41–118 left out, id "
+    "0123456789ab] names the id. Give the id, and lines or a query to get only a part."
 )
 _FIELDS: Mapping[str, Any] = {
     "type": "object",
