@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -243,6 +243,20 @@ class Site:
             seen = probs.shape[-1]
             received[..., :seen] += probs.sum(2).view(b, g, h // g, seen).sum(2)
         return torch.cat(parts, 2), received
+
+    def reweighted(
+        self, change: Callable[[slice, Site, Float[Tensor, "B H Q K"]], Float[Tensor, "B H Q K"]]
+    ) -> Float[Tensor, "B H Q Dv"]:
+        """Attention with the probabilities that `change` makes of the exact ones, some queries at a time.
+
+        Args:
+            change: gets which queries, the site for them, as `streamed` yields both, and their probabilities.
+        """
+        self._account()
+        return torch.cat(
+            [part._weighted(change(some, part, part._probs(part._logits(slice(None))))) for some, part in self.streamed()],
+            2,
+        )
 
     def _both(self) -> tuple[Float[Tensor, "B H Q Dv"], Float[Tensor, "B H Q K"]]:
         probs = self._probs(self._logits(slice(None)))
