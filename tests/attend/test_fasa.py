@@ -50,7 +50,7 @@ def most_attended(budget, site):
 
 @pytest.mark.parametrize("pairing", ["rope", "adjacent"])
 def test_all_chunks_choose_the_rows_with_the_most_attention(pairing):
-    method, steps = Fasa(budget=9, share=1.0, dense_layers=0, pairing=pairing), []
+    method, steps = Fasa(budget=9, share=1.0, dense_layers=0, pairing=pairing, vote="sum"), []
 
     def watch(site, state, rows):
         assert torch.equal(rows, most_attended(method.budget, site))

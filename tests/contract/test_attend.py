@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contract.cases import Case, cases
+from tests.contract.cases import Case, choosing
 from tests.padded import padded
 from tests.tinies import STRUCTURES, shared
 from tokenry.attend.base import Evictor, Run
@@ -18,7 +18,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.name import cache_of, with_cache
 
 STEPS = 7
-METHODS = cases("attend")
+METHODS = choosing()
 EVICTORS = [c for c in METHODS if issubclass(c.method, Evictor)]
 BUDGETED = [c for c in METHODS if hasattr(c.trial(), "budget")]
 ONCE = [c for c in EVICTORS if not c.method.every_step]

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.attend.feeding import CACHE, feed, same, tokens
-from tests.contract.cases import cases
+from tests.contract.cases import choosing
 from tests.tinies import shared
 from tokenry.core.errors import Incompatible
 from tokenry.models.files.tiny import tiny
 
-METHODS = cases("attend")
+METHODS = choosing()
 
 
 @pytest.fixture(params=METHODS, ids=[e.name for e in METHODS])

@@ -79,12 +79,12 @@ class Run:
                 return self.method.attend(site, states[place])
             self.most = max(self.most, site.buffer.seen)
             return attended(
-                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self._check(site)
+                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self.unsure_of(site)
             )
 
         return attend
 
-    def _check(self, site: Site) -> str:
+    def unsure_of(self, site: Site) -> str:
         """Refuse what the method cannot know; and what is said where a pass is taken back that was read as the prompt.
 
         Raises:

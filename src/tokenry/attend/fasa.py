@@ -28,8 +28,9 @@ class Fasa(Selector):
     What it does
         q k = sum over i of a_i, where a_i is the product of the i-th pair of channels that the rotary position turns.
         Few pairs rank the keys as the whole sum does. Over these pairs I alone s_j = sum over i in I of a_i(q, k_j);
-        the votes softmax(s / sqrt(D)) of the query heads that share keys are added, and the `budget` keys with the
-        most are attended to exactly, at their own positions.
+        the keys that query heads rank first, or with `vote=sum` those with the highest sum over the heads of
+        softmax(s / sqrt(D)), are attended to exactly, at their own positions: for each KV head as many as the
+        `budget` says, from its query heads in turn.
     Where it acts
         At every decoding step, in all layers but the first `dense_layers`; prompts are read densely. Nothing is
         evicted. I is found once for each KV head: by `calibration`, or by the last `window` queries that were seen when
@@ -37,16 +38,16 @@ class Fasa(Selector):
     Shapes
         site.q (B, H, 1, D), site.k and site.v (B, G, K, D) -> output (B, H, 1, Dv).
     Guarantees
-        Equals dense attention while the budget covers what is held. With `share=1` reads exactly the keys with the
-        most attention. A step looks at `share` of the channels of every key, in a small cache of their own that equals
+        Equals dense attention while the budget covers what is held. With `share=1` and `vote=sum`
+        reads exactly the keys with the most attention. A step looks at `share` of the channels of every key, in a small cache of their own that equals
         a slice of the large one. The choice depends on its own sequence alone.
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, or a calibration of a model
         of another shape. Incompatible: a cache that something was evicted from. UnsupportedModel: with `pairing=rope`, keys that positions change
         otherwise than by a rotation. StorageError: a calibration that is missing or damaged.
     Deviations
-        Chunks and keys are chosen for each KV head, not for each query head, so that no more rows than the budget are
-        read; `vote=each` lets every query head name its own and shares the budget between them. Without
+        Chunks are chosen for each KV head, and its query heads share the budget, so that no more rows than that are
+        read and the small cache is no larger than `share`; the published code lets every query head read its own. Without
         `calibration` the prompt itself says which chunks agree. A fixed number of chunks stays, not those above a
         quantile between two bounds, which are equal by default in the published code. The published pairs are
         neighbouring channels, which do not turn together: `pairing=adjacent`.
@@ -67,7 +68,7 @@ class Fasa(Selector):
             "is below that of random rows and of random channels, on each of four texts",
         ),
         deviations=(
-            "chunks and keys are chosen per KV head or layer, by the votes of its query heads",
+            "chunks are chosen per KV head, and its query heads share the budget and what they read",
             "without a calibration, the last queries of the prompt choose the chunks",
             "a fixed number of chunks, no quantile between bounds",
             "keys are not moved to the memory of the host",
@@ -76,7 +77,7 @@ class Fasa(Selector):
 
     budget: Budget = size(Budget(tokens=256, per="head"), doc="tokens read per step")
     share: float = between(0.0, 1.0, default=0.25, doc="of the frequency chunks that predict, at least one")
-    vote: str = choice("sum", "each", default="sum", doc="of query heads that share keys: added, or each names its own")
+    vote: str = choice("each", "sum", default="each", doc="query heads that share keys name their own, or add their votes")
     pairing: str = choice("rope", "adjacent", default="rope", doc="channels of a chunk: those that turn together, or neighbours")
     dense_layers: int = natural(1, doc="first layers that read everything")
     window: int = positive(32, doc="last queries that choose chunks where there is no calibration")

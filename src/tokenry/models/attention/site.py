@@ -231,7 +231,7 @@ class Site:
         self._account()
         b, h = self.q.shape[:2]
         g, k = self.k.shape[1:3]
-        real = self._real_queries()
+        real = self.real_queries()
         received = torch.zeros(b, g, k, device=self.q.device)
         parts = []
         for queries, part in self.streamed():
@@ -262,11 +262,15 @@ class Site:
         probs = self._probs(self._logits(slice(None)))
         return self._weighted(probs), probs
 
-    def _real_queries(self) -> Bool[Tensor, "B Q"] | None:
+    def real_queries(self) -> Bool[Tensor, "B Q"] | None:
         """Which queries are tokens; a padded one would spread its attention over everything."""
-        if self.facts is None or self.facts.padding is None:
+        if self.facts is None:
             return None
-        return self.facts.padding[:, self.query_columns()].expand(self.q.shape[0], -1)
+        padding, columns = self.facts.padding, self.facts.columns
+        if columns is None:
+            return None if padding is None else padding[:, self.query_columns()].expand(self.q.shape[0], -1)
+        there = columns >= 0
+        return there if padding is None else there & padding.expand(len(columns), -1).gather(1, columns.clamp_min(0))
 
     def narrow(self, rows: Int[Tensor, "B #G M"]) -> Site:
         """The same site holding only some of its rows, -1 for none. A middle axis of 1 serves all heads."""
@@ -327,7 +331,7 @@ class Site:
 
     def last(self) -> tuple[Site, Bool[Tensor, "B"] | None]:
         """The site of the last token of every sequence, and which have one in this pass; None when all have."""
-        real = self._real_queries()
+        real = self.real_queries()
         if real is None or bool(real[:, -1].all()):
             return self.for_queries(slice(-1, None)), None
         assert self.facts is not None
@@ -404,8 +408,14 @@ class Site:
         row = (d + self.v.shape[-1]) * self.k.element_size()
         causal = self.columns is None and self.facts is not None and self.facts.causal and n > 1
         self.reads.note(n, k, g, row, b, causal)
-        if not (self.later or self.decoding):
+        self.note_step()
+
+    def note_step(self) -> None:
+        """Enter the rows of this site into the account of every token that comes after the prompt."""
+        if self.reads is None or not (self.later or self.decoding):
             return
+        b, g, k, _ = self.k.shape
+        n = self.q.shape[2]
         end = k if self.buffer is None else self.buffer.seen
         for column in range(end - n, end):
             real = self.real()
