@@ -165,6 +165,10 @@ def test_it_is_closer_to_dense_than_chance(smollm2, document, monkeypatch):
     method = Fasa(budget=budget, dense_layers=0)
     chosen, chance = passage.kl(method, watches_prompt=True), passage.kl(RandomRows(budget=budget))
     draw = torch.Generator().manual_seed(0)
-    monkeypatch.setattr(frequencies, "agreement", lambda q, k, sees, pairs, top: torch.rand(len(k), len(pairs), generator=draw))
+
+    def by_chance(q, k, sees, pairs, top):
+        return torch.rand(len(k), len(pairs), generator=draw)
+
+    monkeypatch.setattr(frequencies, "agreement", by_chance)
     assert chosen < passage.kl(method, watches_prompt=True)
     assert chosen < chance

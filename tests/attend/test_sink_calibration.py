@@ -51,7 +51,8 @@ def by_loops(probs, beta, threshold, so_far):
     out = probs.clone()
     for i in range(n):
         last = i if so_far else n - 1
-        sinks = [j for j in range(1, i + 1) if sum(probs[t, j] for t in range(j, last + 1)) / (last + 1 - j) > threshold]
+        received = {j: sum(probs[t, j] for t in range(j, last + 1)) / (last + 1 - j) for j in range(1, i + 1)}
+        sinks = [j for j, mean in received.items() if mean > threshold]
         rest = [j for j in range(i + 1) if j not in sinks]
         freed = (1 - beta) * sum(probs[i, j] for j in sinks)
         for j in sinks:

@@ -14,8 +14,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.data import read
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.name import cache_of, with_cache
+from tokenry.models.files.tiny import tiny
 from tokenry.models.generate.answer import divergence
-
 
 
 def read_prompt(method, watch, ids=None, family="llama", **more):
@@ -113,11 +113,8 @@ def test_layers_that_do_not_exist_are_refused():
 
 
 def test_without_layers_the_second_half_but_the_last_acts():
-    acting = TokenSparse()._acting
-    model = shared("llama")
-    assert list(acting(model)) == []
-    model32 = type("M", (), {"config": type("C", (), {"get_text_config": lambda self: type("T", (), {"num_hidden_layers": 32})()})()})()
-    assert list(acting(model32)) == list(range(16, 31))
+    assert list(TokenSparse()._acting(shared("llama"))) == []
+    assert list(TokenSparse()._acting(tiny("llama", num_hidden_layers=32))) == list(range(16, 31))
 
 
 def test_the_drift_names_the_quiet_layers():

@@ -68,8 +68,8 @@ def test_identity_setting_is_the_encoder(family, entry):
                 same_where_real(model(**given).last_hidden_state, expected, given.get("attention_mask"))
         with entry.trial()(model):
             found = model(**given).last_hidden_state
-    assert found.shape == expected.shape
-    assert not torch.allclose(found, expected, atol=1e-4)
+    assert found.isfinite().all()
+    assert found.shape[1] < expected.shape[1]
 
 
 def test_fewer_tokens_are_computed_and_cached(model, entry):

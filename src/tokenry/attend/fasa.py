@@ -38,19 +38,20 @@ class Fasa(Selector):
     Shapes
         site.q (B, H, 1, D), site.k and site.v (B, G, K, D) -> output (B, H, 1, Dv).
     Guarantees
-        Equals dense attention while the budget covers what is held. With `share=1` and `vote=sum`
-        reads exactly the keys with the most attention. A step looks at `share` of the channels of every key, in a small cache of their own that equals
-        a slice of the large one. The choice depends on its own sequence alone.
+        Equals dense attention while the budget covers what is held. With `share=1` and `vote=sum` reads exactly the
+        keys with the most attention. A step looks at `share` of the channels of every key, in a small cache of their
+        own that equals a slice of the large one. The choice depends on its own sequence alone.
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, or a calibration of a model
-        of another shape. Incompatible: a cache that something was evicted from. UnsupportedModel: with `pairing=rope`, keys that positions change
-        otherwise than by a rotation. StorageError: a calibration that is missing or damaged.
+        of another shape. Incompatible: a cache that something was evicted from. UnsupportedModel: with
+        `pairing=rope`, keys that positions change otherwise than by a rotation. StorageError: a calibration that is
+        missing or damaged.
     Deviations
         Chunks are chosen for each KV head, and its query heads share the budget, so that no more rows than that are
-        read and the small cache is no larger than `share`; the published code lets every query head read its own. Without
-        `calibration` the prompt itself says which chunks agree. A fixed number of chunks stays, not those above a
-        quantile between two bounds, which are equal by default in the published code. The published pairs are
-        neighbouring channels, which do not turn together: `pairing=adjacent`.
+        read and the small cache is no larger than `share`; the published code lets every query head read its own.
+        Without `calibration` the prompt itself says which chunks agree. A fixed number of chunks stays, not those above
+        a quantile between two bounds, which are equal by default in the published code. The published pairs are
+        neighbouring channels, which do not turn together: `pairing=adjacent`. Keys are not moved to the host.
     Relations
         `token_select` scores all channels of all keys. `quest` looks at bounds of pages, which is less to read and
         chooses coarsely. The small cache adds `share` of the keys to the memory.
@@ -61,11 +62,14 @@ class Fasa(Selector):
         year=2026,
         url="https://github.com/AMAP-ML/FASA-ICLR2026",
         summary="per-step selection of tokens by the few rotary frequencies that rank like the whole head",
+        action="visible",
+        granularity="token",
+        evidence="query",
         identity_at={"budget": 1000000},
         trial={"budget": 12, "dense_layers": 0, "window": 4},
         claims=(
-            "at 100 of 800 rows, 4 sinks and 32 recent tokens included, with a quarter of the channels, its KL to dense "
-            "is below that of random rows and of random channels, on each of four texts",
+            "at 100 of 800 rows, 4 sinks and 32 recent tokens included, with a quarter of the channels, its KL to "
+            "dense is below that of random rows and of random channels, on each of four texts",
         ),
         deviations=(
             "chunks are chosen per KV head, and its query heads share the budget and what they read",
@@ -77,8 +81,12 @@ class Fasa(Selector):
 
     budget: Budget = size(Budget(tokens=256, per="head"), doc="tokens read per step")
     share: float = between(0.0, 1.0, default=0.25, doc="of the frequency chunks that predict, at least one")
-    vote: str = choice("each", "sum", default="each", doc="query heads that share keys name their own, or add their votes")
-    pairing: str = choice("rope", "adjacent", default="rope", doc="channels of a chunk: those that turn together, or neighbours")
+    vote: str = choice(
+        "each", "sum", default="each", doc="query heads that share keys name their own, or add their votes"
+    )
+    pairing: str = choice(
+        "rope", "adjacent", default="rope", doc="channels of a chunk: those that turn together, or neighbours"
+    )
     dense_layers: int = natural(1, doc="first layers that read everything")
     window: int = positive(32, doc="last queries that choose chunks where there is no calibration")
     calibration: str | None = setting(None, doc="folder of agreements found beforehand; none to ask the prompt")

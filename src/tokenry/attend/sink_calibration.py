@@ -78,6 +78,9 @@ class SinkCalibration(Attention):
         year=2024,
         url="https://arxiv.org/abs/2406.15765",
         summary="attention is taken from later sinks and given to the other tokens in proportion",
+        action="weigh",
+        granularity="token",
+        evidence="observed attention",
         identity_at={"beta": 1.0},
         trial={"beta": 0.2, "threshold": 0.03, "heads": (0, 1, 4, 6, 9)},
         deviations=(

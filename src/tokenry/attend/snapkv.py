@@ -46,6 +46,9 @@ class SnapKV(Evictor):
         year=2024,
         url="https://arxiv.org/abs/2404.14469",
         summary="evict prompt tokens that the last queries of the prompt do not attend to",
+        action="evict",
+        granularity="token",
+        evidence="observed attention",
         identity_at={"budget": 1000000},
         trial={"budget": 12, "window": 4, "kernel": 3},
         deviations=(

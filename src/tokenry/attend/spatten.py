@@ -17,6 +17,7 @@ from tokenry.core.fields import between, natural, part
 from tokenry.models.attention.between import Change, View, front_packed
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.packed import rows_where
 
 
 @dataclass
@@ -49,15 +50,16 @@ class SpAtten(Reducer):
 
     What it does
         s_j = sum over heads, queries and layers so far of P_ij, over the number of queries that could see j;
-        ceil(r_l n) tokens with the highest s go into layer l: r is 1 in the first `unpruned` layers, at least one, and falls
-        linearly to `keep` in the last. Heads likewise, by the sum of the absolute values of their outputs, from
+        ceil(r_l n) tokens with the highest s go into layer l: r is 1 in the first `unpruned` layers, at least one, and
+        falls linearly to `keep` in the last. Heads likewise, by the sum of the absolute values of their outputs, from
         `unpruned_heads` layers on, down to `heads`. At a decoding step each query reads the `values` share of the
         values with the largest probabilities, and keys with `precision`.
     Where it acts
         Between the layers of an encoder, and of a decoder while it reads the prompt: what is dropped takes no part in
         attention, feed-forward layers and caches from there on. Generated tokens pass through all layers.
     Shapes
-        hidden (B, N, E) -> (B, M, E), the last state of every token at the end; output (B, H, Q, Dv).
+        hidden (B, N, E) -> (B, M, E), also for what the model gives back: `run.streams[-1].local` says which tokens
+        these are, -1 for none. output (B, H, Q, Dv).
     Guarantees
         `keep=heads=values=1` with exact keys changes nothing. Tokens and heads that are dropped stay dropped. The first
         `start` tokens and the last one stay. Sequences of a batch do not depend on each other.
@@ -78,6 +80,9 @@ class SpAtten(Reducer):
         year=2021,
         url="https://arxiv.org/abs/2012.09852",
         summary="tokens and heads that matter least are dropped for all later layers, and low bits are read last",
+        action="evict",
+        granularity="token",
+        evidence="observed attention",
         identity_at={"keep": 1.0, "heads": 1.0, "values": 1.0, "precision": "exact"},
         trial={"keep": 0.5, "heads": 0.5, "values": 0.5, "precision": "progressive[high=8,flat=0.2]", "unpruned": 0.0},
         claims=(
@@ -104,7 +109,6 @@ class SpAtten(Reducer):
     unpruned_heads: float = between(0.0, 1.0, default=0.3, doc="share of the layers that drop no heads")
     start: int = natural(1, doc="first tokens that stay")
     State = Importance
-    whole = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -194,7 +198,8 @@ class SpAtten(Reducer):
             before = state.active[:, max(0, site.layer - 1)]
             best = state.heads.masked_fill(~before, -1.0).argsort(dim=1, descending=True, stable=True)[:, :count]
             now = torch.zeros_like(before).scatter(1, best, True)
-            state.active = torch.cat((state.active[:, : site.layer], now[:, None], state.active[:, site.layer + 1 :]), 1)
+            layers = [now if layer == site.layer else of for layer, of in enumerate(state.active.unbind(1))]
+            state.active = torch.stack(layers, 1)
         if state.active is None or bool(state.active[:, site.layer].all()):
             own = torch.arange(h, device=site.q.device).expand(b, -1)
             return site, own
@@ -205,9 +210,12 @@ class SpAtten(Reducer):
         """Tokens after the prompt, each as if it came by itself."""
         if self.values == 1 and isinstance(self.precision, Exact):
             return site.dense()
-        n, k = site.q.shape[2], site.k.shape[2]
-        queries = (site.for_queries(slice(i, i + 1)).between(0, k - n + i + 1) for i in range(n))
-        return torch.cat([self._step(part if n > 1 else site) for part in queries], 2)
+        n, columns = site.q.shape[2], site.key_columns()
+        parts = [site]
+        if n > 1:
+            ends = [int(columns.max()) - n + 1 + i for i in range(n)]
+            parts = [site.for_queries(slice(i, i + 1)).narrow(rows_where(columns <= end)) for i, end in enumerate(ends)]
+        return torch.cat([self._step(part) for part in parts], 2)
 
     def _step(self, site: Site) -> Float[Tensor, "B H 1 Dv"]:
         """One query, with the values and the bits that it reads."""

@@ -75,6 +75,9 @@ class TokenSelect(Selector):
         year=2024,
         url="https://arxiv.org/abs/2411.02886",
         summary="per-step selection of cached tokens by a soft vote of the heads",
+        action="visible",
+        granularity="token",
+        evidence="query",
         identity_at={"budget": 1000000},
         trial={"budget": "12:sink=2:recent=4", "chunk": 8, "reuse": 1.01},
         claims=(

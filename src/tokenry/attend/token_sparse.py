@@ -52,6 +52,9 @@ class TokenSparse(Attention):
         year=2026,
         url="https://github.com/dongwonjo/Token-Sparse-Attention",
         summary="each head reads the prompt with its own part of the tokens, and the next layer may choose others",
+        action="visible",
+        granularity="token",
+        evidence="observed attention",
         identity_at={"tail": 0.0},
         trial={"tail": 0.4, "least": 8, "window": 4, "layers": (0, 1, 2)},
         claims=(
@@ -164,7 +167,7 @@ def _of_head(site: Site, head: int, rows: Int[Tensor, "L"], queries: Int[Tensor,
     asking = columns[site.k.shape[2] - site.q.shape[2] :][queries]
     return replace(
         site, q=site.q[:, own, queries], k=site.k[:, group, rows], v=site.v[:, group, rows], first=0,
-        columns=columns[rows].view(1, 1, -1), facts=site.facts.over(asking[None]), reads=None, own=len(queries) == len(rows),
-        sinks=None if site.sinks is None else site.sinks[own],
+        columns=columns[rows].view(1, 1, -1), facts=site.facts.over(asking[None]), own=len(queries) == len(rows),
+        reads=None, sinks=None if site.sinks is None else site.sinks[own],
         bias=None if site.bias is None else site.bias[:, own, queries],
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ def drifts(model: Any, ids: Int[Tensor, "T"]) -> Float[Tensor, "L1"]:
     return torch.stack(
         [
             ((after - before).float().norm(dim=-1) / (before.float().norm(dim=-1) + 1e-6)).mean()
-            for before, after in zip(states[:-2], states[1:-1], strict=True)
+            for before, after in pairwise(states[:-1])
         ]
     )
 

@@ -136,32 +136,31 @@ class Progressive(Precision):
             # Rows move where sequences hold different numbers of tokens.
             planes.forget()
         planes.extend(site.k, int(self.high) + _LOW)
-        assert planes.high is not None
-        assert planes.low is not None
-        assert planes.unit is not None
+        high, low, unit = planes.high, planes.low, planes.unit
+        assert high is not None
+        assert low is not None
+        assert unit is not None
         b, h, _, d = site.q.shape
         g = site.k.shape[1]
         q, mask = site.q.detach().float().view(b, g, h // g, d) * site.scale, site.mask()
 
         def attend(which: tuple[Tensor, Tensor], numbers: Tensor) -> Tensor:
-            logits = q[which] @ (numbers.float() * planes.unit[which]).mT
+            logits = q[which] @ (numbers.float() * unit[which]).mT
             if mask is not None:
                 seen = mask.expand(b, g, 1, -1)[which]
                 logits = logits.masked_fill(~seen, torch.finfo(logits.dtype).min)
             return logits.softmax(-1)
 
-        every = torch.arange(b * g, device=q.device)
-        every = (every // g, every % g)
-        probs = attend(every, planes.high[every].float() * (1 << _LOW) + (1 << _LOW) / 2)
+        at = torch.arange(b * g, device=q.device)
+        probs = attend((at // g, at % g), high.flatten(0, 1).float() * (1 << _LOW) + (1 << _LOW) / 2)
         flat = (probs.amax(-1) < self.flat).any(-1)
-        again = tuple(at[flat] for at in every)
+        again = at[flat] // g, at[flat] % g
         if bool(flat.any()):
-            whole = attend(again, joined(planes.high[again], planes.low[again]))
+            whole = attend(again, joined(high[again], low[again]))
             is_flat = probs[flat].amax(-1, keepdim=True) < self.flat
             probs[flat] = torch.where(is_flat, whole, probs[flat])
         if site.reads is not None:
-            rows = planes.high[0, 0].nbytes + planes.unit[0, 0].nbytes
-            site.reads.bytes += b * g * rows + int(flat.sum()) * planes.low[0, 0].nbytes
+            site.reads.bytes += high.nbytes + unit.nbytes + int(flat.sum()) * low[0, 0].nbytes
         return probs.view(b, h, 1, -1)
 
 

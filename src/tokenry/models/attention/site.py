@@ -253,10 +253,8 @@ class Site:
             change: gets which queries, the site for them, as `streamed` yields both, and their probabilities.
         """
         self._account()
-        return torch.cat(
-            [part._weighted(change(some, part, part._probs(part._logits(slice(None))))) for some, part in self.streamed()],
-            2,
-        )
+        parts = ((some, part, part._probs(part._logits(slice(None)))) for some, part in self.streamed())
+        return torch.cat([part._weighted(change(some, part, probs)) for some, part, probs in parts], 2)
 
     def _both(self) -> tuple[Float[Tensor, "B H Q Dv"], Float[Tensor, "B H Q K"]]:
         probs = self._probs(self._logits(slice(None)))
