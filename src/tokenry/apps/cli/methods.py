@@ -38,8 +38,8 @@ def list_methods(
 
     if room == "attend":
         # All of them need a model and no question; what tells them apart is what they do to its cache.
-        rows = [(e.full_name, e.card.action, e.card.granularity, e.card.evidence, e.card.summary) for e in found]
-        listed([("method", *KV, "what it does"), *rows])
+        shown = [(e.full_name, e.card.action, e.card.granularity, e.card.evidence, e.card.summary) for e in found]
+        listed([("method", *KV, "what it does"), *shown])
         return
     heading = ("method", "question", "model", "encoder", "training", "what it does")
     listed([heading, *((e.full_name, *_marked(needs_of(e)), e.card.summary) for e in found)])
