@@ -92,7 +92,7 @@ class SinkCalibration(Attention):
     beta: float = between(0.0, 1.0, default=0.4, doc="what is left of the attention to a sink")
     threshold: float = between(0.0, 1.0, default=0.1, doc="mean attention above which a token is a sink")
     heads: tuple[int, ...] = counts(
-        0, (1 << 20) - 1, default=(), doc="layer x heads + head of each that acts; empty for all of the middle layers"
+        0, 1048575, default=(), doc="layer x heads + head of each that acts; empty for all of the middle layers"
     )
     judged: str = choice("so_far", "pass", default="so_far", doc="by which queries a token is judged")
     State = Given
