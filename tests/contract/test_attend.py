@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contract.cases import Case, cases
+from tests.contract.cases import Case, choosing
 from tests.padded import padded
 from tests.tinies import STRUCTURES, shared
 from tokenry.attend.base import Evictor, Run
@@ -18,8 +18,9 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.name import cache_of, with_cache
 
 STEPS = 7
-METHODS = cases("attend")
+METHODS = choosing()
 EVICTORS = [c for c in METHODS if issubclass(c.method, Evictor)]
+BUDGETED = [c for c in METHODS if hasattr(c.trial(), "budget")]
 ONCE = [c for c in EVICTORS if not c.method.every_step]
 PROMPT = padded(41)
 
@@ -128,12 +129,13 @@ def test_eager_eviction_is_lazy_eviction(family, entry):
         same(generate(shared(family), PROMPT), tried(family, entry).out)
 
 
-def test_budget_counts_real_tokens(family, entry):
+@pytest.mark.parametrize("case", BUDGETED, ids=lambda c: c.name)
+def test_budget_counts_real_tokens(family, case):
     """No step reads more rows than the budget plus, for a prompt budget, what was generated since.
 
     Steps that the method says may read everything are none of the budget's.
     """
-    method, done = entry.trial(), tried(family, entry)
+    method, done = case.trial(), tried(family, case)
     grows = isinstance(method, Evictor) and not method.every_step
     full = [i for i, _ in growing(cache_of(done.out))]
     assert full

@@ -9,12 +9,12 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, Fp8QuantizedLayer, StaticCache
 
 from tests.attend.feeding import CACHE, tokens
-from tests.contract.cases import cases
+from tests.contract.cases import choosing
 from tests.tinies import shared
 from tokenry.core.errors import Incompatible, UnsupportedModel, WithoutEffect
 from tokenry.models.attention.adapter import ModelAdapter
 
-METHODS = cases("attend")
+METHODS = choosing()
 IDS = tokens(2, 40)
 OPTIONS = {"max_new_tokens": 4, "do_sample": False}
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.attend.feeding import CACHE, feed, same, tokens
-from tests.contract.cases import cases
+from tests.contract.cases import choosing
 from tests.tinies import shared
 from tokenry.attend.base import Evictor
 from tokenry.core.errors import Incompatible
 from tokenry.models.attention.adapter import ModelAdapter
 
-METHODS = cases("attend")
+METHODS = choosing()
 PROMPT, N, PAD = 41, 53, 9
 IDS = tokens(2, N)
 MASK = torch.ones_like(IDS)

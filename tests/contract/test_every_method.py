@@ -9,6 +9,7 @@ import pytest
 
 import tokenry
 from tests.contract.cases import Case, exemptible
+from tokenry.core.card import KV
 from tokenry.core.described import fields_of
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import entries, load, parse
@@ -42,6 +43,8 @@ def test_card_is_complete(case):
     for heading in ("What it does", "Where it acts", "Shapes", "Guarantees", "Raises", "Relations"):
         assert f"{heading}\n" in doc, f"{case.name} does not say: {heading}"
     assert (not card.deviations) or "Deviations\n" in doc
+    for name, words in KV.items():
+        assert getattr(card, name) in (words if case.entry.room == "attend" else ("",)), name
     assert all(f.doc for f in fields_of(case.entry))
     assert getattr(tokenry, case.entry.class_name) is load(case.name)
 

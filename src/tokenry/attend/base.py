@@ -79,20 +79,20 @@ class Run:
                 return self.method.attend(site, states[place])
             self.most = max(self.most, site.buffer.seen)
             return attended(
-                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self._check(site)
+                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self.unsure_of(site)
             )
 
         return attend
 
-    def _check(self, site: Site) -> str:
+    def unsure_of(self, site: Site) -> str:
         """Refuse what the method cannot know; and what is said where a pass is taken back that was read as the prompt.
 
         Raises:
             Incompatible: nobody tells padding from tokens.
         """
-        budget, who = getattr(self.method, "budget", None), self.method.name()
+        who = self.method.name()
         assert site.buffer is not None
-        if isinstance(budget, Budget) and budget.count(site.buffer.seen) == site.buffer.seen:
+        if self.method.covers(site.buffer.seen):
             return ""
         if site.facts is not None and not site.facts.tells_padding:
             raise Incompatible(
@@ -159,6 +159,11 @@ class Attention(Method):
     def extends(self) -> bool:
         """Whether prompts may be longer than the model's context."""
         return False
+
+    def covers(self, seen: int) -> bool:
+        """Whether the method changes nothing as long as no more than `seen` tokens were seen."""
+        budget = getattr(self, "budget", None)
+        return isinstance(budget, Budget) and budget.count(seen) == seen
 
     def reads_all(self, step: int) -> bool:
         """Whether a decoding step may read everything; the budget bounds each step of which this is not said.

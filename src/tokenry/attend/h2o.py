@@ -52,6 +52,9 @@ class H2O(Evictor):
         year=2023,
         url="https://arxiv.org/abs/2306.14048",
         summary="hold the tokens with the most accumulated attention, and the recent ones",
+        action="evict",
+        granularity="token",
+        evidence="observed attention",
         identity_at={"budget": 1000000},
         trial={"budget": "12:recent=6"},
         claims=(

@@ -51,6 +51,9 @@ class KeyNorm(Evictor):
         year=2024,
         url="https://arxiv.org/abs/2406.11430",
         summary="evict the prompt tokens whose keys have the largest norm",
+        action="evict",
+        granularity="token",
+        evidence="key",
         identity_at={"budget": 1000000},
         trial={"budget": 12, "dense_layers": 0},
         deviations=(

@@ -56,6 +56,9 @@ class Quest(Selector):
         year=2024,
         url="https://arxiv.org/abs/2406.10774",
         summary="per-step selection of pages by channel-wise bounds of their keys",
+        action="visible",
+        granularity="page",
+        evidence="query",
         identity_at={"budget": 1000000},
         trial={"budget": 12, "page": 4, "dense_layers": 0},
         claims=(

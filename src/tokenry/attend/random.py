@@ -46,6 +46,9 @@ class RandomRows(Evictor):
         year=2026,
         url="https://en.wikipedia.org/wiki/Scientific_control",
         summary="a random choice of cached tokens, the control for every other choice",
+        action="evict",
+        granularity="token",
+        evidence="static",
         identity_at={"budget": 1000000},
         trial={"budget": "12:sink=2:recent=4"},
     )

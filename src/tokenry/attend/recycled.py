@@ -60,6 +60,9 @@ class Recycled(Attention):
         year=2024,
         url="https://arxiv.org/abs/2411.05787",
         summary="full attention at a few steps, and between them the tokens it attended to",
+        action="visible",
+        granularity="token",
+        evidence="observed attention",
         identity_at=({"budget": 1000000}, {"refresh": "stride[steps=1]"}),
         trial={"budget": 12, "refresh": "stride[steps=4]"},
         claims=(

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.attend.base import Evictor
+from tokenry.attend.rows.last_queries import LastQueries
 from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import positive, size
 from tokenry.models.attention.site import Site
-from tokenry.models.attention.state import LayerState
-
-
-@dataclass
-class LastQueries(LayerState):
-    """The last real queries of each sequence, and where they stand; -1 in front where it has fewer."""
-
-    q: Float[Tensor, "B H W D"] | None = None
-    columns: Int[Tensor, "B W"] | None = None
-
-    def crop(self, seen: int) -> None:
-        """What is left of the window is still right."""
-        if self.columns is not None:
-            self.columns = self.columns.masked_fill(self.columns >= seen, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +46,9 @@ class SnapKV(Evictor):
         year=2024,
         url="https://arxiv.org/abs/2404.14469",
         summary="evict prompt tokens that the last queries of the prompt do not attend to",
+        action="evict",
+        granularity="token",
+        evidence="observed attention",
         identity_at={"budget": 1000000},
         trial={"budget": 12, "window": 4, "kernel": 3},
         deviations=(
@@ -82,24 +72,11 @@ class SnapKV(Evictor):
             )
 
     def observe(self, site: Site, state: LastQueries) -> None:
-        columns = site.query_columns().expand(site.q.shape[0], -1)
-        if site.facts is not None and site.facts.padding is not None:
-            columns = columns.masked_fill(~site.facts.padding.expand(len(columns), -1).gather(1, columns), -1)
-        q = site.q
-        if state.q is not None and state.columns is not None:
-            q, columns = torch.cat((state.q, q), 2), torch.cat((state.columns, columns), 1)
-        order = torch.where(columns >= 0, torch.arange(columns.shape[1], device=q.device), -1).sort(-1).values
-        at = order[:, -self.window :].clamp_min(0)
-        state.q = q.gather(2, at[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-        state.columns = torch.where(order[:, -self.window :] >= 0, columns.gather(1, at), -1)
+        state.see(site, self.window)
 
     def score(self, site: Site, state: LastQueries) -> Float[Tensor, "B G K"]:
-        if state.q is None or state.columns is None or not self._saw_all(site, state.columns):
-            raise Incompatible(
-                f"snapkv: must see the last {self.window} tokens of the prompt being read, whose queries vote; got a "
-                "cache that was filled before, or cropped since; read the end of the prompt inside the block."
-            )
-        probs = replace(site, q=state.q, facts=site.facts and site.facts.over(state.columns)).probs()
+        probs = state.site(site, self.window, "snapkv").probs()
+        assert state.columns is not None
         b, h, _, k = probs.shape
         g = site.k.shape[1]
         there = state.columns >= 0
@@ -111,8 +88,3 @@ class SnapKV(Evictor):
         # A pool makes neighbours equal; a trace of the own votes decides between them.
         votes = pooled(votes, self.kernel, before if real is None else before & real) + 1e-4 * votes
         return votes.masked_fill(columns >= begin, float("inf"))
-
-    def _saw_all(self, site: Site, columns: Int[Tensor, "B W"]) -> bool:
-        """Whether the window is there: as many queries as it has, or all of a shorter prompt."""
-        read = torch.as_tensor(site.seen(int(columns.max()) + 1), device=columns.device).flatten()
-        return bool(((columns >= 0).sum(1) >= read.clamp_max(self.window)).all())

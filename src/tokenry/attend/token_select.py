@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, pad
 
 from tokenry.attend.base import Selector
+from tokenry.attend.rows.blocks import blocks
 from tokenry.attend.rows.choose import choose, open_rows
 from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
@@ -75,6 +76,9 @@ class TokenSelect(Selector):
         year=2024,
         url="https://arxiv.org/abs/2411.02886",
         summary="per-step selection of cached tokens by a soft vote of the heads",
+        action="visible",
+        granularity="token",
+        evidence="query",
         identity_at={"budget": 1000000},
         trial={"budget": "12:sink=2:recent=4", "chunk": 8, "reuse": 1.01},
         claims=(
@@ -174,21 +178,15 @@ class TokenSelect(Selector):
 
     def _read_prompt(self, site: Site) -> Float[Tensor, "1 H Q Dv"]:
         """Block by block on the grid of the sequence: select among the tokens before, attend to those and the block."""
-        keys, first = site.k.shape[2], site.k.shape[2] - site.q.shape[2]
-        edges = [first, *range(first - first % self.chunk + self.chunk, keys, self.chunk), keys]
-        parts = [self._read_block(site, a - first, b - first) for a, b in pairwise(edges)]
-        return torch.cat(parts, 2)
+        return torch.cat([self._read_block(block, past) for block, past in blocks(site, self.chunk)], 2)
 
-    def _read_block(self, site: Site, start: int, stop: int) -> Float[Tensor, "1 H Q Dv"]:
-        block = site.for_queries(slice(start, stop))
-        past = site.k.shape[2] - site.q.shape[2] + start
-        visible = block.between(0, past + stop - start)
+    def _read_block(self, block: Site, past: int) -> Float[Tensor, "1 H Q Dv"]:
         if self.budget.count(max(1, past)) >= past:
-            return visible.dense()
+            return block.dense()
         mean = replace(block.for_queries(slice(0, 1)), q=block.q.mean(2, keepdim=True)).between(0, past)
         index = choose(self.budget, self._vote(mean), None, past)
-        own = torch.arange(past, past + stop - start, device=index.device).expand(1, index.shape[1], -1)
-        return self._read(visible, torch.cat((index, own), -1))
+        own = torch.arange(past, block.k.shape[2], device=index.device).expand(1, index.shape[1], -1)
+        return self._read(block, torch.cat((index, own), -1))
 
     def _read(self, site: Site, index: Int[Tensor, "B #G M"]) -> Float[Tensor, "B H Q Dv"]:
         """Attention to the chosen keys, with `slots` at consecutive positions that end with the last."""

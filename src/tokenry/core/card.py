@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+KV = {
+    "action": ("visible", "evict", "place", "summarise", "weigh"),
+    "granularity": ("token", "page", "chunk", "head", "channel"),
+    "evidence": ("static", "key", "observed attention", "query", "learned"),
+}
+"""What a method of room `attend` does to cached keys, to how much at once, and by what it decides."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
@@ -26,6 +33,7 @@ class Card:
         exempt: name of a contract test, without `test_` -> the reason why it cannot pass.
         training: whether the method has parameters to learn.
         name: of a part, where it is written otherwise than its class in snake case.
+        action, granularity, evidence: in room `attend`, one of each of `KV`.
     """
 
     title: str
@@ -39,6 +47,9 @@ class Card:
     exempt: Mapping[str, str] = field(default_factory=dict)
     training: bool = False
     name: str | None = None
+    action: str = ""
+    granularity: str = ""
+    evidence: str = ""
 
     @property
     def identities(self) -> tuple[Mapping[str, Any], ...]:

@@ -140,7 +140,8 @@ def _allowed(call: ast.Call, annotation: ast.expr, module: str, room: str) -> st
         case "some_of":
             return "among " + ", ".join(map(str, options)) if options else ""
         case "counts" | "numbers":
-            words = "one or more whole numbers" if kind == "counts" else "numbers"
+            least = "none" if ast.unparse(given["default"]) == "()" else "one"
+            words = f"{least} or more whole numbers" if kind == "counts" else "numbers"
             words += f" in [{_said(call.args[0], module)}, {_said(call.args[1], module)}]"
             return words + (
                 f" whose product is at most {_said(given['product'], module)}" if "product" in given else ""

@@ -48,13 +48,16 @@ def some_of(*options: str, default: tuple[str, ...] = (), doc: str) -> Any:
 
 
 def counts(low: int, high: int, *, product: int | None = None, default: tuple[int, ...], doc: str) -> Any:
-    """One or more whole numbers in [low, high], perhaps with a bounded product; `+` joins them in the one-line form."""
+    """Whole numbers in [low, high], perhaps with a bounded product; `+` joins them in the one-line form.
+
+    At least one, but where the default is none.
+    """
 
     def allows(values: tuple[int, ...]) -> bool:
-        fits = bool(values) and all(low <= v <= high for v in values)
+        fits = bool(values or not default) and all(low <= v <= high for v in values)
         return fits and (product is None or math.prod(values) <= product)
 
-    words = f"one or more whole numbers in [{low}, {high}]"
+    words = f"{'one' if default else 'none'} or more whole numbers in [{low}, {high}]"
     return _field(default, doc, Limit(allows, words + (f" whose product is at most {product}" if product else "")))
 
 

@@ -11,6 +11,7 @@ import typer
 
 from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.core.card import KV, Card
 from tokenry.core.described import Needs, fields_of, needs_of
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import ROOMS, entries, find, parts
@@ -27,7 +28,7 @@ def list_methods(
     if as_json:
         rows = [
             {"name": e.name, "room": e.room, "title": e.card.title, "year": e.card.year, "url": e.card.url,
-             "summary": e.card.summary, "needs": asdict(needs_of(e))}
+             "summary": e.card.summary, "needs": asdict(needs_of(e)), "kv": _kv(e.card)}
             for e in found
         ]  # fmt: skip
         sys.stdout.write(json.dumps(rows) + "\n")
@@ -35,6 +36,11 @@ def list_methods(
 
     from tokenry.apps.cli.tables import listed
 
+    if room == "attend":
+        # All of them need a model and no question; what tells them apart is what they do to its cache.
+        shown = [(e.full_name, e.card.action, e.card.granularity, e.card.evidence, e.card.summary) for e in found]
+        listed([("method", *KV, "what it does"), *shown])
+        return
     heading = ("method", "question", "model", "encoder", "training", "what it does")
     listed([heading, *((e.full_name, *_marked(needs_of(e)), e.card.summary) for e in found)])
 
@@ -51,7 +57,7 @@ def explain(
         found = {
             "name": entry.name, "room": entry.room, "title": card.title, "year": card.year, "url": card.url,
             "summary": card.summary, "doc": entry.doc, "needs": None if part else asdict(needs),
-            "identity_at": [dict(at) for at in card.identities],
+            "kv": _kv(card), "identity_at": [dict(at) for at in card.identities],
             "claims": list(card.claims), "deviations": list(card.deviations), "exempt": dict(card.exempt),
             "fields": [asdict(f) for f in settings],
         }  # fmt: skip
@@ -59,6 +65,8 @@ def explain(
         return
     lines = [entry.full_name, "=" * len(entry.full_name), f"{card.title} ({card.year})", card.url, "", entry.doc]
     lines += [] if part else ["", "Needs", f"    {_said(needs)}"]
+    kv = _kv(card)
+    lines += ["", "On cached keys", f"    {', '.join(f'{name}: {word}' for name, word in kv.items())}"] if kv else []
     lines += ["", "Fields"]
     for f in settings:
         lines += [f"    {f.name}: {f.type} = {f.default}", f"        {f.doc}"]
@@ -72,6 +80,11 @@ def explain(
     if part is None and entry.room in ("compress", "attend"):
         lines += ["", f"Try it:  tokenry run report.txt --ask '…' --use {entry.full_name}"]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _kv(card: Card) -> dict[str, str] | None:
+    """What a method does to cached keys, if that is what it does."""
+    return {name: getattr(card, name) for name in KV} if card.action else None
 
 
 def _marked(needs: Needs) -> tuple[str, str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tokenry.attend.base import Attention, Run
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.between import Change, Stream, View
 from tokenry.models.attention.place import Kind
@@ -115,14 +116,41 @@ class _Reducing:
     def __init__(self, run: ReducerRun) -> None:
         self.run, self.state = run, run.method.State()
         self._follows = False
+        self._began: int | None = None
+        """The first column after the prompt, as far as is known."""
 
     def __call__(self, site: Site) -> Tensor:
         site.reads, site.prompt = self.run.reads, self.run.prompt_tokens
         if site.stack != self.run.stack or site.kind == "cross":
             return site.dense()
-        if site.buffer is not None and not self._follows:
+        buffer, n = site.buffer, site.q.shape[2]
+        if buffer is None:
+            return self.run.method.attend(site, self.state)
+        if not self._follows:
             self.state, self._follows = self.run.state_of(site, self.state), True
+        unsure = self.run.unsure_of(site)
+        site.later = self._is_later(buffer.seen - n)
+        site.decoding = site.later and n == 1
+        if unsure and n > 1 and site.prompt is None and not site.later:
+            buffer.unsure = unsure
         return self.run.method.attend(site, self.state)
+
+    def _is_later(self, first: int) -> bool:
+        """Whether a pass that begins at this column stands behind the prompt."""
+        return self._began is not None and first >= self._began
+
+    def _enter(self, view: View) -> View:
+        """Note where the prompt ends: where somebody said, or before the first token that comes by itself."""
+        end = self.run.prompt_tokens
+        if end is None and view.decoding and self._began is None:
+            end = view.first
+        if end is not None and view.first < end < view.first + view.total:
+            raise Incompatible(
+                f"{self.run.method.name()}: a pass must not bring the end of the prompt and what comes after it, as "
+                f"drafts do; got {view.total} tokens from {view.first} on, prompt_tokens={end}; read the prompt first."
+            )
+        self._began = end if self._began is None else self._began
+        return replace(view, later=self._is_later(view.first))
 
     def stream(self, stack: str) -> Stream | None:
         if stack != self.run.stack:
@@ -131,6 +159,7 @@ class _Reducing:
 
         def reduce(view: View) -> Change | None:
             self.run.acted = True
+            view = self._enter(view)
             if view.layer == 0 and view.total > 1:
                 self.run.streams.append(stream)
             return method.reduce(view, self.state)

@@ -50,6 +50,7 @@ class View:
         first: columns seen before this pass.
         total: columns of this pass.
         parked: (B, N0, E), every column's last state, where the reducer restores; None otherwise.
+        later: the tokens of the pass come after the prompt.
     """
 
     layer: int
@@ -60,6 +61,7 @@ class View:
     first: int
     total: int
     parked: Float[Tensor, "B N0 E"] | None = None
+    later: bool = False
 
     @property
     def decoding(self) -> bool:

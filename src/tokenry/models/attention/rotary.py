@@ -65,6 +65,14 @@ class Rotary:
             return keys
         return _turned(keys, by, self._angles[layer].to(keys.device), self._pairs[layer])
 
+    def pairs(self, layer: int, width: int) -> Int[Tensor, "P 2"]:
+        """Which numbers of a key turn together; what does not turn is taken in neighbours."""
+        turning = len(self._angles.get(layer, ()))
+        together = torch.arange(2 * turning)
+        halves = self._pairs.get(layer) is _halves
+        together = together.view(2, -1).T if halves else together.view(-1, 2)
+        return torch.cat((together, torch.arange(2 * turning, width).view(-1, 2)))
+
 
 def turned(site: Site, x: Float[Tensor, "B X K2 D"], by: Int[Tensor, "B #X K2"]) -> Float[Tensor, "B X K2 D"]:
     """Queries or keys of a site's layer as if their tokens stood `by` positions later."""

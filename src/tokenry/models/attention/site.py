@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -231,7 +231,7 @@ class Site:
         self._account()
         b, h = self.q.shape[:2]
         g, k = self.k.shape[1:3]
-        real = self._real_queries()
+        real = self.real_queries()
         received = torch.zeros(b, g, k, device=self.q.device)
         parts = []
         for queries, part in self.streamed():
@@ -244,15 +244,31 @@ class Site:
             received[..., :seen] += probs.sum(2).view(b, g, h // g, seen).sum(2)
         return torch.cat(parts, 2), received
 
+    def reweighted(
+        self, change: Callable[[slice, Site, Float[Tensor, "B H Q K"]], Float[Tensor, "B H Q K"]]
+    ) -> Float[Tensor, "B H Q Dv"]:
+        """Attention with the probabilities that `change` makes of the exact ones, some queries at a time.
+
+        Args:
+            change: gets which queries, the site for them, as `streamed` yields both, and their probabilities.
+        """
+        self._account()
+        parts = ((some, part, part._probs(part._logits(slice(None)))) for some, part in self.streamed())
+        return torch.cat([part._weighted(change(some, part, probs)) for some, part, probs in parts], 2)
+
     def _both(self) -> tuple[Float[Tensor, "B H Q Dv"], Float[Tensor, "B H Q K"]]:
         probs = self._probs(self._logits(slice(None)))
         return self._weighted(probs), probs
 
-    def _real_queries(self) -> Bool[Tensor, "B Q"] | None:
+    def real_queries(self) -> Bool[Tensor, "B Q"] | None:
         """Which queries are tokens; a padded one would spread its attention over everything."""
-        if self.facts is None or self.facts.padding is None:
+        if self.facts is None:
             return None
-        return self.facts.padding[:, self.query_columns()].expand(self.q.shape[0], -1)
+        padding, columns = self.facts.padding, self.facts.columns
+        if columns is None:
+            return None if padding is None else padding[:, self.query_columns()].expand(self.q.shape[0], -1)
+        there = columns >= 0
+        return there if padding is None else there & padding.expand(len(columns), -1).gather(1, columns.clamp_min(0))
 
     def narrow(self, rows: Int[Tensor, "B #G M"]) -> Site:
         """The same site holding only some of its rows, -1 for none. A middle axis of 1 serves all heads."""
@@ -313,7 +329,7 @@ class Site:
 
     def last(self) -> tuple[Site, Bool[Tensor, "B"] | None]:
         """The site of the last token of every sequence, and which have one in this pass; None when all have."""
-        real = self._real_queries()
+        real = self.real_queries()
         if real is None or bool(real[:, -1].all()):
             return self.for_queries(slice(-1, None)), None
         assert self.facts is not None
@@ -390,8 +406,14 @@ class Site:
         row = (d + self.v.shape[-1]) * self.k.element_size()
         causal = self.columns is None and self.facts is not None and self.facts.causal and n > 1
         self.reads.note(n, k, g, row, b, causal)
-        if not (self.later or self.decoding):
+        self.note_step()
+
+    def note_step(self) -> None:
+        """Enter the rows of this site into the account of every token that comes after the prompt."""
+        if self.reads is None or not (self.later or self.decoding):
             return
+        b, g, k, _ = self.k.shape
+        n = self.q.shape[2]
         end = k if self.buffer is None else self.buffer.seen
         for column in range(end - n, end):
             real = self.real()

@@ -1,0 +1,113 @@
+"""Which frequency chunks of every head rank keys as the whole head does, found on samples and kept in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tokenry.attend.rows.frequencies import agreements, paired
+from tokenry.core.errors import InvalidValue
+from tokenry.core.fields import choice, positive
+from tokenry.core.learned import PARAMETERS, Learned
+from tokenry.core.progress import counted
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.rotary import Rotary
+from tokenry.models.attention.site import Site
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Frequencies(Learned):
+    """Mean agreement of every frequency chunk with its head, (L, G, P).
+
+    Of the `top` keys with the largest products, the share that the chunk alone also ranks among its `top`, over the
+    last `queries` of every sample.
+    """
+
+    room: ClassVar[str] = "attend"
+
+    top: int = positive(256, doc="keys that are compared, at most a quarter of a sample")
+    queries: int = positive(32, doc="last queries of every sample that are asked")
+    pairing: str = choice("rope", "adjacent", default="rope", doc="channels of a chunk")
+
+    def make(self, *, layers: int, heads: int, chunks: int) -> None:
+        self.register_buffer("agreement", torch.zeros(layers, heads, chunks))
+
+    @classmethod
+    def name(cls) -> str:
+        return "frequencies"
+
+    @classmethod
+    def at(cls, folder: str) -> Frequencies:
+        """What was saved in a folder, read once."""
+        path = Path(folder).expanduser()
+        weights = path / PARAMETERS
+        return _load(path, weights.stat().st_mtime_ns if weights.exists() else 0)
+
+    @classmethod
+    @torch.no_grad()
+    def calibrate(cls, model: Any, samples: Sequence[Int[Tensor, "T"]], **fields: Any) -> Frequencies:
+        """Ask a model on samples, eight in the paper, each as long as the texts to come.
+
+        Args:
+            model: the model, whose weights stay as they are.
+            samples: ids (T) of texts.
+            fields: `top`, `queries` and `pairing`.
+
+        Raises:
+            InvalidValue: no samples, or one of fewer than 8 tokens.
+            UnsupportedModel: the model cannot be reproduced exactly.
+        """
+        found = cls(**fields)
+        if not samples or min(map(len, samples)) < 8:
+            raise InvalidValue(
+                f"{cls.name()}: samples must be at least one text of 8 or more tokens; "
+                f"got {[len(sample) for sample in samples]}."
+            )
+        if found.pairing == "rope":
+            Rotary.of(model)
+        sums: dict[int, Float[Tensor, "G P"]] = {}
+
+        def attend(site: Site) -> Tensor:
+            if site.kind == "self":
+                asking = site.for_queries(slice(-found.queries, None))
+                columns, pairs = asking.query_columns()[None], paired(site, found.pairing)
+                new = agreements(asking.q, columns, site, pairs, found.top)[0]
+                sums[site.layer] = sums.get(site.layer, torch.zeros_like(new)) + new
+            return site.dense()
+
+        with ModelAdapter.of(model).attached_to(lambda _: attend):
+            for sample in counted(samples, "calibrating sample", len(samples)):
+                model(input_ids=sample[None].to(model.device), use_cache=False)
+        heads, chunks = sums[0].shape
+        found.build(layers=max(sums) + 1, heads=heads, chunks=chunks)
+        for layer, total in sums.items():
+            found.agreement[layer] = total.cpu() / len(samples)
+        return found
+
+    def of(self, site: Site, pairing: str) -> Float[Tensor, "1 G P"]:
+        """The agreements of the layer of a site.
+
+        Raises:
+            InvalidValue: they were found for a model of another shape, or with other pairs.
+        """
+        layers, heads, chunks = self.agreement.shape
+        wanted = (site.k.shape[1], site.k.shape[-1] // 2)
+        if site.layer >= layers or (heads, chunks) != wanted or pairing != self.pairing:
+            raise InvalidValue(
+                f"fasa: calibration must be of this model, with pairing={pairing} and {wanted[0]} KV heads of "
+                f"{wanted[1]} chunks in layer {site.layer}; got pairing={self.pairing} and {layers} layers of {heads} "
+                f"heads of {chunks} chunks; make it with Frequencies.calibrate(model, samples)."
+            )
+        return self.agreement[site.layer][None].to(site.k.device)
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, saved: int) -> Frequencies:
+    return Frequencies.load(folder)
