@@ -9,7 +9,7 @@ import httpx
 import pytest
 import torch
 
-from tests.apps.test_gateway import serving
+from tests.apps.gateways import serving
 from tests.compress.compress_rows import characters
 from tests.pipeline.test_messages import call
 from tokenry.apps.server.config import Config

@@ -21,6 +21,8 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "/v1/messages/count_tokens": ("anthropic", "messages"),
 }
 """Paths whose requests hold messages: how they are written, and the field that holds them."""
+SIGNS = (b'"tool"', b'"function"', b'"tool_result"', b'_call_output"')
+"""What stands in every request with a result; one without passes unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ def shortened(
         originals: where originals are kept; the request then gets the tool that brings them back.
     """
     style, field = STYLES[path]
+    if not any(sign in body for sign in SIGNS):
+        return Shortened(body, why="nothing to shorten")
     text = body.decode("utf-8")
     request: Any = json.loads(text, parse_int=str, parse_float=str)
     messages = request.get(field) if isinstance(request, Mapping) else None
@@ -80,9 +84,9 @@ def shortened(
 
 
 def _may_offer(request: Mapping[str, Any]) -> bool:
-    """Whether a request may get a tool: one that forces a certain tool, or forbids them, must stay as it is."""
+    """Whether a request may get a tool: not one that forces or forbids tools, nor one for several answers."""
     choice = request.get("tool_choice")
-    if not isinstance(request.get("tools", []), list):
+    if not isinstance(request.get("tools", []), list) or request.get("n") not in (None, "1"):
         return False
     return choice in (None, "auto") or (isinstance(choice, Mapping) and choice.get("type") == "auto")
 
