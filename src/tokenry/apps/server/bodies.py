@@ -83,6 +83,19 @@ def shortened(
     return Shortened(text.encode(), found.changes)
 
 
+def followed(body: bytes, last: Mapping[str, str]) -> bytes:
+    """A request that goes on from a response, by the id under which the upstream knows the whole of it.
+
+    Args:
+        last: ids of last replies, by those that clients were told.
+    """
+    if b'"previous_response_id"' not in body:
+        return body
+    text = body.decode("utf-8")
+    key = last.get(str(json.loads(text, parse_int=str, parse_float=str)["previous_response_id"]))
+    return body if key is None else exchanged(text, {("previous_response_id",): key}).encode()
+
+
 def _may_offer(request: Mapping[str, Any]) -> bool:
     """Whether a request may get a tool: not one that forces or forbids tools, nor one for several answers."""
     choice = request.get("tool_choice")

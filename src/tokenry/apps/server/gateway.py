@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -46,6 +47,8 @@ class Gateway:
         # No more at a time than there are processors: each would only make all others later.
         self.workers = ThreadPoolExecutor(os.cpu_count() or 1, "tokenry-shorten")
         self._writer = ThreadPoolExecutor(1, "tokenry-ledger")
+        self.last_replies: OrderedDict[str, str] = OrderedDict()
+        """Ids of responses that clients were told, and of the last reply that each of them was made of."""
         self._transport = transport
         self._slots = asyncio.Semaphore(config.most_at_once)
         self._waiting = 0

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Send
 
 from tokenry.apps.server import upstream
-from tokenry.apps.server.bodies import STYLES, Shortened, shortened
+from tokenry.apps.server.bodies import STYLES, Shortened, followed, shortened
 from tokenry.apps.server.ledger import Row
 from tokenry.apps.server.replies import Watched, with_account
 from tokenry.apps.server.retrieving import Again, asked_again
@@ -25,6 +25,7 @@ from tokenry.apps.server.streams.chat import ChatStream
 from tokenry.apps.server.streams.events import events
 from tokenry.apps.server.streams.joined import Joined, summed
 from tokenry.apps.server.streams.responses import ResponsesStream
+from tokenry.core.errors import InvalidValue
 
 if TYPE_CHECKING:
     from tokenry.apps.server.gateway import Gateway
@@ -35,6 +36,8 @@ ROUNDS = 4
 """Times that a request is asked again with what a model retrieved."""
 MOST_HELD = 16 << 20
 """Bytes of a reply that is held to be read as a whole; a longer one passes as it is."""
+MOST_REMEMBERED = 10_000
+"""Responses of several replies whose last id is remembered."""
 JOINED: Mapping[str, type[Joined]] = {"chat": ChatStream, "anthropic": AnthropicStream, "responses": ResponsesStream}
 
 
@@ -112,6 +115,7 @@ class Passage:
     async def _shortened(self, body: bytes) -> Shortened:
         """The request with shorter results; any fault of ours passes it on as it came, and counts."""
         start, config = time.perf_counter(), self.config
+        body = self._followed(body)
         use = config.chosen(self.request.headers.get("x-tokenry-use"))
         self.row.use = " ".join(use)
         if not use:
@@ -129,6 +133,14 @@ class Passage:
             log.warning("passed on as it came: %s", type(fault).__name__)
             found = Shortened(body, why=f"fault: {type(fault).__name__}")
         return self._noted(found, start)
+
+    def _followed(self, body: bytes) -> bytes:
+        """The request, going on from the last reply where it goes on from one of several."""
+        last = self.gateway.last_replies
+        try:
+            return followed(body, last) if last and self.row.path == "/v1/responses" else body
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidValue):
+            return body
 
     def _noted(self, found: Shortened, start: float) -> Shortened:
         row = self.row
@@ -216,6 +228,7 @@ class Passage:
                     await self._say(joined.see(raw))
                 again = await self._again(body, joined.whole()) if joined.asks else None
                 if again is None:
+                    self._remember(joined)
                     return await self._say(joined.released(), more=False)
                 await self._say(joined.answered())
                 body = again.body
@@ -227,6 +240,14 @@ class Passage:
                     return await self._say(joined.fault(await reply.aread()), more=False)
         finally:
             await reply.aclose()
+
+    def _remember(self, joined: Joined) -> None:
+        """The id by which the upstream knows what a client read as one response."""
+        if isinstance(joined, ResponsesStream) and joined.turn:
+            last = self.gateway.last_replies
+            last[joined.key] = joined.last_key
+            while len(last) > MOST_REMEMBERED:
+                last.popitem(last=False)
 
     async def _again(self, body: bytes, said: Mapping[str, Any]) -> Again | None:
         """The request to send next, where a reply calls our own tool alone."""

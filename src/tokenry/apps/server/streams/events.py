@@ -40,11 +40,6 @@ class Event:
         """Whether it is the last line of OpenAI's chat streams."""
         return self.data is None and self.raw.strip() == b"data: [DONE]"
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether it says nothing but that somebody is there."""
-        return self.data.get("type") == "ping" if self.data is not None else not self.is_done
-
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The bytes of a stream, cut behind each event; joined they are the same bytes."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tokenry.apps.server.streams.events import Event, written
 
 Part = Literal["", "call", "end", "other"]
-"""What an event is: something said, a call of our own tool, the end of a reply, or what makes all pass as it is."""
+"""What an event is: something said, a call of our own tool, the end of a reply with one, or what lets all pass."""
 MALFORMED = (KeyError, TypeError, IndexError, AttributeError, ValueError)
 
 
@@ -40,7 +40,7 @@ class Joined:
         if part == "other":
             self.holds = False
             return self.released() + self._out(event)
-        if self.holds and (part == "call" or self._held) and not event.is_idle:
+        if self.holds and (part or self._held):
             self._held.append((event, part))
             return b""
         return self._out(event)

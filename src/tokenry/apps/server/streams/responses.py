@@ -13,14 +13,15 @@ from tokenry.pipeline.messages.retrieve import NAME
 class ResponsesStream(Joined):
     """`/v1/responses`. Items and events of later replies are numbered on.
 
-    The response that ends the stream holds all items that were shown; its id is that of the last reply, by which the
-    upstream knows the whole conversation.
+    The response that ends the stream holds all items that were shown. It keeps the id of the first reply; the upstream
+    knows the whole conversation by that of the last.
     """
 
     def __init__(self) -> None:
         self._shown: list[Any] = []
         """Items that the client has got, of which `_earlier` are those of earlier replies."""
         self._next = 0
+        self.key = self.last_key = ""
         super().__init__()
 
     def whole(self) -> dict[str, Any]:
@@ -36,7 +37,10 @@ class ResponsesStream(Joined):
     def _note(self, event: Event) -> Part:
         data = event.data or {}
         kind, index = data.get("type"), data.get("output_index", -1)
-        if kind == "response.output_item.added":
+        if kind == "response.created":
+            self.last_key = data["response"]["id"]
+            self.key = self.key or self.last_key
+        elif kind == "response.output_item.added":
             item = data["item"]
             if item["type"] == "function_call" and item["name"] == NAME:
                 self._ours.add(index)
@@ -70,5 +74,6 @@ class ResponsesStream(Joined):
             data["output_index"] = self._places[data["output_index"]]
         if response := data.get("response"):
             usage = summed(self.spent, response.get("usage") or {})
-            data["response"] = {**response, "output": [*self._earlier, *response["output"]], "usage": usage}
+            whole = [*self._earlier, *response["output"]]
+            data["response"] = {**response, "id": self.key, "output": whole, "usage": usage}
         return written(data, kind)
