@@ -33,21 +33,6 @@ def test_only_the_result_is_exchanged(gateway, upstream, style):
     assert b"secret" not in (gateway.gateway.ledger.file).read_bytes()
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"no json", b'{"messages": 3}', b'{"messages": [{"role": "user", "content": "hi"}]}', b"[" * 10_000,
-     b'{"messages": [' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"]}", b"\xff\xfe",
-     b'{"messages": [], "messages": [1]}',
-     b'{"messages": [{"role": "tool", "content": "\\ud800"}]}'],
-)  # fmt: skip
-def test_whatever_it_is_passes_as_it_came(gateway, upstream, body):
-    with gateway() as client:
-        said = client.post("/v1/chat/completions", content=body)
-    assert said.status_code == 200
-    assert upstream.seen[0][1] == body
-    assert said.headers["x-tokenry-passed"]
-
-
 def test_streams_pass_byte_for_byte_as_they_come(gateway, upstream):
     """The upstream sends the rest only after the client got the first part."""
     upstream.goes_on.clear()
@@ -114,7 +99,6 @@ def test_keys_and_limits(gateway, upstream):
         key = {"x-tokenry-key": "k"}
         assert client.post(PATHS["chat"], content=b"x" * 20_000, headers=key).status_code == 413
         assert client.get("/v1/models", headers=key).status_code == 200
-        assert client.get("/v1/%2e%2e/secret", headers=key).status_code == 400
         assert client.get("/healthz").text == "ok\n"
     assert [path for path, *_ in upstream.seen] == ["/v1/models"]
 

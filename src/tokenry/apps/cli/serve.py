@@ -64,7 +64,7 @@ def serve(
     sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
     uvicorn.run(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_seconds),
+        date_header=False, timeout_graceful_shutdown=int(settings.drain_seconds),
     )  # fmt: skip
 
 

@@ -95,7 +95,10 @@ class Config:
 
     def is_called(self, host: str) -> bool:
         """Whether a client may call the gateway by this name; pages of strangers know this machine by theirs."""
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         if "*" in self.hosts or (not self.hosts and self.host in EVERYWHERE):
             return True
         own = LOOPBACK if self.host in LOOPBACK else (self.host,)
