@@ -75,7 +75,13 @@ def _responses(key, words, calls):
         items.append(item)
     for i, (name, given) in enumerate(calls):
         given = json.dumps(given)
-        item = {"id": f"{key}f{i}", "type": "function_call", "call_id": f"{key}{i}", "name": name, "status": "completed"}
+        item = {
+            "id": f"{key}f{i}",
+            "type": "function_call",
+            "call_id": f"{key}{i}",
+            "name": name,
+            "status": "completed",
+        }
         at = {"item_id": item["id"], "output_index": len(items)}
         out.append(("response.output_item.added", {"output_index": len(items), "item": {**item, "arguments": ""}}))
         out.append(("response.function_call_arguments.delta", {**at, "delta": given}))

@@ -7,7 +7,7 @@ import time
 
 import httpx
 import pytest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from tests.apps.gateways import LONG, PATHS, STREAM, entered, serving, talk
 from tokenry.apps.server.config import Config

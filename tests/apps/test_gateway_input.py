@@ -64,7 +64,9 @@ def test_half_of_a_surrogate_pair_in_a_result_stays_one(gateway, upstream):
     body = talk()
     body["messages"][2]["content"] = "PLACE"
     with gateway() as client:
-        said, went = sent(client, upstream, json.dumps(body).replace('"PLACE"', json.dumps(rows).replace("\\\\u", "\\u")))
+        said, went = sent(
+            client, upstream, json.dumps(body).replace('"PLACE"', json.dumps(rows).replace("\\\\u", "\\u"))
+        )
     left = json.loads(went)["messages"][2]["content"]
     assert "x-tokenry-passed" not in said.headers
     assert "\ud800" in left
@@ -128,7 +130,9 @@ def test_paths_that_lead_astray_are_refused(gateway, upstream, path):
     assert upstream.seen == []
 
 
-@pytest.mark.parametrize("path", ["/v1/files/a%2Fb", "/v1/models/a%3Fb%23?x=%20&y=%2e%2e", "/v1/%252e%252e", "/v1//evil/"])
+@pytest.mark.parametrize(
+    "path", ["/v1/files/a%2Fb", "/v1/models/a%3Fb%23?x=%20&y=%2e%2e", "/v1/%252e%252e", "/v1//evil/"]
+)
 def test_other_paths_pass_as_they_are_written(gateway, upstream, path):
     with gateway() as client:
         status, _ = raw(client, f"GET {path} HTTP/1.1")
@@ -136,7 +140,9 @@ def test_other_paths_pass_as_they_are_written(gateway, upstream, path):
     assert upstream.seen[0][0] == path.partition("?")[0]
 
 
-@pytest.mark.parametrize("target", ["http://evil.example/v1/models", "//evil.example/v1/models", "*", "evil.example:80"])
+@pytest.mark.parametrize(
+    "target", ["http://evil.example/v1/models", "//evil.example/v1/models", "*", "evil.example:80"]
+)
 def test_a_request_names_no_other_host(gateway, upstream, target):
     with gateway() as client:
         status, _ = raw(client, f"GET {target} HTTP/1.1")
@@ -166,7 +172,13 @@ def test_names(settings, name, called):
 def test_headers_are_not_mixed_up(gateway, upstream):
     upstream.replies.append(Response(b"", headers={"set-cookie": "who=first", "x-odd": "caf\xe9"}))
     with gateway() as client:
-        odd = [(b"x-odd", "é".encode()), (b"x-twice", b"1"), (b"x-twice", b"2"), (b"connection", b"x-mine"), (b"x-mine", b"1")]
+        odd = [
+            (b"x-odd", "é".encode()),
+            (b"x-twice", b"1"),
+            (b"x-twice", b"2"),
+            (b"connection", b"x-mine"),
+            (b"x-mine", b"1"),
+        ]
         first = client.get("/v1/models", headers=odd)
         client.cookies.clear()
         client.get("/v1/models")

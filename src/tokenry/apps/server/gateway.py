@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tokenry.apps.server import upstream
+from tokenry.apps.server.bodies import shortened
 from tokenry.apps.server.config import Config
 from tokenry.apps.server.ledger import Ledger, Row
 from tokenry.apps.server.metrics import Metrics
@@ -29,6 +30,9 @@ from tokenry.apps.server.passing import Passage, error
 from tokenry.pipeline.messages.originals import Originals
 
 log = logging.getLogger("tokenry.serve")
+
+FIRST = b'{"messages": [{"role": "user", "content": "two"}, {"role": "tool", "content": "[{\\"a\\": \\"one\\"}, {\\"a\\": \\"two\\"}]"}]}'
+"""A request with a result, which is shortened before others come."""
 
 
 class Gateway:
@@ -69,11 +73,23 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        await asyncio.get_running_loop().run_in_executor(self.workers, self._warm)
         async with upstream.client(self.config, self._transport) as self.client:
             yield
         self.client = None
         self.workers.shutdown(wait=False, cancel_futures=True)
         self._writer.shutdown()
+
+    def _warm(self) -> None:
+        """Load what the first request would wait for, and all others with it."""
+        try:
+            shortened(
+                "/v1/chat/completions", FIRST, use=self.config.use, tokenizer=self.config.tokenizer, floor=0, keep=(),
+                originals=None,
+            )  # fmt: skip
+        except Exception as fault:
+            self.metrics.faults.labels(type(fault).__name__).inc()
+            log.warning("nothing can be shortened: %s", fault)
 
     async def _page(self, request: Request) -> Response:
         return self._refusal(request) or HTMLResponse(page())

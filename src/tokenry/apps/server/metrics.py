@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 PATHS = frozenset(
     f"/v1/{name}"
-    for name in ("chat/completions", "completions", "embeddings", "messages", "messages/count_tokens", "models", "responses")
+    for name in (
+        "chat/completions",
+        "completions",
+        "embeddings",
+        "messages",
+        "messages/count_tokens",
+        "models",
+        "responses",
+    )
 )
 """Paths that are counted by name: others are a client's choice, and each would stay in memory."""
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

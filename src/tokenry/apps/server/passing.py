@@ -62,7 +62,7 @@ class Passage:
         except TimeoutError:
             return await self._tell(error(408, "body: must come without long pauses"))
         except ClientDisconnect:
-            return
+            return None
         if body is None:
             return await self._tell(error(413, f"body: must be at most {self.config.most_bytes} bytes"))
         async with asyncio.TaskGroup() as group:

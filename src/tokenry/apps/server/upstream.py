@@ -40,7 +40,9 @@ def asked(client: httpx.AsyncClient, scope: Any, body: bytes) -> httpx.Request:
     Raises:
         httpx.InvalidURL: a path that is none.
     """
-    url = scope["raw_path"].decode("ascii") + (f"?{scope['query_string'].decode('ascii')}" if scope["query_string"] else "")
+    url = scope["raw_path"].decode("ascii") + (
+        f"?{scope['query_string'].decode('ascii')}" if scope["query_string"] else ""
+    )
     headers = [(name, value) for name, value in onward(scope["headers"]) if name not in _MADE_ANEW]
     # What is not packed can be read as it passes.
     headers.append((b"accept-encoding", b"identity"))
