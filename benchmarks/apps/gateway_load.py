@@ -206,7 +206,8 @@ def tables(document: Result) -> list[Table]:
         ("kills", str(len(dead))), ("clients cut off", str(sum(r["cut"] for r in dead))),
         ("rows in the ledger", f"{max(r['rows'] for r in dead):,}"),
         ("originals", f"{max(r['originals'] for r in dead):,}"),
-        ("files unsound", str(sum(not r["sound"] for r in dead))), ("originals torn", str(sum(r["torn"] for r in dead))),
+        ("files unsound", str(sum(not r["sound"] for r in dead))),
+        ("originals torn", str(sum(r["torn"] for r in dead))),
         ("right answers after the next start", f"{sum(r['answers_after'] for r in dead):,}"),
         ("wrong answers", str(sum(r["wrong"] + r["wrong_after"] for r in dead))),
     ]  # fmt: skip

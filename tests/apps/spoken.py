@@ -57,8 +57,8 @@ def _anthropic(key, words, calls):
 
 def _responses(key, words, calls):
     head = {
-        "id": key, "object": "response", "created_at": 5, "model": "m", "output": [], "tools": [], "tool_choice": "auto",
-        "parallel_tool_calls": True,
+        "id": key, "object": "response", "created_at": 5, "model": "m", "output": [], "tools": [],
+        "tool_choice": "auto", "parallel_tool_calls": True,
     }  # fmt: skip
     out = [(f"response.{n}", {"response": {**head, "status": "in_progress"}}) for n in ("created", "in_progress")]
     items = []

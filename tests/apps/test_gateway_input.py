@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from tests.apps.gateways import LONG, PATHS, talk
 from tokenry.apps.server.config import Config
 
-RESULT = '{"role": "tool", "tool_call_id": "c", "content": %s}' % json.dumps(LONG)
+RESULT = json.dumps({"role": "tool", "tool_call_id": "c", "content": LONG})
 
 
 def sent(client, upstream, body, style="chat"):
@@ -94,7 +94,7 @@ def test_the_reason_why_a_request_passed_is_said(gateway, upstream):
         with gateway(**settings) as client:
             assert client.post(PATHS["chat"], json=talk()).headers["x-tokenry-passed"] == why
     with gateway() as client:
-        said, _ = sent(client, upstream, '{"messages": [%s]}' % RESULT)
+        said, _ = sent(client, upstream, f'{{"messages": [{RESULT}]}}')
     assert said.headers["x-tokenry-passed"] == "lexical_relevance: ask must be given"
 
 
@@ -161,8 +161,9 @@ def test_strangers_names_are_refused(gateway, upstream):
 
 @pytest.mark.parametrize(
     ("settings", "name", "called"),
-    [({}, "[::1]:8", True), ({}, "127.0.0.1", True), ({}, "", False), ({"hosts": ("own.example",)}, "own.example", True),
-     ({"hosts": ("*",)}, "evil.example", True), ({"host": "0.0.0.0"}, "evil.example", True),
+    [({}, "[::1]:8", True), ({}, "127.0.0.1", True), ({}, "", False),
+     ({"hosts": ("own.example",)}, "own.example", True), ({"hosts": ("*",)}, "evil.example", True),
+     ({"host": "0.0.0.0"}, "evil.example", True),
      ({"host": "0.0.0.0", "hosts": ("own.example",)}, "evil.example", False), ({}, "a[b", False)]
 )  # fmt: skip
 def test_names(settings, name, called):

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from tests.apps.gateways import LONG, PATHS, entered, gateway_to, serving, talk
 from tests.apps.spoken import spoken
-from tokenry.apps.server.passing import ROUNDS
+from tokenry.apps.server.answering import ROUNDS
 from tokenry.apps.server.streams.events import Event, events
 from tokenry.pipeline.messages.originals import Originals
 from tokenry.pipeline.messages.retrieve import NAME

@@ -90,7 +90,7 @@ def _field(default: Any, doc: str, limit: Limit | None, **more: Any) -> Any:
 
 
 # Resolving annotations compiles each of them, and methods are made in passing, some for every text.
-_hints = lru_cache(maxsize=512)(typing.get_type_hints)
+_hints: Callable[[Any], dict[str, Any]] = lru_cache(maxsize=512)(typing.get_type_hints)
 
 
 def settle(owner: Any) -> None:
@@ -99,8 +99,7 @@ def settle(owner: Any) -> None:
     Raises:
         InvalidValue: naming the owner, the field, the value and the rule.
     """
-    who = type(owner).__name__
-    hints = _hints(type(owner))
+    who, hints = type(owner).__name__, _hints(type(owner))
     for f in fields(owner):
         value, kind = getattr(owner, f.name), hints[f.name]
         if f.metadata.get("part"):

@@ -31,7 +31,9 @@ from tokenry.pipeline.messages.originals import Originals
 
 log = logging.getLogger("tokenry.serve")
 
-FIRST = b'{"messages": [{"role": "user", "content": "two"}, {"role": "tool", "content": "[{\\"a\\": \\"one\\"}, {\\"a\\": \\"two\\"}]"}]}'
+FIRST = (
+    rb"""{"messages": [{"role": "user", "content": "b"}, {"role": "tool", "content": "[{\"a\": 1}, {\"b\": 2}]"}]}"""
+)
 """A request with a result, which is shortened before others come."""
 
 
@@ -88,8 +90,7 @@ class Gateway:
                 originals=None,
             )  # fmt: skip
         except Exception as fault:
-            self.metrics.faults.labels(type(fault).__name__).inc()
-            log.warning("nothing can be shortened: %s", fault)
+            self.failed(fault)
 
     async def _page(self, request: Request) -> Response:
         return self._refusal(request) or HTMLResponse(page())
@@ -123,7 +124,8 @@ class Gateway:
             self.metrics.refused.inc()
             refusal = error(503, "gateway: too many requests wait; try again later", {"retry-after": "1"})
         if refusal is not None:
-            return await refusal(scope, receive, send)
+            await refusal(scope, receive, send)
+            return
         self._waiting += 1
         try:
             await self._slots.acquire()
@@ -139,6 +141,11 @@ class Gateway:
         self.metrics.replied(row)
         texts = (came, went) if self.config.record_text else (None, None)
         self._writer.submit(self._entered, replace(row), *texts)
+
+    def failed(self, fault: Exception) -> None:
+        """Count a fault of ours; what it was about passes as it came."""
+        self.metrics.faults.labels(type(fault).__name__).inc()
+        log.warning("passed on as it came: %s", type(fault).__name__)
 
     def _entered(self, row: Row, came: bytes | None, went: bytes | None) -> None:
         try:

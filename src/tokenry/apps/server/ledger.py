@@ -148,7 +148,8 @@ class Ledger:
 
     def _by_content(self, since: float) -> dict[str, dict[str, int]]:
         rows = self._base.execute(
-            "SELECT key, COUNT(*), SUM(json_extract(value, '$[0]')), SUM(json_extract(value, '$[1]')) FROM requests, json_each(kinds)"
+            "SELECT key, COUNT(*), SUM(json_extract(value, '$[0]')), SUM(json_extract(value, '$[1]'))"
+            " FROM requests, json_each(kinds)"
             " WHERE time >= ? AND kinds <> '{}' GROUP BY key ORDER BY MIN(requests.rowid)",
             (since,),
         )

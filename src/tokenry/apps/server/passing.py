@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import time
-from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Send
 
-from tokenry.apps.server import upstream
+from tokenry.apps.server import answering, upstream
 from tokenry.apps.server.bodies import STYLES, Shortened, followed, shortened
 from tokenry.apps.server.ledger import Row
-from tokenry.apps.server.replies import Watched, with_account
-from tokenry.apps.server.retrieving import Again, asked_again
-from tokenry.apps.server.streams.anthropic import AnthropicStream
-from tokenry.apps.server.streams.chat import ChatStream
-from tokenry.apps.server.streams.events import events
-from tokenry.apps.server.streams.joined import Joined, summed
-from tokenry.apps.server.streams.responses import ResponsesStream
+from tokenry.apps.server.replies import Watched
 from tokenry.core.errors import InvalidValue
 
 if TYPE_CHECKING:
     from tokenry.apps.server.gateway import Gateway
-
-log = logging.getLogger("tokenry.serve")
-
-ROUNDS = 4
-"""Times that a request is asked again with what a model retrieved."""
-MOST_HELD = 16 << 20
-"""Bytes of a reply that is held to be read as a whole; a longer one passes as it is."""
-MOST_REMEMBERED = 10_000
-"""Responses of several replies whose last id is remembered."""
-JOINED: Mapping[str, type[Joined]] = {"chat": ChatStream, "anthropic": AnthropicStream, "responses": ResponsesStream}
 
 
 class Passage:
@@ -53,18 +34,20 @@ class Passage:
         self.gateway, self.config, self.request = gateway, gateway.config, request
         self.row, self.start = Row(path=request.url.path), time.perf_counter()
         self._send, self._began = send, False
-        self._watched = Watched()
+        self.watched = Watched()
 
     async def go(self) -> None:
         """Pass the request on and its reply back; where the client leaves, nothing goes on."""
         try:
             body = await self._read()
         except TimeoutError:
-            return await self._tell(error(408, "body: must come without long pauses"))
+            await self._tell(error(408, "body: must come without long pauses"))
+            return
         except ClientDisconnect:
-            return None
+            return
         if body is None:
-            return await self._tell(error(413, f"body: must be at most {self.config.most_bytes} bytes"))
+            await self._tell(error(413, f"body: must be at most {self.config.most_bytes} bytes"))
+            return
         async with asyncio.TaskGroup() as group:
             way = group.create_task(self._passed(body))
             gone = group.create_task(self._left(way))
@@ -79,7 +62,7 @@ class Passage:
         """The whole body; None where it is too large."""
         if int(self.request.headers.get("content-length") or 0) > self.config.most_bytes:
             return None
-        parts, size = [], 0
+        parts, size = list[bytes](), 0
         chunks = self.request.stream()
         while True:
             async with asyncio.timeout(self.config.client_seconds):
@@ -107,7 +90,7 @@ class Passage:
         except TimeoutError:
             self.row.why = self.row.why or "client: took nothing"
         finally:
-            for name, value in self._watched.usage().items():
+            for name, value in self.watched.usage().items():
                 setattr(self.row, name, value)
             self.row.total_seconds = time.perf_counter() - self.start
             self.gateway.enter(self.row, body, found.body)
@@ -126,11 +109,10 @@ class Passage:
         )  # fmt: skip
         try:
             async with asyncio.timeout(config.seconds):
-                found = await self._worked(work)
+                found = await self.worked(work)
         except Exception as fault:
             # Fails open: whatever goes wrong here must never stop a request.
-            self.gateway.metrics.faults.labels(type(fault).__name__).inc()
-            log.warning("passed on as it came: %s", type(fault).__name__)
+            self.gateway.failed(fault)
             found = Shortened(body, why=f"fault: {type(fault).__name__}")
         return self._noted(found, start)
 
@@ -155,116 +137,35 @@ class Passage:
         self.gateway.metrics.note(row)
         return found
 
-    async def _worked(self, work: Any) -> Any:
+    async def worked(self, work: Any) -> Any:
         """What takes a processor, beside the loop that serves all."""
         return await asyncio.get_running_loop().run_in_executor(self.gateway.workers, work)
 
     async def _replied(self, found: Shortened) -> None:
-        reply = await self._ask(found.body)
+        reply = await self.ask(found.body)
         try:
             self.row.status = reply.status_code
             kind = "" if "content-encoding" in reply.headers else reply.headers.get("content-type", "")
             answers = self.config.retrieve == "answer" and any(change.key for change in found.changes)
             if reply.status_code == 200 and answers and kind.startswith("text/event-stream"):
-                await self._joined(found, reply)
+                await answering.joined(self, found.body, reply)
             elif reply.status_code == 200 and self.row.shortened and kind.startswith("application/json"):
-                await self._whole(found, reply, answers)
+                await answering.whole(self, found.body, reply, answers=answers)
             else:
-                await self._begin(reply)
+                await self.begin(reply)
                 async for chunk in reply.aiter_raw():
-                    self._watched.see(chunk)
-                    await self._say(chunk)
-                await self._say(b"", more=False)
+                    self.watched.see(chunk)
+                    await self.say(chunk)
+                await self.say(b"", more=False)
         finally:
             await reply.aclose()
 
-    async def _ask(self, body: bytes) -> httpx.Response:
+    async def ask(self, body: bytes) -> httpx.Response:
         client = self.gateway.client
         assert client is not None
         return await client.send(upstream.asked(client, self.request.scope, body), stream=True)
 
-    async def _whole(self, found: Shortened, reply: httpx.Response, answers: bool) -> None:
-        """A reply that is one object: calls of our own tool are answered, and its usage says what was shortened."""
-        body, spent, chunks = found.body, dict[str, Any](), _chunks(reply)
-        for turn in range(ROUNDS + 1):
-            data, is_whole = await _held(chunks)
-            said = _object(data) if is_whole else None
-            again = await self._again(body, said) if said and answers and turn < ROUNDS else None
-            if said is None or again is None:
-                break
-            body, usage = again.body, said.get("usage")
-            spent = summed(spent, usage if isinstance(usage, dict) else {})
-            await reply.aclose()
-            reply = await self._ask(body)
-            chunks = _chunks(reply)
-            if reply.status_code != 200:
-                data, is_whole, said = b"", False, None
-                break
-        self.row.status = reply.status_code
-        try:
-            if said is not None and isinstance(said.get("usage"), dict):
-                account = self._account() if self.config.usage else {}
-                data = await self._worked(partial(with_account, data, spent, account))
-            self._watched.see(data)
-            await self._begin(reply, size=len(data) if is_whole else None)
-            await self._say(data)
-            if not is_whole:
-                async for chunk in chunks:
-                    self._watched.see(chunk)
-                    await self._say(chunk)
-            await self._say(b"", more=False)
-        finally:
-            await reply.aclose()
-
-    async def _joined(self, found: Shortened, reply: httpx.Response) -> None:
-        """A stream: byte for byte until the model calls our own tool; the answer that follows goes on in its place."""
-        joined, body = JOINED[STYLES[self.row.path][0]](), found.body
-        await self._begin(reply)
-        try:
-            while True:
-                joined.holds = joined.turn < ROUNDS
-                async for raw in events(reply.aiter_raw()):
-                    self._watched.see(raw)
-                    await self._say(joined.see(raw))
-                again = await self._again(body, joined.whole()) if joined.asks else None
-                if again is None:
-                    self._remember(joined)
-                    return await self._say(joined.released(), more=False)
-                await self._say(joined.answered())
-                body = again.body
-                await reply.aclose()
-                self._watched.ends()
-                reply = await self._ask(body)
-                streams = reply.headers.get("content-type", "").startswith("text/event-stream")
-                if reply.status_code != 200 or not streams:
-                    return await self._say(joined.fault(await reply.aread()), more=False)
-        finally:
-            await reply.aclose()
-
-    def _remember(self, joined: Joined) -> None:
-        """The id by which the upstream knows what a client read as one response."""
-        if isinstance(joined, ResponsesStream) and joined.turn:
-            last = self.gateway.last_replies
-            last[joined.key] = joined.last_key
-            while len(last) > MOST_REMEMBERED:
-                last.popitem(last=False)
-
-    async def _again(self, body: bytes, said: Mapping[str, Any]) -> Again | None:
-        """The request to send next, where a reply calls our own tool alone."""
-        originals = self.gateway.originals
-        assert originals is not None
-        try:
-            again = await self._worked(
-                partial(asked_again, self.row.path, body, said, originals, self.config.tokenizer)
-            )
-        except Exception as fault:
-            self.gateway.metrics.faults.labels(type(fault).__name__).inc()
-            log.warning("a call was not answered: %s", type(fault).__name__)
-            return None
-        self.row.retrieved += again.tokens if again is not None else 0
-        return again
-
-    def _account(self) -> dict[str, Any]:
+    def account(self) -> dict[str, Any]:
         """What was done to the request."""
         row = self.row
         found: dict[str, Any] = {
@@ -273,7 +174,7 @@ class Passage:
         found |= {"use": row.use} if row.use else {}
         return found | ({"retrieved": row.retrieved} if row.retrieved else {})
 
-    async def _begin(self, reply: httpx.Response, size: int | None = None) -> None:
+    async def begin(self, reply: httpx.Response, size: int | None = None) -> None:
         """Status and headers of a reply, with ours.
 
         Args:
@@ -282,14 +183,14 @@ class Passage:
         headers = upstream.onward(reply.headers.raw)
         if size is not None:
             headers = [h for h in headers if h[0] != b"content-length"] + [(b"content-length", b"%d" % size)]
-        account = self._account() | ({"passed": self.row.why} if self.row.why else {})
+        account = self.account() | ({"passed": self.row.why} if self.row.why else {})
         for name, value in account.items():
             text = str(value).encode("ascii", "replace").translate(None, bytes(range(32)))
             headers.append((upstream.OURS + name.replace("_", "-").encode(), text))
         self._began = True
         await self._out({"type": "http.response.start", "status": reply.status_code, "headers": headers})
 
-    async def _say(self, chunk: bytes, *, more: bool = True) -> None:
+    async def say(self, chunk: bytes, *, more: bool = True) -> None:
         if chunk or not more:
             await self._out({"type": "http.response.body", "body": chunk, "more_body": more})
 
@@ -304,27 +205,3 @@ class Passage:
 def error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """A reply of the gateway's own."""
     return JSONResponse({"error": {"message": message, "type": "tokenry_gateway"}}, status, headers)
-
-
-async def _chunks(reply: httpx.Response) -> AsyncIterator[bytes]:
-    async for chunk in reply.aiter_raw():
-        yield chunk
-
-
-async def _held(chunks: AsyncIterator[bytes]) -> tuple[bytes, bool]:
-    """A reply up to what may be held, and whether that is all of it."""
-    parts, size = [], 0
-    async for chunk in chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size > MOST_HELD:
-            return b"".join(parts), False
-    return b"".join(parts), True
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -69,10 +69,11 @@ class ChatStream(Joined):
         return written(data)
 
     def _beside(self, event: Event) -> bytes:
-        choices = (event.data or {}).get("choices")
-        delta = choices[0].get("delta") or {} if choices else {}
+        data = event.data or {}
+        choices = data.get("choices") or [{}]
+        delta = choices[0].get("delta") or {}
         if not delta.get("content"):
             return b""
         said = {"delta": {k: v for k, v in delta.items() if k != "tool_calls"}, "finish_reason": None}
-        data = {**(event.data or {}), "choices": [{**choices[0], **said}]}
+        data = {**data, "choices": [{**choices[0], **said}]}
         return self._shifted(data) if self.turn else written(data)
