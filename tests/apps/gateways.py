@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import httpx
 import uvicorn
@@ -79,9 +79,9 @@ def serving(app):
 
 
 @contextmanager
-def gateway_to(app, folder, **settings):
-    """A gateway with some settings in front of an application; its client, and itself."""
-    with serving(app) as address:
+def gateway_to(app, folder, address=None, **settings):
+    """A gateway with some settings in front of an application, or of an address; its client, and itself."""
+    with nullcontext(address) if address else serving(app) as address:
         config = Config(
             upstream=address, **{"tokenizer": "sample-unigram", "floor": 50, **settings},
             ledger=str(folder / "l.sqlite"), originals=str(folder / "o.sqlite"),
