@@ -180,3 +180,20 @@ def test_texts_of_faults_hold_no_text(gateway, upstream, monkeypatch, caplog):
         assert "n17" not in client.get("/metrics").text
     assert said.headers["x-tokenry-passed"] == "fault: ValueError"
     assert "n17" not in caplog.text
+
+
+def test_check_says_what_holds_or_what_is_wrong(tokenry, tmp_path):
+    file = tmp_path / "t.toml"
+    file.write_text('upstream = "http://a.example"\nkeys = ["secret"]\nfloor = 7\n', encoding="utf-8")
+    said = tokenry("serve", "--config", file, "--check")
+    assert said.status == 0
+    assert "floor = 7\n" in said.out
+    assert "keys = 1\n" in said.out
+    assert "secret" not in said.out
+    said = tokenry("serve", "--model", "smollm2", "--use", "token_select:budget=64", "--check")
+    assert (said.status, "budget=64" in said.out) == (0, True)
+    for options in (["--tokenizer", "no-such-tokenizer"], ["--floor", "-1"], ["--retrieve", "perhaps"]):
+        assert tokenry("serve", "--config", file, *options, "--check").status == 2
+    assert tokenry("serve", "--model", "smollm2", "--use", "lexical_relevance", "--check").status == 2
+    file.write_text("ports = 3", encoding="utf-8")
+    assert "has no 'ports'" in tokenry("serve", "--config", file, "--check").err
