@@ -32,12 +32,12 @@ TITLE = "The gateway under load"
 SUBJECTS = ("the gateway",)
 ABOUT = (
     "64 clients ask without a pause, the gateway for two minutes in all, on the same machine; the upstream streams ten "
-    "events, a tenth of a second apart. Every event names its request and the hash of what the upstream got, so that each answer is known "
-    "to be the right one. Of ten mixed requests two hold 18 KB of JSON that is shortened, and one is answered by a "
-    "model that asks the whole JSON back in its stream. The bare proxy is the smallest one of the same libraries. "
-    "Arms take turns. `first` is the time until the first event, `under way` that of each event from the upstream to "
-    "the client. A reset before any reply is told as a 502; all other faults must be the same with the gateway as "
-    "without it."
+    "events, a tenth of a second apart. Every event names its request and the hash of what the upstream got, so that "
+    "each answer is known to be the right one. Of ten mixed requests two hold 18 KB of JSON that is shortened, and one "
+    "is answered by a model that asks the whole JSON back in its stream. The bare proxy is the smallest one of the "
+    "same libraries. Arms take turns. `first` is the time until the first event, `under way` that of each event from "
+    "the upstream to the client. A reset before any reply is told as a 502; all other faults must be the same with the "
+    "gateway as without it."
 )
 
 CLIENTS, SECONDS, ROUND, KILLS = 64, 60.0, 10.0, 5
