@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -30,3 +32,23 @@ def photo(tmp_path):
 def speech(tmp_path):
     write_sound(Sound((torch.arange(3000) / 9).sin() * 0.4, 8000), tmp_path / "speech.wav")
     return tmp_path / "speech.wav"
+
+
+@pytest.fixture
+def upstream():
+    from tests.apps.gateways import Upstream
+
+    return Upstream()
+
+
+@pytest.fixture
+def gateway(upstream, tmp_path):
+    """A gateway with some settings, in front of the upstream; its client."""
+    from tests.apps.gateways import gateway_to
+
+    @contextmanager
+    def made(**settings):
+        with gateway_to(upstream.app(), tmp_path, **settings) as (client, made.gateway):
+            yield client
+
+    return made

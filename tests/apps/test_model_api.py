@@ -9,7 +9,7 @@ import httpx
 import pytest
 import torch
 
-from tests.apps.test_gateway import serving
+from tests.apps.gateways import serving
 from tests.compress.compress_rows import characters
 from tests.pipeline.test_messages import call
 from tokenry.apps.server.config import Config
@@ -171,9 +171,19 @@ def test_real_clients_hear_the_same_through_a_gateway(language, tmp_path, monkey
     with serving(ModelApi(speaker).app()) as address:
         config = Config(upstream=address, tokenizer="sample-unigram", ledger=str(tmp_path / "l"))
         with serving(Gateway(config).app()) as front:
-            heard = [client(at, messages, stream) for at in (address, front)]
+            heard = [transcript(client, at, messages, stream) for at in (address, front)]
     speaker.close()
-    assert heard[0] == heard[1] != ""
+    assert heard[0] == heard[1]
+    assert all(heard[0])
+
+
+def transcript(client, address, messages, stream):
+    """What is said in three turns, each behind all that was said before."""
+    said = []
+    for ask in ("and then?", "and n18?", ""):
+        said.append(client(address, messages, stream))
+        messages = [*messages, {"role": "assistant", "content": said[-1]}, {"role": "user", "content": ask}]
+    return said
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
 from tokenry.core import registry
@@ -88,14 +89,17 @@ def _field(default: Any, doc: str, limit: Limit | None, **more: Any) -> Any:
     return field(default=default, metadata={"doc": doc, "limit": limit, **more})
 
 
+# Resolving annotations compiles each of them, and methods are made in passing, some for every text.
+_hints: Callable[[Any], dict[str, Any]] = lru_cache(maxsize=512)(typing.get_type_hints)
+
+
 def settle(owner: Any) -> None:
     """Bring every field of a dataclass to its declared type and check its limit.
 
     Raises:
         InvalidValue: naming the owner, the field, the value and the rule.
     """
-    who = type(owner).__name__
-    hints = typing.get_type_hints(type(owner))
+    who, hints = type(owner).__name__, _hints(type(owner))
     for f in fields(owner):
         value, kind = getattr(owner, f.name), hints[f.name]
         if f.metadata.get("part"):

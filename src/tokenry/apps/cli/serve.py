@@ -12,6 +12,8 @@ import typer
 from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
 
+DRAIN_SECONDS = 30
+"""That answers under way get when a served model is stopped."""
 SAVINGS_SCHEMA = "tokenry.savings/0"
 
 
@@ -37,12 +39,13 @@ def serve(
     """
     o.check(use=use or [], model=model)
     if model is not None:
-        _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port)
+        _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port, check=check)
         return
     from dataclasses import asdict
 
     from tokenry.apps.server.config import Config
     from tokenry.core.errors import InvalidValue
+    from tokenry.models.text.counting import Counter
 
     settings = Config.read(
         config, upstream=upstream, use=tuple(use) if use else None, host=host, port=port, tokenizer=tokenizer,
@@ -50,6 +53,7 @@ def serve(
     )  # fmt: skip
     if not settings.upstream:
         raise InvalidValue("upstream: must be given, as the address of the API that requests go on to; got none.")
+    Counter.of(settings.tokenizer)
     if check:
         shown = asdict(settings) | {"keys": len(settings.keys)}
         sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
@@ -57,31 +61,44 @@ def serve(
 
     uvicorn = _needed("starlette", "httpx", "prometheus_client")
     from tokenry.apps.server.gateway import Gateway
-    from tokenry.models.text.counting import Counter
 
-    Counter.of(settings.tokenizer)
     app = Gateway(settings).app()
     sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
     uvicorn.run(
         app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_seconds),
+        date_header=False, timeout_graceful_shutdown=int(settings.drain_seconds),
     )  # fmt: skip
 
 
-def _speak(model: str, use: list[str], host: str, port: int) -> None:
+def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> None:
     """Serve a model at hand."""
     from tokenry.core.errors import InvalidValue
 
     if len(use) > 1:
         raise InvalidValue(f"use: must be at most one attention method for a model at hand; got {', '.join(use)}.")
     uvicorn = _needed("starlette")
+    from tokenry.apps.server.config import LOOPBACK
     from tokenry.apps.server.model import ModelApi
-    from tokenry.apps.server.speaking import Speaker
+    from tokenry.apps.server.speaking import Speaker, method_of
     from tokenry.models.files.load import load
 
+    method = method_of(use[0] if use else None)
+    if check:
+        shown = {"model": model, "use": str(method or ""), "host": host, "port": port}
+        sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
+        return
     speaker = Speaker(load(model), use[0] if use else None)
+    app = ModelApi(speaker).app()
+    if host in LOOPBACK:
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+        # Pages of strangers know this machine by names of theirs.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
     sys.stderr.write(f"http://{host}:{port} serves {speaker.language.name}\n")
-    uvicorn.run(ModelApi(speaker).app(), host=host, port=port, log_level="warning", server_header=False)
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )  # fmt: skip
     speaker.close()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,8 @@ STYLES: Mapping[str, tuple[str, str]] = {
     "/v1/messages/count_tokens": ("anthropic", "messages"),
 }
 """Paths whose requests hold messages: how they are written, and the field that holds them."""
+SIGNS = (b'"tool"', b'"function"', b'"tool_result"', b'_call_output"')
+"""What stands in every request with a result; one without passes unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ def shortened(
         originals: where originals are kept; the request then gets the tool that brings them back.
     """
     style, field = STYLES[path]
+    if not any(sign in body for sign in SIGNS):
+        return Shortened(body, why="nothing to shorten")
     text = body.decode("utf-8")
     request: Any = json.loads(text, parse_int=str, parse_float=str)
     messages = request.get(field) if isinstance(request, Mapping) else None
@@ -70,7 +76,7 @@ def shortened(
         if not change.why:
             texts[field, *change.path] = _at(found.messages, change.path)
     if not texts:
-        return Shortened(body, found.changes, why="nothing to shorten")
+        return Shortened(body, found.changes, why=_why(found.changes))
     text = exchanged(text, texts)
     if offers and not retrieve.carries(tools):
         declared = json.dumps(retrieve.schema(style), ensure_ascii=False)
@@ -79,10 +85,29 @@ def shortened(
     return Shortened(text.encode(), found.changes)
 
 
+def _why(changes: Sequence[Change]) -> str:
+    """Why most of the results stayed, in so few words that none is a request's own."""
+    reasons = Counter(re.split("[,;]", change.why)[0][:80] for change in changes)
+    return reasons.most_common(1)[0][0] if reasons else "nothing to shorten"
+
+
+def followed(body: bytes, last: Mapping[str, str]) -> bytes:
+    """A request that goes on from a response, by the id under which the upstream knows the whole of it.
+
+    Args:
+        last: ids of last replies, by those that clients were told.
+    """
+    if b'"previous_response_id"' not in body:
+        return body
+    text = body.decode("utf-8")
+    key = last.get(str(json.loads(text, parse_int=str, parse_float=str)["previous_response_id"]))
+    return body if key is None else exchanged(text, {("previous_response_id",): key}).encode()
+
+
 def _may_offer(request: Mapping[str, Any]) -> bool:
-    """Whether a request may get a tool: one that forces a certain tool, or forbids them, must stay as it is."""
+    """Whether a request may get a tool: not one that forces or forbids tools, nor one for several answers."""
     choice = request.get("tool_choice")
-    if not isinstance(request.get("tools", []), list):
+    if not isinstance(request.get("tools", []), list) or request.get("n") not in (None, "1"):
         return False
     return choice in (None, "auto") or (isinstance(choice, Mapping) and choice.get("type") == "auto")
 

@@ -15,6 +15,8 @@ from tokenry.core.errors import InvalidValue, UnreadableInput
 from tokenry.core.registry import parse
 
 ENVIRONMENT = "TOKENRY_SERVE_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +32,18 @@ class Config:
         keep: names of tools whose results stay, with `*` for any letters.
         retrieve: `no`, `offer` adds the tool that brings originals back, `answer` also answers its calls.
         host: the address that is listened on, and `port`.
+        hosts: names that clients may call it by beside its own, `*` for any; any where it listens on all addresses.
         keys: what clients must send as a bearer token or `x-tokenry-key`; none where empty.
         most_bytes: of one request.
         most_at_once: requests under way; others wait, at most `most_waiting` of them.
         seconds: that shortening may take before a request passes as it is.
         upstream_seconds: without a byte from the upstream after which a request ends.
+        client_seconds: in which a client sends no byte, or takes none, after which its request ends.
         drain_seconds: that requests under way get when the gateway is stopped.
         ledger: the SQLite file of what was saved; in the user's cache where not given.
         originals: the SQLite file of originals; in the user's cache where not given.
-        record_text: whether the ledger may hold texts of requests.
+        usage: whether a reply that comes at once says in its `usage` what was shortened, as its headers do.
+        record_text: whether the ledger keeps what the latest requests said, as it came and as it went on.
     """
 
     upstream: str = ""
@@ -50,15 +55,18 @@ class Config:
     retrieve: str = "no"
     host: str = "127.0.0.1"
     port: int = 8484
+    hosts: tuple[str, ...] = ()
     keys: tuple[str, ...] = field(default=(), repr=False)
     most_bytes: int = 32 << 20
     most_at_once: int = 64
     most_waiting: int = 256
     seconds: float = 10.0
     upstream_seconds: float = 300.0
+    client_seconds: float = 60.0
     drain_seconds: float = 30.0
     ledger: str = ""
     originals: str = ""
+    usage: bool = True
     record_text: bool = False
 
     def __post_init__(self) -> None:
@@ -70,7 +78,7 @@ class Config:
         for name in ("floor", "most_waiting"):
             if getattr(self, name) < 0:
                 raise InvalidValue(f"{name}: must be at least 0; got {getattr(self, name)}.")
-        for name in ("most_bytes", "most_at_once", "seconds", "upstream_seconds", "drain_seconds"):
+        for name in ("most_bytes", "most_at_once", "seconds", "upstream_seconds", "client_seconds", "drain_seconds"):
             if getattr(self, name) <= 0:
                 raise InvalidValue(f"{name}: must be more than 0; got {getattr(self, name)}.")
         if not 0 <= self.port < 65536:
@@ -78,6 +86,23 @@ class Config:
         for spec in (*self.use, *self.allowed):
             if not isinstance(parse(spec), Compressor):
                 raise InvalidValue(f"use: must be compressors, which text can carry; got {spec!r}.")
+
+    def chosen(self, wanted: str | None) -> tuple[str, ...]:
+        """The methods of a request: the operator's, none, or one of those that it may choose."""
+        if wanted == "off":
+            return ()
+        return (wanted,) if wanted is not None and wanted in (*self.allowed, *self.use) else self.use
+
+    def is_called(self, host: str) -> bool:
+        """Whether a client may call the gateway by this name; pages of strangers know this machine by theirs."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if "*" in self.hosts or (not self.hosts and self.host in EVERYWHERE):
+            return True
+        own = LOOPBACK if self.host in LOOPBACK else (self.host,)
+        return name in (*own, *self.hosts)
 
     @classmethod
     def read(cls, file: str | Path | None = None, environment: Mapping[str, str] | None = None, **given: Any) -> Config:

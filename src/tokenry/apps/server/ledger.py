@@ -1,4 +1,4 @@
-"""What a gateway saved: one row for each request, without its text, in a SQLite file that outlives it."""
+"""What a gateway saved: one row for each request, in a SQLite file that outlives it; its text only where asked to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from platformdirs import user_cache_path
 
 from tokenry.core.errors import StorageError
 
+TEXTS = 1000
+"""Requests whose texts are kept, where they are."""
 COLUMNS = (
-    "time", "path", "model", "use", "status", "results", "shortened", "tokens_in", "tokens_out", "cache_read",
+    "time", "path", "use", "status", "results", "shortened", "tokens_in", "tokens_out", "cache_read",
     "cache_written", "prompt", "completion", "retrieved", "seconds", "total_seconds", "why", "kinds",
 )  # fmt: skip
 
@@ -37,7 +38,6 @@ class Row:
 
     time: float = field(default_factory=time.time)
     path: str = ""
-    model: str = ""
     use: str = ""
     status: int = 0
     results: int = 0
@@ -76,17 +76,32 @@ class Ledger:
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.execute("PRAGMA synchronous=NORMAL")
             self._base.execute(f"CREATE TABLE IF NOT EXISTS requests ({', '.join(COLUMNS)})")
+            self._base.execute("CREATE TABLE IF NOT EXISTS texts (request INTEGER PRIMARY KEY, came BLOB, went BLOB)")
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"{self.file}: must be a ledger that can be written; {error}.") from error
 
-    def add(self, row: Row) -> None:
-        """Enter a request."""
+    def add(self, row: Row, came: bytes | None = None, went: bytes | None = None) -> None:
+        """Enter a request.
+
+        Args:
+            came: what it said, to be kept beside the row, and `went` what went on.
+        """
         values = asdict(row)
         values["kinds"] = json.dumps(row.kinds)
+        marks = ", ".join("?" * len(COLUMNS))
+        with self._lock, self._base:
+            self._base.execute("BEGIN")
+            entered = self._base.execute(
+                f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES ({marks})", [values[c] for c in COLUMNS]
+            ).lastrowid
+            if came is not None:
+                self._base.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", (entered, came, went))
+                self._base.execute("DELETE FROM texts WHERE request <= ?", ((entered or 0) - TEXTS,))
+
+    def texts(self, most: int = TEXTS) -> list[tuple[bytes, bytes]]:
+        """What the latest requests said, as it came and as it went on, the newest first."""
         with self._lock:
-            self._base.execute(
-                f"INSERT INTO requests VALUES ({', '.join('?' * len(COLUMNS))})", [values[c] for c in COLUMNS]
-            )
+            return self._base.execute("SELECT came, went FROM texts ORDER BY request DESC LIMIT ?", (most,)).fetchall()
 
     def summary(self, since: float = 0.0) -> dict[str, Any]:
         """Sums over all requests since a moment, and by method, content and reason."""
@@ -101,21 +116,23 @@ class Ledger:
                 "SELECT why, COUNT(*) FROM requests WHERE time >= ? AND why <> '' GROUP BY why ORDER BY 2 DESC",
                 (since,),
             ).fetchall()
-            rows = self._base.execute("SELECT kinds FROM requests WHERE time >= ?", (since,)).fetchall()
+            by_content = self._by_content(since)
         names = ("requests", "shortened", "tokens_in", "tokens_out", "retrieved", "cache_read", "cache_written",
                  "prompt", "completion", "seconds")  # fmt: skip
         found: dict[str, Any] = {name: value or 0 for name, value in zip(names, total, strict=True)}
         found["saved"] = found["tokens_in"] - found["tokens_out"] - found["retrieved"]
         return found | {
             "by_method": by_use,
-            "by_content": _by_kind([json.loads(kinds) for (kinds,) in rows]),
+            "by_content": by_content,
             "passed_on": dict(why),
         }
 
     def latest(self, most: int = 100) -> list[dict[str, Any]]:
         """The last requests, the newest first."""
         with self._lock:
-            rows = self._base.execute("SELECT * FROM requests ORDER BY time DESC LIMIT ?", (most,)).fetchall()
+            rows = self._base.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM requests ORDER BY rowid DESC LIMIT ?", (most,)
+            ).fetchall()
         return [dict(zip(COLUMNS, row, strict=True)) | {"kinds": json.loads(row[-1])} for row in rows]
 
     def close(self) -> None:
@@ -129,12 +146,11 @@ class Ledger:
         )
         return {name: {"requests": n, "tokens_in": a, "tokens_out": b} for name, n, a, b in rows}
 
-
-def _by_kind(kinds: Sequence[dict[str, list[int]]]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for kind, (before, after) in (item for row in kinds for item in row.items()):
-        sums = found.setdefault(kind, {"results": 0, "tokens_in": 0, "tokens_out": 0})
-        sums["results"] += 1
-        sums["tokens_in"] += before
-        sums["tokens_out"] += after
-    return found
+    def _by_content(self, since: float) -> dict[str, dict[str, int]]:
+        rows = self._base.execute(
+            "SELECT key, COUNT(*), SUM(json_extract(value, '$[0]')), SUM(json_extract(value, '$[1]'))"
+            " FROM requests, json_each(kinds)"
+            " WHERE time >= ? AND kinds <> '{}' GROUP BY key ORDER BY MIN(requests.rowid)",
+            (since,),
+        )
+        return {kind: {"results": n, "tokens_in": a, "tokens_out": b} for kind, n, a, b in rows}

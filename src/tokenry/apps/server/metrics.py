@@ -9,6 +9,19 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 if TYPE_CHECKING:
     from tokenry.apps.server.ledger import Row
 
+PATHS = frozenset(
+    f"/v1/{name}"
+    for name in (
+        "chat/completions",
+        "completions",
+        "embeddings",
+        "messages",
+        "messages/count_tokens",
+        "models",
+        "responses",
+    )
+)
+"""Paths that are counted by name: others are a client's choice, and each would stay in memory."""
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -36,7 +49,7 @@ class Metrics:
 
     def replied(self, row: Row) -> None:
         """A reply ended."""
-        known = row.path if row.path.count("/") <= 3 else "/v1/…"
+        known = row.path if row.path in PATHS else "/v1/…"
         self.requests.labels(known, str(row.status)).inc()
         self.whole.observe(row.total_seconds)
 

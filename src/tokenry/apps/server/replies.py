@@ -1,10 +1,13 @@
-"""Replies as they pass: what an upstream says of tokens is read from them, and not a byte is changed."""
+"""Replies as they pass: what an upstream says of tokens is read from them, and their usage may say what we did."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from tokenry.apps.server.streams.joined import summed
+from tokenry.pipeline.messages.raw import entered, spans
 
 TAIL = 1 << 16
 """Bytes at the end of a reply that are looked at; usage stands last in a stream."""
@@ -13,18 +16,27 @@ HEAD = 1 << 14
 
 
 class Watched:
-    """The beginning and the end of a reply."""
+    """The beginning and the end of a reply, or of several that answer one request."""
 
     def __init__(self) -> None:
         self.head, self.tail = b"", b""
+        self._ended: dict[str, int] = {}
 
     def see(self, chunk: bytes) -> None:
         if len(self.head) < HEAD:
             self.head += chunk[: HEAD - len(self.head)]
         self.tail = (self.tail + chunk)[-TAIL:]
 
+    def ends(self) -> None:
+        """A reply ended, and another one follows."""
+        self._ended, self.head, self.tail = self.usage(), b"", b""
+
     def usage(self) -> dict[str, int]:
         """Tokens of prompt and completion, and what the upstream's cache read and kept; 0 where it does not say."""
+        found = self._latest()
+        return {name: found.get(name, 0) + self._ended.get(name, 0) for name in {**self._ended, **found}}
+
+    def _latest(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for usage in (*_usages(self.head), *_usages(self.tail)):
             details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
@@ -37,6 +49,23 @@ class Watched:
                 if isinstance(value, int) and not isinstance(value, bool):
                     found[name] = max(found.get(name, 0), value)
         return found
+
+
+def with_account(data: bytes, spent: Mapping[str, Any], account: Mapping[str, Any]) -> bytes:
+    """A reply whose usage has a member `tokenry`, and counts earlier replies to the same request; the rest stays.
+
+    Args:
+        spent: what these used.
+        account: what was done to the request; nothing is said where it is empty.
+    """
+    text = data.decode("utf-8")
+    if spent:
+        start, end = spans(text)["usage",]
+        usage = json.dumps(summed(spent, json.loads(text[start:end])), ensure_ascii=False)
+        text = text[:start] + usage + text[end:]
+    if account:
+        text = entered(text, ("usage",), "tokenry", json.dumps(account))
+    return text.encode("utf-8")
 
 
 def _get(value: Any, name: str) -> Any:

@@ -22,11 +22,14 @@ class Again:
     tokens: int
 
 
-def asked_again(path: str, body: bytes, reply: bytes, originals: Originals, tokenizer: str) -> Again | None:
-    """The request to send next; None where a reply calls another tool as well, or none."""
+def asked_again(path: str, body: bytes, said: Mapping[str, Any], originals: Originals, tokenizer: str) -> Again | None:
+    """The request to send next; None where a reply calls another tool as well, or none.
+
+    Args:
+        said: the reply.
+    """
     style, field = STYLES[path]
     try:
-        said = json.loads(reply)
         added = {"chat": _chat, "responses": _responses, "anthropic": _anthropic}[style](said, originals)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
@@ -45,7 +48,7 @@ Added = list[tuple[Mapping[str, Any], str]]
 def _chat(said: Mapping[str, Any], originals: Originals) -> Added:
     message = said["choices"][0]["message"]
     calls = message.get("tool_calls") or []
-    if not calls or any(c["function"]["name"] != retrieve.NAME for c in calls):
+    if len(said["choices"]) > 1 or not calls or any(c["function"]["name"] != retrieve.NAME for c in calls):
         return []
     answers = [(c["id"], retrieve.answer(originals, c["function"]["arguments"])) for c in calls]
     return [(message, ""), *(({"role": "tool", "tool_call_id": i, "content": text}, text) for i, text in answers)]

@@ -27,6 +27,9 @@ from tokenry.models.text.prompt import Piece, tokenize
 
 WORTH_KEEPING = 32
 """Tokens that a prompt must share with an earlier one for its cache to be gone on with."""
+COLDEST = 1e-4
+"""Temperature below which the likeliest token is taken: logits divided by less are no numbers any more."""
+MOST_SEED = (1 << 63) - 1
 MOST_BYTES = 1 << 30
 """Bytes of caches that are kept."""
 
@@ -67,10 +70,7 @@ class Speaker:
     """
 
     def __init__(self, language: LanguageModel, use: str | None = None, *, most_bytes: int = MOST_BYTES) -> None:
-        method = None if use is None else parse(use)
-        if not isinstance(method, Attention | None):
-            raise Incompatible(f"serve: a model at hand takes one attention method; got {method}.")
-        self.language, self.method, self.most_bytes = language, method, most_bytes
+        self.language, self.method, self.most_bytes = language, method_of(use), most_bytes
         self.adapter = ModelAdapter.of(language.model)
         self._kept: OrderedDict[tuple[int, ...], FrozenCache] = OrderedDict()
         self._lock, self._drawing = threading.Lock(), threading.Lock()
@@ -110,6 +110,7 @@ class Speaker:
         Args:
             messages: objects with the texts `role` and `content`, or a single text.
         """
+        _check(messages)
         if len(messages) == 1 and isinstance(messages[0], str):
             return tokenize(self.language.tokenizer, [Piece(messages[0], "text")], whole=True).ids.tolist()
         said = [(m["role"], m["content"]) for m in messages]
@@ -159,6 +160,18 @@ class Speaker:
                 self._kept.popitem(last=False)
 
 
+def method_of(use: str | None) -> Attention | None:
+    """The attention method of a one-line form.
+
+    Raises:
+        Incompatible: a method of another room.
+    """
+    method = None if use is None else parse(use)
+    if not isinstance(method, Attention | None):
+        raise Incompatible(f"serve: a model at hand takes one attention method; got {method}.")
+    return method
+
+
 def sampling_of(request: Mapping[str, Any]) -> Sampling:
     """How a request wants its answer drawn.
 
@@ -175,8 +188,22 @@ def sampling_of(request: Mapping[str, Any]) -> Sampling:
     seed = request.get("seed", 0)
     if request.get("n", 1) != 1:
         raise InvalidValue(f"n: must be 1; got {request['n']!r}; ask several times.")
-    seed = seed if isinstance(seed, int) else time.time_ns() & 0xFFFF
-    return Sampling(max_new_tokens=most, temperature=float(heat), top_p=float(top), seed=seed)
+    seed = seed if isinstance(seed, int) else time.time_ns()
+    return Sampling(
+        max_new_tokens=most, temperature=0.0 if heat < COLDEST else float(heat), top_p=float(top), seed=seed & MOST_SEED
+    )
+
+
+def _check(messages: Sequence[Any]) -> None:
+    """Refuse halves of surrogate pairs, which no vocabulary has a token for."""
+    texts = (text for m in messages for text in ((m,) if isinstance(m, str) else (m["role"], m["content"])))
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValue(
+                f"messages: must be text that UTF-8 can hold; got half of a surrogate pair at character {error.start}."
+            ) from error
 
 
 def _common(kept: Sequence[int], ids: Sequence[int]) -> int:

@@ -174,8 +174,11 @@ def _plain(message: Any) -> dict[str, str]:
     """
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InvalidValue(f"messages: must be objects with a role; got {message!r:.80}.")
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise InvalidValue(f"messages: tool_calls must be a list; got {calls!r:.40}.")
     parts = [_text(message.get("content"))]
-    parts += [json.dumps(call.get("function")) for call in message.get("tool_calls") or () if isinstance(call, Mapping)]
+    parts += [json.dumps(call.get("function")) for call in calls if isinstance(call, Mapping)]
     role = "system" if message["role"] == "developer" else str(message["role"])
     return {"role": role, "content": "\n".join(p for p in parts if p)}
 
