@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from tokenry.attend.base import Evictor
 from tokenry.core import registry
 from tokenry.core.budget import SINKS, Budget
 from tokenry.core.errors import InvalidValue
@@ -49,7 +48,7 @@ def at_rows(entry: Entry, rows: int, fed: int = 0) -> str | None:
     own = known.get("budget")
     if not isinstance(own, Budget):
         return None
-    if issubclass(kind, Evictor) and not kind.every_step:
+    if kind(**entry.card.trial).grows:
         rows -= fed // 2
     share = own.recent / own.tokens if own.tokens else 0.0
     recent = max(rows // RECENT, int(share * rows))
