@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from tokenry.attend.base import Evictor
 from tokenry.core import registry
 from tokenry.core.budget import SINKS, Budget
 from tokenry.core.errors import InvalidValue
@@ -39,17 +38,20 @@ def at_rows(entry: Entry, rows: int, fed: int = 0) -> str | None:
     sinks and a quarter of recent tokens, or as many as the method's own default has in proportion; the bare number
     where the method refuses that. A `window` of queries is at most that quarter. `dense_layers` is 0: every layer
     chooses. `chunk` is 0: the prompt is read densely. What evicts once, after the prompt, holds all that comes later,
-    and so half of the `fed` tokens fewer of the prompt.
+    and so half of the `fed` tokens fewer of the prompt. A method around another is settled by its inside.
 
     Raises:
         InvalidValue: so many rows are too few for the method.
     """
     kind = registry.load(entry.full_name)
     known: dict[str, Any] = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    if "inside" in known:
+        name, _, settings = (at_rows(registry.find(known["inside"].name()), rows, fed) or "").partition(":")
+        return f"{entry.full_name}:inside={name.rpartition('/')[2]}[{settings}]"
     own = known.get("budget")
     if not isinstance(own, Budget):
         return None
-    if issubclass(kind, Evictor) and not kind.every_step:
+    if kind(**entry.card.trial).grows:
         rows -= fed // 2
     share = own.recent / own.tokens if own.tokens else 0.0
     recent = max(rows // RECENT, int(share * rows))

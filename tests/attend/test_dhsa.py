@@ -20,7 +20,7 @@ OPTIONS = {"max_new_tokens": 6, "do_sample": False}
 
 
 def fresh(**fields):
-    return Dhsa(**{"budget": "12:sink=2:recent=2:per=layer", "chunk": 4, "block": 4, "instruction": 2, **fields})
+    return Dhsa(**{"budget": "12:sink=2:recent=2:per=layer", "chunk_size": 4, "block": 4, "instruction": 2, **fields})
 
 
 @pytest.mark.parametrize("per", ["layer", "head"])
@@ -90,7 +90,7 @@ def test_running_sums_are_those_of_all_keys(per):
 def test_chunks_of_one_token_and_a_whole_budget_are_dense():
     model = shared("llama")
     expected = model(**PROMPT).logits
-    with torch.no_grad(), fresh(chunk=1, budget="1.0")(model):
+    with torch.no_grad(), fresh(chunk_size=1, budget="1.0")(model):
         torch.testing.assert_close(model(**PROMPT).logits, expected, atol=2e-5, rtol=1e-4)
 
 

@@ -136,14 +136,15 @@ def test_budget_counts_real_tokens(family, case):
     Steps that the method says may read everything are none of the budget's.
     """
     method, done = case.trial(), tried(family, case)
-    grows = isinstance(method, Evictor) and not method.every_step
     full = [i for i, _ in growing(cache_of(done.out))]
     assert full
     bounded = [step for step in range(STEPS - 1) if not method.reads_all(step)]
     assert bounded, "the budget of the trial must bound some of its steps"
     for step in bounded:
         for layer in full:
-            assert float(done.run.reads._steps[step][layer]) <= method.budget.count(41) + (step + 1 if grows else 0)
+            assert float(done.run.reads._steps[step][layer]) <= method.budget.count(41) + (
+                step + 1 if method.grows else 0
+            )
 
 
 def test_states_hold_what_follows_a_cache(family, entry):

@@ -96,7 +96,7 @@ def test_a_crop_behind_an_eviction_is_refused(entry):
         for i in range(3):
             model(input_ids=IDS[:1, PROMPT + i : PROMPT + i + 1], **{CACHE: cache})
         cache.crop(-5)
-        if not isinstance(method, Evictor):
+        if not isinstance(getattr(method, "inside", method), Evictor):
             model(input_ids=IDS[:1, :1], **{CACHE: cache})
             return
         with pytest.raises(Incompatible, match="what was seen at the last eviction"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 
@@ -41,7 +43,7 @@ PADS = (0, 9, 0, 30, 17)
 
 def by_default(case):
     """The method as it comes, but for a budget that a small prompt exceeds."""
-    budgeted = hasattr(case.trial(), "budget")
+    budgeted = "budget" in {field.name for field in fields(case.method)}
     return case.method(budget="40:sink=2:recent=8") if budgeted else case.method()
 
 

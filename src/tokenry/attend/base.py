@@ -7,11 +7,11 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
@@ -165,6 +165,11 @@ class Attention(Method):
         budget = getattr(self, "budget", None)
         return isinstance(budget, Budget) and budget.count(seen) == seen
 
+    @property
+    def grows(self) -> bool:
+        """Whether what is generated is read beside the budget, which then is of the prompt."""
+        return False
+
     def reads_all(self, step: int) -> bool:
         """Whether a decoding step may read everything; the budget bounds each step of which this is not said.
 
@@ -276,6 +281,21 @@ class Attention(Method):
         return adapter
 
 
+class EvictorWrapper(Protocol):
+    """What an evictor asks of a method that it is a field of."""
+
+    def stays(
+        self, method: Evictor, site: Site, scores: Float[Tensor, "B #G K"], real: Bool[Tensor, "B #G K"] | None,
+        seen: int | Int[Tensor, "B 1 1"],
+    ) -> Int[Tensor, "B #G M"]:  # fmt: skip
+        """The rows that stay."""
+        ...
+
+    def placed(self, site: Site) -> Site:
+        """Where what is left stands."""
+        ...
+
+
 class Selector(Attention):
     """Keeps every token and chooses, step by step, which of them attention reads."""
 
@@ -299,6 +319,8 @@ class Evictor(Attention):
 
     budget: Budget
     every_step: ClassVar[bool] = False
+    wrapper: ClassVar[EvictorWrapper | None] = None
+    """What the method is a field of, which then has a say in what stays and where it stands."""
 
     @abstractmethod
     def score(self, site: Site, state: Any) -> Float[Tensor, "B #G K"]:
@@ -311,6 +333,10 @@ class Evictor(Attention):
     def one_by_one(self) -> bool:
         """Once it has chosen, what follows is read whole."""
         return self.every_step
+
+    @property
+    def grows(self) -> bool:
+        return not self.every_step
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
         buffer = site.buffer
@@ -333,7 +359,20 @@ class Evictor(Attention):
         elif buffer.settled < (before if site.prompt is None else min(site.prompt, before)):
             site = self._evict(site, state, before)
         buffer.settled = buffer.seen
-        return site.dense()
+        return self.placed(site).dense()
+
+    def stays(
+        self, site: Site, scores: Float[Tensor, "B #G K"], real: Bool[Tensor, "B #G K"] | None,
+        seen: int | Int[Tensor, "B 1 1"],
+    ) -> Int[Tensor, "B #G M"]:  # fmt: skip
+        """The rows that stay, as `choose` gives them, or as the wrapper says."""
+        if self.wrapper is not None:
+            return self.wrapper.stays(self, site, scores, real, seen)
+        return choose(self.budget, scores, real, seen)
+
+    def placed(self, site: Site) -> Site:
+        """What is left, at its own positions, or at those that the wrapper gives."""
+        return site if self.wrapper is None else self.wrapper.placed(site)
 
     def _adapter(self, model: Any) -> ModelAdapter:
         adapter = super()._adapter(model)
@@ -359,7 +398,7 @@ class Evictor(Attention):
             real = real & (columns < end)
         elif newer:
             scores, real = scores[..., :-newer], None if real is None else real[..., :-newer]
-        index = choose(self.budget, scores, real, site.seen(end)).expand(*columns.shape[:2], -1)
+        index = self.stays(site, scores, real, site.seen(end)).expand(*columns.shape[:2], -1)
         if newer:
             index = packed(torch.cat((index, rows_where(columns >= end)), -1))
         if index.shape[-1] < columns.shape[-1] or bool((index < 0).any()):

@@ -41,10 +41,10 @@ class Dhsa(Selector):
     """Compare queries with the means of chunks, and keep the tokens of the best.
 
     What it does
-        The keys are cut into chunks of different lengths: where `predictor` sees a boundary, or every `chunk` tokens.
-        s_c = q mean(k in c) sqrt(|c|), with the mean over heads and over the `block` queries that choose together;
-        every token of c has the score s_c, and the `budget` tokens with the highest are attended to, the first and the
-        most recent ones always.
+        The keys are cut into chunks of different lengths: where `predictor` sees a boundary, or every `chunk_size`
+        tokens. s_c = q mean(k in c) sqrt(|c|), with the mean over heads and over the `block` queries that choose
+        together; every token of c has the score s_c, and the `budget` tokens with the highest are attended to, the
+        first and the most recent ones always.
     Where it acts
         On the prompt, block by block over the tokens before it, and at every decoding step, in all layers from
         `dense_layers` on. The last `instruction` queries of a prompt read everything, and begin a chunk. Nothing is
@@ -61,8 +61,8 @@ class Dhsa(Selector):
     Deviations
         Without `predictor` chunks have one length, which is the paper's baseline. A chunk that a block begins in
         counts with its tokens before the block. Each layer compares with its own keys; boundaries are those of the
-        predictor's layer. Generated tokens form chunks of `chunk`. Labels are means over all layers and heads. The
-        mask generators of the second release, of fixed blocks, are not here but for the first: `chunk=32,block=128`.
+        predictor's layer. Generated tokens form chunks of `chunk_size`. Labels are means over all layers and heads. Of
+        the mask generators of the second release, of fixed blocks, only the first is here: `chunk_size=32,block=128`.
     Relations
         `token_select` with `chunk` scores every token; `quest` bounds pages of one length. `Boundaries.fit` makes a
         predictor in minutes.
@@ -77,7 +77,7 @@ class Dhsa(Selector):
         granularity="chunk",
         evidence="learned",
         identity_at={"budget": 1000000},
-        trial={"budget": "12:sink=2:recent=2", "chunk": 4, "block": 4, "instruction": 2},
+        trial={"budget": "12:sink=2:recent=2", "chunk_size": 4, "block": 4, "instruction": 2},
         deviations=(
             "chunks of one length where no predictor is given",
             "a chunk counts with its tokens before the block, and generated tokens form chunks of one length",
@@ -94,14 +94,14 @@ class Dhsa(Selector):
     budget: Budget = size(
         Budget(share=0.25, sink=128, recent=128, per="layer"), doc="tokens read by each block, before itself"
     )
-    chunk: int = positive(64, doc="tokens of a chunk, on average where there is a predictor")
+    chunk_size: int = positive(64, doc="tokens of a chunk, on average where there is a predictor")
     block: int = positive(128, doc="queries of the prompt that choose together")
     norm: str = choice(
         "sqrt", "none", default="sqrt", doc="what a mean is multiplied with: the root of its length, or 1"
     )
     instruction: int = natural(64, doc="last queries of the prompt that read everything")
     dense_layers: int = natural(0, doc="first layers that read everything")
-    predictor: str | None = setting(None, doc="folder of learned boundaries; none to cut every `chunk` tokens")
+    predictor: str | None = setting(None, doc="folder of learned boundaries; none to cut every `chunk_size` tokens")
     State = Chunks
 
     def attend(self, site: Site, state: Chunks) -> Float[Tensor, "B H Q Dv"]:
@@ -201,10 +201,10 @@ class Dhsa(Selector):
     def _begins(self, n: int, keys: Float[Tensor, "N E"] | None) -> Int[Tensor, "C"]:
         """The first token of every chunk of one sequence; that of the instruction is one."""
         if keys is None or self.predictor is None or n < 2:
-            begins = torch.arange(0, max(n, 1), self.chunk)
+            begins = torch.arange(0, max(n, 1), self.chunk_size)
         else:
             with torch.no_grad():
-                begins = Boundaries.at(self.predictor).cut(keys, max(1, n // self.chunk)).cpu()
+                begins = Boundaries.at(self.predictor).cut(keys, max(1, n // self.chunk_size)).cpu()
         if 0 < n - self.instruction < n:
             begins = torch.cat((begins, torch.tensor([n - self.instruction]))).unique()
         return begins if keys is None else begins.to(keys.device)
@@ -240,7 +240,7 @@ class Dhsa(Selector):
         real = site.real()
         there = torch.ones(len(site.k), dtype=torch.bool) if real is None else real[:, 0, seen - 1]
         last = state.of.amax(1).clamp_min(0)
-        full = state.counts.gather(1, last.unsqueeze(1)).squeeze(1) >= self.chunk
+        full = state.counts.gather(1, last.unsqueeze(1)).squeeze(1) >= self.chunk_size
         now = last + full
         room = int(now.max()) + 1 - state.counts.shape[1]
         sums, counts = pad(state.sums, (0, 0, 0, max(0, room))), pad(state.counts, (0, max(0, room)))

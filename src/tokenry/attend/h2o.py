@@ -88,7 +88,7 @@ class H2O(Evictor):
         state.begin(site.buffer.seen - site.q.shape[2])
         if not site.later:
             return super().attend(site, state)
-        return state.read(self._evict(site, state, site.buffer.seen))
+        return state.read(self.placed(self._evict(site, state, site.buffer.seen)))
 
     def observe(self, site: Site, state: Received) -> Float[Tensor, "B H Q Dv"]:
         return state.read(site)

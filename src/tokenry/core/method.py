@@ -112,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def _revive(value: Any) -> Any:
-    if isinstance(value, Mapping) and "budget" in value:
+    if isinstance(value, Mapping) and "budget" in value and not value.keys() & {"method", "part"}:
         try:
             return Budget(**value["budget"])
         except TypeError as error:

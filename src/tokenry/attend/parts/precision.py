@@ -131,7 +131,8 @@ class Progressive(Precision):
                 "progressive: keys must have an even number of channels, and logits no sinks, bias or cap; "
                 "this model has others; use precision=exact."
             )
-        planes = _of(site)
+        assert site.buffer is not None
+        planes = site.buffer.state(Planes)
         if site.holes:
             # Rows move where sequences hold different numbers of tokens.
             planes.forget()
@@ -181,13 +182,3 @@ def joined(high: Int[Tensor, "*N D"], low: Int[Tensor, "*N D2"]) -> Int[Tensor, 
     """The whole numbers again."""
     pairs = torch.stack((low & ((1 << _LOW) - 1), low >> _LOW), -1).flatten(-2)
     return (high.to(torch.int32) << _LOW) + pairs.to(torch.int32)
-
-
-def _of(site: Site) -> Planes:
-    """The planes of the layer of a site, which follow its cache."""
-    assert site.buffer is not None
-    own = next((state for state in site.buffer.states if isinstance(state, Planes)), None)
-    if own is None:
-        own = Planes()
-        site.buffer.states.append(own)
-    return own

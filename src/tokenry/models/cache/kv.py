@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,8 @@ from tokenry.models.attention.state import STEPS, LayerState
 from tokenry.models.cache.evicted import Evicted, ordered
 from tokenry.models.cache.packed import rows_where
 from tokenry.models.cache.ragged import RaggedRows
+
+S = TypeVar("S", bound=LayerState)
 
 
 class _Written(threading.local):
@@ -309,6 +311,14 @@ class KVBuffer(DynamicLayer):
         if keys is not None:
             rows = torch.arange(keys.shape[0], device=self.device).repeat_interleave(repeats)
             self.batch_select_indices(rows)
+
+    def state(self, kind: type[S]) -> S:
+        """The state of this kind that follows the layer; made where there is none."""
+        found = next((state for state in self.states if type(state) is kind), None)
+        if found is None:
+            found = kind()
+            self.states.append(found)
+        return found
 
     @property
     def ragged(self) -> bool:

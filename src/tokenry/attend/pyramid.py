@@ -1,0 +1,101 @@
+"""PyramidKV: layers near the input get more of the budget than those near the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tokenry.attend.base import Attention
+from tokenry.attend.snapkv import SnapKV
+from tokenry.attend.wrapping.wrapper import Wrapper, with_budget
+from tokenry.core.budget import Budget
+from tokenry.core.card import Card
+from tokenry.core.errors import InvalidValue
+from tokenry.core.fields import part, positive
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.site import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pyramid(Wrapper):
+    """Give every layer a budget of its own, which falls from the first to the last.
+
+    What it does
+        With a budget b of the method inside and m = b / `beta`, layer l of L gets 2 b - m - l (2 b - 2 m) / (L - 1):
+        the mean over the layers is b.
+    Where it acts
+        Where the method inside does.
+    Shapes
+        site.q (B, H, Q, D), site.k and site.v (B, G, K, D) -> output (B, H, Q, Dv).
+    Guarantees
+        All layers together hold or read as many rows as with the method alone, but for rounding. `beta=1` is the method
+        inside.
+    Raises
+        InvalidValue: a method without a budget in tokens, or a smallest budget that the method refuses.
+    Deviations
+        None in the budgets; the published method scores as `snapkv` does, which is the default inside.
+    Relations
+        `adaptive_heads` shares out between the heads of a layer; both may be combined.
+    """
+
+    card = Card(
+        title="PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling",
+        year=2024,
+        url="https://arxiv.org/abs/2406.02069",
+        summary="the budget falls from the first layer to the last",
+        action="evict",
+        granularity="token",
+        evidence="observed attention",
+        identity_at={"inside": "snapkv[budget=1000000]"},
+        trial={"inside": "snapkv[budget=12,window=4,kernel=3]", "beta": 2},
+        deviations=("none in the budgets",),
+        exempt={
+            "budget_counts_real_tokens": "the first layers read more than the mean budget",
+        },
+    )
+
+    inside: Attention = part(SnapKV(), doc="what chooses")
+    beta: int = positive(20, doc="the mean budget over the smallest")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        budget = getattr(self.inside, "budget", None)
+        if not isinstance(budget, Budget) or budget.tokens is None:
+            raise InvalidValue(f"{self.name()}: inside must have a budget in tokens; got {self.inside}.")
+
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        return self._of(site.layer, _layers(site.model)).attend(site, state)
+
+    def _of(self, layer: int, layers: int) -> Attention:
+        """The method of one layer."""
+        mean = self.budget.tokens
+        assert mean is not None
+        least = mean / self.beta
+        fall = (2 * mean - 2 * least) / max(1, layers - 1)
+        return _method(self.inside, replace(self.budget, tokens=max(1, round(2 * mean - least - layer * fall))))
+
+    def _adapter(self, model: Any) -> ModelAdapter:
+        adapter = super()._adapter(model)
+        layers = _layers(adapter.model)
+        for layer in range(layers):
+            try:
+                self._of(layer, layers)
+            except InvalidValue as error:
+                raise InvalidValue(
+                    f"pyramid: beta must leave every layer a budget that {self.inside.name()} takes; layer {layer} of "
+                    f"{layers} does not get one: {error}"
+                ) from error
+        return adapter
+
+
+@lru_cache(maxsize=512)
+def _method(method: Attention, budget: Budget) -> Attention:
+    return with_budget(method, budget)
+
+
+def _layers(model: Any) -> int:
+    return int(model.config.get_text_config().num_hidden_layers)

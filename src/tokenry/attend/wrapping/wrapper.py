@@ -1,0 +1,113 @@
+"""A method that takes another method of the room as a field, and keeps what that one promises."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tokenry.attend.base import Attention, Evictor
+from tokenry.attend.rows.choose import choose
+from tokenry.core.budget import Budget
+from tokenry.core.errors import InvalidValue
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.site import Site
+from tokenry.models.attention.state import LayerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Attention):
+    """A method around another, in the field `inside`: it attends as that one does, but for what a subclass changes."""
+
+    inside: Attention
+    takes: ClassVar[Any] = Attention
+    """What may be inside."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.inside, self.takes) or type(self.inside).kinds != ("self",):
+            raise InvalidValue(
+                f"{self.name()}: inside must be one that {self._wants()}; got {self.inside.name()}; "
+                "see the column `action` of `tokenry list --room attend`."
+            )
+
+    def _wants(self) -> str:
+        return "evicts" if issubclass(self.takes, Evictor) else "chooses among cached keys, layer by layer"
+
+    @property
+    def State(self) -> type[LayerState]:  # type: ignore[override]  # noqa: N802
+        return self.inside.State
+
+    @property
+    def budget(self) -> Budget:
+        """That of the method inside."""
+        return self.inside.budget  # type: ignore[attr-defined]
+
+    @property
+    def extends(self) -> bool:
+        return self.inside.extends
+
+    @property
+    def grows(self) -> bool:
+        return self.inside.grows
+
+    @property
+    def one_by_one(self) -> bool:
+        return self.inside.one_by_one
+
+    def covers(self, seen: int) -> bool:
+        return self.inside.covers(seen)
+
+    def reads_all(self, step: int) -> bool:
+        return self.inside.reads_all(step)
+
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        return self.inside.attend(site, state)
+
+    def _adapter(self, model: Any) -> ModelAdapter:
+        super()._adapter(model)
+        return self.inside._adapter(model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvictingWrapper(Wrapper):
+    """A wrapper that has a say in what an evictor keeps, and where that stands."""
+
+    takes: ClassVar[Any] = Evictor
+
+    def stays(
+        self, method: Evictor, site: Site, scores: Float[Tensor, "B #G K"], real: Bool[Tensor, "B #G K"] | None,
+        seen: int | Int[Tensor, "B 1 1"],
+    ) -> Int[Tensor, "B #G M"]:  # fmt: skip
+        """The rows that stay."""
+        return choose(method.budget, scores, real, seen)
+
+    def placed(self, site: Site) -> Site:
+        """Where what is left stands."""
+        return site
+
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        return self._inside().attend(site, state)
+
+    def _inside(self) -> Evictor:
+        """The method, which asks this wrapper."""
+        asking = copy.copy(self.inside)
+        object.__setattr__(asking, "wrapper", self)
+        return asking  # type: ignore[return-value]
+
+
+def with_budget(method: Attention, budget: Budget) -> Attention:
+    """The same method with another budget, which a wrapper hands on.
+
+    Raises:
+        InvalidValue: a method without a budget, or one that the method refuses.
+    """
+    if isinstance(method, Wrapper):
+        return replace(method, inside=with_budget(method.inside, budget))
+    given = {f.name: getattr(method, f.name) for f in fields(method)}  # type: ignore[arg-type]
+    if "budget" not in given:
+        raise InvalidValue(f"{method.name()}: must have a budget to share out between layers; it has none.")
+    return type(method)(**given | {"budget": budget})

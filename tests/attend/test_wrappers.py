@@ -1,0 +1,180 @@
+"""Methods around methods: what they add, and that they keep what the one inside promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.attend.feeding import feed, same, tokens
+from tests.contract.cases import choosing
+from tests.padded import padded
+from tests.tinies import shared
+from tokenry.attend.adaptive_heads import AdaptiveHeads
+from tokenry.attend.base import Evictor, Selector
+from tokenry.attend.chunked import Chunked
+from tokenry.attend.pyramid import Pyramid
+from tokenry.attend.rerotated import Rerotated
+from tokenry.attend.snapkv import SnapKV
+from tokenry.attend.token_select import TokenSelect
+from tokenry.attend.window import Window
+from tokenry.attend.wrapping.wrapper import Wrapper
+from tokenry.core.budget import Budget
+from tokenry.core.errors import InvalidValue
+from tokenry.core.registry import parse
+from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.name import cache_of, with_cache
+
+PROMPT = padded(41)
+SNAP = SnapKV(budget=12, window=4, kernel=3)
+WRAPPERS = {
+    "adaptive_heads": lambda inside: AdaptiveHeads(inside=inside),
+    "pyramid": lambda inside: Pyramid(inside=inside, beta=1),
+    "rerotated": lambda inside: Rerotated(inside=inside),
+    "chunked": lambda inside: Chunked(inside=inside),
+}
+INSIDE = [case for case in choosing() if not issubclass(case.method, Wrapper) and hasattr(case.trial(), "budget")]
+PAIRS = [
+    (name, case) for name in WRAPPERS for case in INSIDE
+    if issubclass(case.method, Evictor) or (name == "pyramid" and issubclass(case.method, Selector))
+]  # fmt: skip
+
+
+def generate(model, **options):
+    return model.generate(**PROMPT, max_new_tokens=6, do_sample=False, return_dict_in_generate=True,
+                          output_logits=True, **options)  # fmt: skip
+
+
+def held(out):
+    return [int((layer.columns >= 0).sum()) for layer in cache_of(out).layers]
+
+
+def test_there_are_as_many_pairs_as_methods_that_fit():
+    assert len(PAIRS) == 4 * sum(issubclass(c.method, Evictor) for c in INSIDE) + sum(
+        issubclass(c.method, Selector) for c in INSIDE
+    )
+
+
+@pytest.mark.parametrize(("name", "case"), PAIRS, ids=lambda value: getattr(value, "name", value))
+def test_every_pair_generates_and_keeps_its_promise(name, case):
+    """Padded and not alike; where everything fits, the method inside; and so is its budget on average."""
+    model, method = shared("llama"), WRAPPERS[name](case.trial())
+    with method(model) as run:
+        both = torch.stack(generate(model).logits)
+        for row, low in ((0, 0), (1, 9)):
+            alone = {k: v[row : row + 1, low:] for k, v in PROMPT.items()}
+            out = model.generate(**alone, max_new_tokens=6, do_sample=False, return_dict_in_generate=True,
+                                 output_logits=True)  # fmt: skip
+            torch.testing.assert_close(torch.stack(out.logits)[:, 0], both[:, row], atol=2e-5, rtol=1e-4)
+    most = case.trial().budget.count(41)
+    assert all(
+        read <= most + (step + 1 if method.grows else 0) + 1e-3
+        for step, read in enumerate(run.reads.per_step[:5])
+        if not method.reads_all(step)
+    )
+    assert parse(str(method)) == method
+
+
+def test_heads_share_one_budget():
+    """As many rows as the method inside holds, and those with the highest shares of any head."""
+    model = shared("llama")
+    with SNAP(model):
+        alone = generate(model)
+    with AdaptiveHeads(inside=SNAP, floor=0.0)(model):
+        shared_out = generate(model)
+    assert held(shared_out) == held(alone)
+    columns = [(layer.columns >= 0).sum(-1) for layer in cache_of(shared_out).layers]
+    assert any((of[:, 0] != of[:, 1]).any() for of in columns)
+
+
+def test_shares_of_any_head_decide():
+    scores = torch.tensor([[[8.0, 1, 1, 0, 0, 0], [2.0, 2, 2, 2, 1, 1]]])
+    method = SnapKV(budget=3, window=1)
+    rows = AdaptiveHeads(inside=method, floor=0.0).stays(method, None, scores, None, 6)
+    assert (rows >= 0).sum() == 6
+    kept = [set(r[r >= 0].tolist()) for r in rows[0]]
+    assert kept[0] >= {0}
+    assert kept[1] >= {0, 1, 2, 3}
+    floored = AdaptiveHeads(inside=method, floor=1.0).stays(method, None, scores, None, 6)
+    assert floored.tolist() == [[[0, 1, 2], [0, 1, 2]]]
+
+
+def test_a_pyramid_falls_and_keeps_its_mean():
+    method = Pyramid(inside=SnapKV(budget=100, window=4), beta=20)
+    budgets = [method._of(layer, 30).budget.tokens for layer in range(30)]
+    assert budgets == sorted(budgets, reverse=True)
+    assert sum(budgets) == pytest.approx(3000, abs=15)
+    assert (budgets[0], budgets[-1]) == (195, 5)
+    with pytest.raises(InvalidValue, match="beta must leave every layer a budget"):
+        Pyramid(inside=SnapKV(budget=40, window=4), beta=20)(shared("llama")).__enter__()
+
+
+def test_what_is_left_stands_as_if_nothing_had_been_between():
+    """After an eviction a window is read as the text of what it holds: the logits are those of that text alone."""
+    model, ids = shared("llama"), tokens(1, 60)
+    method = Rerotated(inside=Window(budget=Budget(tokens=10, per="layer")))
+    first = {}
+
+    placed = method.placed
+
+    def looking(site):
+        found = placed(site)
+        if site.layer == 0:
+            first["before"], first["after"] = site, found
+        return found
+
+    object.__setattr__(method, "placed", looking)
+    feed(model, method, ids, 40)
+    before, after = first["before"], first["after"]
+    assert before.positions()[0, 0].tolist() == list(range(50, 60))
+    logits = after.logits()
+    own = torch.zeros_like(before.k)
+
+    def again(site):
+        if site.layer == 0:
+            own.copy_(site.k)
+            first["plain"] = site.logits()
+        return site.dense()
+
+    with torch.no_grad(), ModelAdapter.of(model).attached_to(lambda _: again):
+        model(ids[:, 50:60])
+    torch.testing.assert_close(after.k, own, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits[:, :, -1], first["plain"][:, :, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_long_prompt_never_stands_in_memory_as_a_whole():
+    """In chunks of 16, no layer ever holds more than the budget and one chunk."""
+    model, ids, most = shared("llama"), tokens(1, 400), []
+    with torch.no_grad(), Chunked(inside=SNAP)(model):
+        cache = None
+        for low in range(0, 400, 16):
+            out = model(ids[:, low : low + 16], **({} if cache is None else with_cache(cache)))
+            cache = cache_of(out)
+            most.append(max(layer.keys.shape[2] for layer in cache.layers))
+    assert max(most) <= 12
+    assert all(layer.seen == 400 for layer in cache.layers)
+    assert out.logits.isfinite().all()
+
+
+def test_a_prompt_of_one_pass_is_read_as_by_the_method_inside():
+    model, ids = shared("qwen3"), tokens(2, 50)
+    same(feed(model, Chunked(inside=SNAP), ids, 41, prompt_tokens=41).logits,
+         feed(model, SNAP, ids, 41, prompt_tokens=41).logits)  # fmt: skip
+
+
+def test_what_does_not_fit_inside_is_refused():
+    for wrapper in (AdaptiveHeads, Rerotated, Chunked):
+        with pytest.raises(InvalidValue, match="inside must be one that evicts; got token_select"):
+            wrapper(inside=TokenSelect())
+    with pytest.raises(InvalidValue, match="must have a budget in tokens"):
+        Pyramid(inside="token_sparse")
+
+
+def test_wrappers_stand_in_each_other():
+    """Budgets that differ between layers, and in each between heads."""
+    model = shared("llama")
+    with Pyramid(inside=AdaptiveHeads(inside=SNAP, floor=0.1), beta=2)(model):
+        out = generate(model)
+    counts = [layer.columns for layer in cache_of(out).layers]
+    per_layer = [int((c >= 0).sum()) for c in counts]
+    assert per_layer == sorted(per_layer, reverse=True)
+    assert per_layer[0] > per_layer[-1]
