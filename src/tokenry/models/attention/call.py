@@ -135,7 +135,8 @@ def _attention(
         buffer=buffer,
         cache=call.cache if call is not None else None,
         model=call.model if call is not None else None,
-        hidden=call.hidden if call is not None else None,
+        # The patches of all pictures may come in one row, of which each call attends to a part.
+        hidden=call.hidden if call is not None and call.hidden is not None and call.hidden.ndim == 3 else None,
         cap=extra.get("softcap"),
         sinks=extra.get("s_aux"),
         bias=bias,
