@@ -78,7 +78,7 @@ class LLMLingua2(Compressor):
             "exactly the budget stays, not everything above a percentile",
             "`drop_consecutive` is about all words but those that `force` keeps; in the published code only about "
             "forced ones",
-            "words end at white space and hold their punctuation; in the published code punctuation is a word of its own",
+            "words end at white space and hold their punctuation, which is a word of its own in the published code",
             "sentences may be units as well",
         ),
         training=True,
