@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from benchmarks.models.compared import Course, NotThere
 from tokenry.models.attention.experiment import Experiment
 from tokenry.models.cache.name import NAME, cache_of
 
-Course = Callable[[], list[Tensor]]
-
 ROWS, TEXT, MORE = 2, 40, 12
 """Sequences, the tokens of their prompts, and tokens that follow. Windows are of 8 tokens."""
-
-
-class NotThere(Exception):
-    """A model has no such course."""
 
 
 def courses(model: PreTrainedModel, kind: str) -> Mapping[str, Course]:
@@ -101,7 +96,7 @@ class _Reader:
         return self._generated()
 
     def beams(self) -> list[Tensor]:
-        return self._generated(num_beams=3, num_return_sequences=2)
+        return self._generated(num_beams=3, num_return_sequences=2, output_scores=True)
 
     def with_what_is_shown(self) -> list[Tensor]:
         out = self.model(**self.shown)
@@ -137,7 +132,8 @@ class _Reader:
         given = self.encoder if self.two else {"input_ids": self.ids[:, :TEXT], "attention_mask": self.mask}
         options = {"max_new_tokens": 7, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
         out = self.model.generate(**given, **options, **how)
-        return [out.sequences.float(), *([] if how else [step.float() for step in out.logits or ()])]
+        said = (out.sequences_scores,) if how else out.logits or ()
+        return [out.sequences.float(), *(step.float() for step in said)]
 
     def _real(self, out: Any, mask: Tensor) -> list[Tensor]:
         found = _logits(out)
@@ -146,7 +142,7 @@ class _Reader:
     def _cache(self, out: Any) -> Any:
         cache = cache_of(out) if NAME in self.accepts else None
         if cache is None:
-            raise NotThere("no cache")
+            raise NotThere("gives no cache")
         return cache
 
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 from rich.progress import track
 
-from benchmarks.models import every_family
+from benchmarks.models import every_family, every_mode
 from benchmarks.record import RESULTS, ROOT
 from tokenry.core.errors import UnsupportedModel
 from tokenry.core.saving import write_text
@@ -107,7 +107,8 @@ def page(found: Mapping[str, list[dict[str, Any]]]) -> str:
     parts = [HEAD]
     for version in sorted(found, key=_order, reverse=True):
         parts += [f"## transformers {version}\n", _table(found[version])]
-    return "\n".join([*parts, every_family.section(every_family.read())]).rstrip() + "\n"
+    parts += [every_family.section(every_family.read()), every_mode.section(every_mode.read())]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _between(adapter: ModelAdapter, stack: str) -> str:

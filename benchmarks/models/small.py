@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, DynamicCache, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -236,9 +236,20 @@ def _prepare(config: Any, *, decodes: bool) -> None:
         for name in LENGTHS:
             if isinstance(getattr(config, name, None), int) and getattr(config, name) < 512:
                 setattr(config, name, 512)
+    if _all_slide(config):
+        # As most such models are published; where all layers forget by themselves, methods have nothing to choose.
+        config.sliding_window = None
     for name in ("eos_token_id", "forced_eos_token_id"):
         if hasattr(config, name):
             setattr(config, name, None)
+
+
+def _all_slide(config: Any) -> bool:
+    if getattr(config, "sliding_window", None) is None or getattr(config, "layer_types", None):
+        return False
+    return hasattr(config, "num_hidden_layers") and all(
+        layer.is_sliding for layer in DynamicCache(config=config).layers
+    )
 
 
 def _ready(model: PreTrainedModel) -> PreTrainedModel:
