@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -232,16 +233,22 @@ def _prepare(config: Any, *, decodes: bool) -> None:
     if "vision" not in type(config).__name__.lower():
         for name in WIDTHS:
             if isinstance(getattr(config, name, None), int):
-                setattr(config, name, 8)
+                _set(config, name, 8)
         for name in LENGTHS:
             if isinstance(getattr(config, name, None), int) and getattr(config, name) < 512:
-                setattr(config, name, 512)
+                _set(config, name, 512)
     if _all_slide(config):
         # As most such models are published; where all layers forget by themselves, methods have nothing to choose.
-        config.sliding_window = None
+        _set(config, "sliding_window", None)
     for name in ("eos_token_id", "forced_eos_token_id"):
         if hasattr(config, name):
-            setattr(config, name, None)
+            _set(config, name, None)
+
+
+def _set(config: Any, name: str, value: Any) -> None:
+    """A value that a configuration does not take stays as it is."""
+    with suppress(Exception):
+        setattr(config, name, value)
 
 
 def _all_slide(config: Any) -> bool:

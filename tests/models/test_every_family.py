@@ -57,7 +57,7 @@ def test_no_recorded_mode_holds_a_fault():
                     assert said == "exact" or said.startswith("refused: "), (family, mode, name)
 
 
-@pytest.mark.parametrize(("kind", "family"), [("causal", "llama"), ("image-text", "qwen2_vl"), ("seq2seq", "t5")])
+@pytest.mark.parametrize(("kind", "family"), [("causal", "llama"), ("image-text", "qwen2_vl"), ("seq2seq", "t5"), ("speech", "moonshine")])
 def test_a_row_is_made(kind, family):
     row = alone(every_family.SECONDS, every_family.judged, kind, family)
     assert row["status"] in ("exact", "dense")

@@ -90,7 +90,7 @@ class Experiment:
         if not self.decodes:
             return None
         own = kind(config=self.model.config)
-        return EncoderDecoderCache(own, kind(config=self.model.config)) if self.model.config.is_encoder_decoder else own
+        return EncoderDecoderCache(own, kind()) if self.model.config.is_encoder_decoder else own
 
     def run(self, cache: Cache | None = None) -> Any:
         """One forward over the whole input, into a cache, a new one where none is given."""
