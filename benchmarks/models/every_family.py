@@ -134,9 +134,11 @@ def _grouped(rows: Mapping[str, Row], statuses: tuple[str, ...]) -> list[tuple[s
 
 
 def _reason(why: str, model: str) -> str:
-    """A refusal without the name of its model."""
-    rule = why.split(": ", 1)[-1].removeprefix(model).split(";")[0].strip().removeprefix("dense attention through ")
-    return f": {rule}" if rule else ""
+    """A refusal without the name of its model, and without what is to be done."""
+    rule, *more = why.split(": ", 1)[-1].removeprefix(model).split("; ")
+    if more and more[0].startswith("attend: "):
+        rule = more[0].removeprefix("attend: ")
+    return f": {rule.strip().removeprefix('dense attention through ')}"
 
 
 if __name__ == "__main__":

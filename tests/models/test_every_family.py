@@ -57,7 +57,10 @@ def test_no_recorded_mode_holds_a_fault():
                     assert said == "exact" or said.startswith("refused: "), (family, mode, name)
 
 
-@pytest.mark.parametrize(("kind", "family"), [("causal", "llama"), ("image-text", "qwen2_vl"), ("seq2seq", "t5"), ("speech", "moonshine")])
+@pytest.mark.parametrize(
+    ("kind", "family"),
+    [("causal", "llama"), ("image-text", "qwen2_vl"), ("seq2seq", "t5"), ("speech", "moonshine")],
+)
 def test_a_row_is_made(kind, family):
     row = alone(every_family.SECONDS, every_family.judged, kind, family)
     assert row["status"] in ("exact", "dense")
@@ -82,7 +85,7 @@ def test_what_takes_too_long_or_dies_is_a_row():
 
 
 def test_what_cannot_be_made_small_says_why():
-    with pytest.raises(NotBuilt, match="requires the timm library|smallest|Error"):
+    with pytest.raises(NotBuilt, match="Unrecognized configuration class"):
         small("image-text", "evolla")
 
 

@@ -62,17 +62,18 @@ class Experiment:
         self._find_form()
 
     def _find_form(self) -> None:
-        """Inputs that the model can run, and go on from where it decodes."""
-        forms = chain(
+        """A picture or sound that the model can run, and go on from where it decodes; text alone where there is none.
+
+        Raises:
+            Exception: what the model said of the last one, where it reads no text.
+        """
+        misfit: Exception | None = None
+        for form in chain(
             pictures(self.model, self._accepts, self.rows, self._waves),
             sounds(self.model, self._accepts, self.rows, self._waves),
-            [{}] if "input_ids" in self._accepts else [],
-        )
-        said: Exception | None = None
-        for form in forms:
+        ):
             try:
-                self.inputs = self._with_text({name: value.to(self.device) for name, value in form.items()})
-                self.decodes = self._decodes()
+                self._take(form)
                 cache = self.new_cache()
                 self.run(cache)
                 if cache is not None:
@@ -81,9 +82,14 @@ class Experiment:
             except torch.OutOfMemoryError:
                 raise
             except MISFITS as error:
-                said = error
-        assert said is not None
-        raise said
+                misfit = error
+        if misfit is not None and "input_ids" not in self._accepts:
+            raise misfit
+        self._take({})
+
+    def _take(self, form: Form) -> None:
+        self.inputs = self._with_text({name: value.to(self.device) for name, value in form.items()})
+        self.decodes = self._decodes()
 
     def new_cache(self, kind: type[DynamicCache] = DynamicCache) -> Cache | None:
         """An empty cache; None for a model that does not decode."""
