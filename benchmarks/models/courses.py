@@ -121,7 +121,7 @@ class _Reader:
         if mask is not None and not self.two:
             given["attention_mask"] = mask
             if "position_ids" in self.accepts:
-                given["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, begin:]
+                given["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, begin:].contiguous()
         if cache is not None:
             given[NAME] = cache
         if "use_cache" in self.accepts and NAME in self.accepts:

@@ -113,7 +113,7 @@ class Experiment:
             mask = torch.nn.functional.pad(self.inputs["attention_mask"], (0, before + count), value=1)
             more["attention_mask"] = mask
             if "position_ids" in self._accepts:
-                more["position_ids"] = (mask.cumsum(1) - 1)[:, -count:]
+                more["position_ids"] = (mask.cumsum(1) - 1)[:, -count:].contiguous()
         return self.model(input_ids=following, **_with(cache), **more)
 
     def answers(self) -> list[Tensor]:
