@@ -71,6 +71,14 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "qwen2_5_omni_thinker": {"vision_start_token_id": 124, "audio_start_token_id": 123},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": 124, "audio_start_token_id": 123},
     "bamba": {"attn_layer_indices": [1, 3]},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 2,
+        "intermediate_size": [96] * 4,
+        "laurel_rank": 8,
+        "activation_sparsity_pattern": [0.0] * 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
     "kimi_linear": _HYBRID,
@@ -84,6 +92,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "qwen3_next": _HYBRID,
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
     "vipllava": {"vision_feature_layer": [-1, -2, -3, -4, 0]},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * 2},
     "zamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
 }
 """What some families need beside sizes."""
@@ -144,7 +153,7 @@ def _sizes(cls: Any) -> dict[str, Any]:
     """Small values for all that a configuration and those inside it name."""
     names = _names(cls)
     values = {k: v for k, v in SIZES.items() if k in names}
-    if "kv_lora_rank" in names:
+    if {"kv_lora_rank", "qk_rope_head_dim"} & names:
         # Keys and values are made of latents for every head.
         values["num_key_value_heads"] = values["num_attention_heads"]
     try:
