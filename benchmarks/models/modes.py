@@ -101,8 +101,10 @@ def with_attention_maps(model: Any) -> list[Tensor]:
 
 
 def with_hidden_states(model: Any) -> list[Tensor]:
+    """Of real tokens: what stands where padding is means nothing."""
     out = _out(model, output_hidden_states=True)
-    return _said(out) + [step[-1].float() for step in out.hidden_states]
+    prompt, *steps = (step[-1].float() for step in out.hidden_states)
+    return [*_said(out), prompt[MASK.bool()], *steps]
 
 
 def in_continuous_batches(model: Any) -> list[Tensor]:

@@ -45,7 +45,6 @@ def assert_is_a_sentence(why, where):
 def test_what_is_recorded_holds_no_fault(kind):
     for version in every_family.read().values():
         check_families(kind, version[kind])
-        assert set(version[kind]) <= set(KINDS[kind][1]) or transformers.__version__ not in every_family.read()
 
 
 def test_no_recorded_mode_holds_a_fault():
