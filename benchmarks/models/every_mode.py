@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ with a sentence; all others give what the model gives. A dash: the model itself 
 def main() -> None:
     """Try what was not tried with the installed version, and write the page."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--only", default="", help="these modes, separated by commas, also where tried before")
-    try_all(FILE, only=[name for name in options.parse_args().only.split(",") if name])
+    options.add_argument("--only", nargs="+", default=(), metavar="MODE", help="these, also where tried before")
+    try_all(FILE, only=options.parse_args().only)
     from benchmarks.models import families
 
     families.write_page()
 
 
-def try_all(file: Path, only: list[str] | None = None) -> None:
+def try_all(file: Path, only: Collection[str] = ()) -> None:
     """Enter a row for each family and mode that has none yet, or lacks a method, at once."""
     found = read(file)
     rows = found.setdefault(transformers.__version__, {})
