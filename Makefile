@@ -56,6 +56,8 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/tokenry models get collages
 	$(BENCH).models.families
+	$(BENCH).models.every_family
+	$(BENCH).models.every_mode
 	$(BENCH).segment.stochastok
 	$(BENCH).quantize.images
 	$(BENCH).quantize.speech

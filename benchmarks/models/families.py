@@ -11,6 +11,7 @@ import torch
 import transformers
 from rich.progress import track
 
+from benchmarks.models import every_family, every_mode
 from benchmarks.record import RESULTS, ROOT
 from tokenry.core.errors import UnsupportedModel
 from tokenry.core.saving import write_text
@@ -53,7 +54,12 @@ def main() -> None:
     rows = [prove(f) for f in track([*DECODERS, *OTHERS], "families")] + [refused(f) for f in REFUSED]
     found = read() | {transformers.__version__: rows}
     write_text(FILE, json.dumps(found, indent=1) + "\n")
-    write_text(PAGE, page(found))
+    write_page()
+
+
+def write_page() -> None:
+    """The page from all that is recorded."""
+    write_text(PAGE, page(read()))
 
 
 def read() -> dict[str, list[dict[str, Any]]]:
@@ -101,7 +107,8 @@ def page(found: Mapping[str, list[dict[str, Any]]]) -> str:
     parts = [HEAD]
     for version in sorted(found, key=_order, reverse=True):
         parts += [f"## transformers {version}\n", _table(found[version])]
-    return "\n".join(parts)
+    parts += [every_family.section(every_family.read()), every_mode.section(every_mode.read())]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _between(adapter: ModelAdapter, stack: str) -> str:

@@ -221,3 +221,14 @@ def test_forwards_without_cache_have_handlers_of_their_own():
             with adapter.attached_to(bind(name)):
                 model.model.language_model(input_ids=ids, use_cache=False)
     assert made == ["a", "a", "b", "b", "c", "d"]
+
+
+def test_a_four_axis_mask_of_one_row_is_for_all_queries():
+    model = tiny("llama", seed=5)
+    ids = torch.arange(3, 15)[None]
+    mask = torch.ones(1, 1, 1, 12).bool()
+    mask[..., 4:7] = False
+    expected = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    with ModelAdapter.of(model).attached_to(lambda _: Site.dense):
+        found = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    assert torch.allclose(found, expected, atol=1e-5)

@@ -83,13 +83,19 @@ def test_layers_that_read_the_cache_of_others_are_counted():
 
 
 def test_inputs_nobody_can_make_up_are_named():
+    config = AutoConfig.for_model("patchtst", d_model=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16)
+    said = refusal(AutoModel.from_config(config).eval())
+    assert "must take text, pictures or sounds under one of the names input_ids, pixel_values, input_features" in said
+    assert "it takes past_values" in said
+
+
+def test_a_wave_can_be_made_up():
     config = AutoConfig.for_model(
         "wav2vec2", hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, conv_dim=[16],
         conv_kernel=[10], conv_stride=[5], num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=4,
     )  # fmt: skip
-    said = refusal(AutoModel.from_config(config).eval())
-    assert "must take text, pictures or sounds under one of the names input_ids, pixel_values, input_features" in said
-    assert "it takes input_values" in said
+    model = AutoModel.from_config(config).eval()
+    assert [place.kind for place in ModelAdapter.of(model).sites.values()] == ["encoder"] * 2
 
 
 def raw(message):
@@ -109,7 +115,7 @@ def test_no_refusal_hands_on_an_error(place, monkeypatch):
     elif place == "step":
         monkeypatch.setattr(Experiment, "step", raw("shape '[2, 3]' is invalid"))
     else:
-        monkeypatch.setattr(Experiment, "_images", raw("no attribute 'image_size'"))
+        monkeypatch.setattr(Experiment, "_waves", raw("no attribute 'image_size'"))
     with pytest.raises(UnsupportedModel, match=r"\w+: must .*; it does not; use a model of another family") as e:
         ModelAdapter.of(model)
     assert e.value.__cause__ is not None

@@ -51,7 +51,8 @@ class LLMLingua2(Compressor):
         The encoder is all-MiniLM-L6-v2 and stays as it is: only a linear layer on the states of its third layer is
         trained, where the paper trains all of XLM-RoBERTa. Labels of the head that ships are the half of the words
         with the most self-information by SmolLM2-135M, where the paper has compressions by GPT-4.
-        `by_compression` makes labels of those.
+        `by_compression` makes labels of those. Words end at white space, so that punctuation is kept or dropped with
+        the word it belongs to; in the published code it is a word of its own, with a probability of its own.
     Relations
         `self_information` is its teacher, reads with a causal model and is many times slower. `llmlingua` follows
         what it has compressed so far. `train` of `tokenry.compress.heads.training` makes heads of other texts.
@@ -77,6 +78,7 @@ class LLMLingua2(Compressor):
             "exactly the budget stays, not everything above a percentile",
             "`drop_consecutive` is about all words but those that `force` keeps; in the published code only about "
             "forced ones",
+            "words end at white space and hold their punctuation, which is a word of its own in the published code",
             "sentences may be units as well",
         ),
         training=True,

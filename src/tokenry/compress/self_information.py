@@ -38,7 +38,9 @@ class SelfInformation(Compressor):
         UnknownModel: the scorer cannot be found.
     Deviations
         Selective Context ranks noun phrases found by a parser; here words or sentences. It drops what lies below a
-        percentile; here exactly the budget stays.
+        percentile; here exactly the budget stays. Its code reads every sentence by itself after a beginning mark, so
+        that the first words of each surprise; here a token is read after all that stands before it in `window`, as the
+        equation of the paper says.
     Relations
         Knows nothing of the question; `dense_relevance` and `lexical_relevance` do.
     """
@@ -52,6 +54,7 @@ class SelfInformation(Compressor):
         trial={"budget": 0.5, "window": 64, "stride": 32},
         deviations=(
             "units are words, sentences or tokens, not noun phrases",
+            "a document is read as one text; the published code reads every sentence alone after a beginning mark",
             "exactly the budget stays, not everything above a percentile",
             "information measured with another tokenizer is spread over the bytes of its tokens",
         ),

@@ -18,7 +18,7 @@ from tokenry.models.files.vocabularies.opened import Kind, Opened
 from tokenry.segment.engines.encoding import decode, encode, runner
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.training.progress import Progress, silent
-from tokenry.segment.training.trained import Learnt, enough, new_folder, save
+from tokenry.segment.training.trained import Learnt, enough, new_folder, save, say_fewer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,8 @@ class Tokenizer(Method):
     room: ClassVar[str] = "segment"
     fewest: ClassVar[int] = 1
     """Ids that every trained vocabulary of the kind has."""
+    used_up: ClassVar[str] = "no two pieces are left in the corpus that stand side by side in a word"
+    """Why a corpus gives no more pieces."""
 
     @abstractmethod
     def encode(self, raw: str | bytes) -> TokenSequence:
@@ -88,10 +90,15 @@ class Tokenizer(Method):
         Raises:
             InvalidValue: too few ids, an empty corpus, or a folder that exists.
             UnreadableInput: a file that is missing or no text.
+
+        Warns:
+            FewerIds: the corpus gave fewer ids than were asked for.
         """
         enough(cls.name(), vocab_size, cls.fewest)
         folder = new_folder(cls.name(), out)
-        save(folder, cls.learn(corpus, vocab_size, seed, progress))
+        learnt = cls.learn(corpus, vocab_size, seed, progress)
+        save(folder, learnt)
+        say_fewer(cls.name(), vocab_size, learnt, cls.used_up)
         return cls.from_folder(folder)
 
     @classmethod

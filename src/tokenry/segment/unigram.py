@@ -17,7 +17,7 @@ from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.training.corpus import texts
 from tokenry.segment.training.progress import Progress
-from tokenry.segment.training.trained import ALPHABET, END, Learnt, byte_level_steps
+from tokenry.segment.training.trained import ALPHABET, END, Learnt, byte_level_steps, byte_level_words
 
 UNKNOWN = "<unk>"
 
@@ -62,11 +62,13 @@ class Unigram(FromFile):
             "bytes that are no UTF-8 become U+FFFD where bytes have no ids",
             "half of a surrogate pair is refused, not replaced",
             "training works on the bytes of text that was split first, so that every text can be spelled",
+            "pieces are learnt from words of at most 128 characters; longer ones are taken apart between characters",
         ),
     )
 
     kind: ClassVar[Kind] = "unigram"
     fewest: ClassVar[int] = len(ALPHABET) + 2
+    used_up: ClassVar[str] = "pieces are chosen among what occurs at least twice in the corpus, up to 16 bytes long"
 
     source: str = setting("sample-unigram", doc="a file, a folder, a hub id, or the small vocabulary that comes along")
 
@@ -78,9 +80,10 @@ class Unigram(FromFile):
         """
         library = need("sentencepiece", "training a unigram vocabulary")
         split, decoder = byte_level_steps()
+        words = byte_level_words()
         counts: Counter[str] = Counter()
         for text in texts(corpus, progress):
-            counts.update(piece for piece, _ in split.pre_tokenize_str(text))
+            counts.update(word for word, _ in words.pre_tokenize_str(text))
         progress("choosing pieces", 0, 0)
         pieces = _pieces(library, counts, vocab_size - 1)
         description = _description([*pieces[:1], [END, 0.0], *pieces[1:]], split, decoder)

@@ -14,7 +14,7 @@ from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.training.corpus import texts, twice
 from tokenry.segment.training.progress import Progress
-from tokenry.segment.training.trained import Learnt, enough
+from tokenry.segment.training.trained import Learnt, enough, in_parts
 
 MARKS = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
@@ -60,6 +60,7 @@ class WordPiece(FromFile):
         claims=("ids equal those of tokenizers on hostile texts",),
         deviations=(
             "training merges by frequency, as tokenizers does; the paper merges by likelihood",
+            "pieces are learnt from words of at most 128 characters; longer ones are taken apart between characters",
             "bytes that are no UTF-8 become U+FFFD",
             "half of a surrogate pair is refused, not replaced",
         ),
@@ -77,14 +78,16 @@ class WordPiece(FromFile):
 
         library = Tokenizer(models.WordPiece(unk_token=MARKS["unk_token"]))
         library.normalizer = normalizers.BertNormalizer(lowercase=False)
-        library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        library.pre_tokenizer = split = pre_tokenizers.BertPreTokenizer()
         library.decoder = decoders.WordPiece()
         first, later = _letters(library, twice(corpus), progress)
         # The trainer numbers letters as they turn up in a table without order, unless they are given.
         given = [*MARKS.values(), *first, *(INSIDE + letter for letter in later)]
         enough(cls.name(), vocab_size, len(given))
+        library.pre_tokenizer = pre_tokenizers.Sequence([split, in_parts()])
         trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=given, show_progress=False)
         library.train_from_iterator(texts(corpus, progress), trainer=trainer)
+        library.pre_tokenizer = split
         return Learnt(json.loads(library.to_str()), MARKS, list(MARKS.values()))
 
 

@@ -21,7 +21,7 @@ from tokenry.models.attention.call import NAME, Binder, Call, Handler, now
 from tokenry.models.attention.experiment import Experiment
 from tokenry.models.attention.lent import Hook, lent
 from tokenry.models.attention.place import Place, Search
-from tokenry.models.attention.rest import evaluating, narrowed, proving
+from tokenry.models.attention.rest import narrowed, proving, trial
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer, written
 from tokenry.models.cache.own import own_buffers
@@ -145,7 +145,7 @@ class ModelAdapter:
                 return
             self._own = private.attention_name(self.model.config.get_text_config())
             with ExitStack() as stack:
-                stack.enter_context(lent(self.model, NAME))
+                stack.enter_context(lent(self.model, NAME, self._untried()))
                 stack.callback(self.model.register_forward_pre_hook(Hook(self._whole_pass)).remove)
                 for part in self.model.modules():
                     if isinstance(part, PreTrainedModel):
@@ -209,14 +209,14 @@ class ModelAdapter:
 
     @torch.no_grad()
     def _make_experiment(self, **size: Any) -> Experiment:
-        with evaluating(self.model), self._refusing("must take inputs of the sizes that its configuration names"):
+        with trial(self.model), self._refusing("must read what its configuration says that it reads"):
             return Experiment(self.model, **size)
 
     @torch.no_grad()
     def _find_sites(self, experiment: Experiment) -> None:
         """Run a small input: the modules that call the attention function are the attention layers."""
         rule = "must run a small input through transformers' attention interface"
-        with self._refusing(rule), evaluating(self.model), lent(self.model, NAME):
+        with self._refusing(rule), trial(self.model), lent(self.model, NAME):
             search = Search(self.model)
             now.search = search
             try:
@@ -231,6 +231,15 @@ class ModelAdapter:
         self.sites.update(search.places)
         self.latent, self.repeats, self.biased = search.latent, search.repeats, search.biased
         self.remade, self.shares = search.remade, search.shares
+
+    def _untried(self) -> list[Any]:
+        """Configurations of parts, such as what looks at pictures, whose attention no experiment has met.
+
+        They go on calling their own.
+        """
+        models = [m for m in self.model.modules() if isinstance(m, PreTrainedModel)]
+        tried = {id(m.config) for m in models if any(part in self.sites for part in m.modules())}
+        return [m.config for m in models if id(m.config) not in tried]
 
     @torch.no_grad()
     def _prove(self) -> None:
@@ -250,7 +259,7 @@ class ModelAdapter:
             return site.dense()
 
         rule = "must read a small input, and go on from its cache"
-        with self._refusing(rule), evaluating(self.model), ExitStack() as stack:
+        with self._refusing(rule), trial(self.model), ExitStack() as stack:
             own = self._own_answers(experiment, stack)
             with self.attached_to(lambda _: watch):
                 ours = experiment.answers()
@@ -279,7 +288,7 @@ class ModelAdapter:
     @contextmanager
     def experimenting(self, rule: str) -> Iterator[None]:
         """Run the model on small inputs with attention through tokenry; what it cannot run is refused."""
-        with proving, torch.no_grad(), evaluating(self.model), self.attached(), self._refusing(rule):
+        with proving, torch.no_grad(), trial(self.model), self.attached(), self._refusing(rule):
             yield
 
     @contextmanager

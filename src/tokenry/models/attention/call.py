@@ -135,7 +135,8 @@ def _attention(
         buffer=buffer,
         cache=call.cache if call is not None else None,
         model=call.model if call is not None else None,
-        hidden=call.hidden if call is not None else None,
+        # The patches of all pictures may come in one row, of which each call attends to a part.
+        hidden=call.hidden if call is not None and call.hidden is not None and call.hidden.ndim == 3 else None,
         cap=extra.get("softcap"),
         sinks=extra.get("s_aux"),
         bias=bias,
@@ -151,8 +152,8 @@ def _attention(
 
 def _goes_unmasked(module: nn.Module, facts: MaskFacts, call: Call | None, given: bool | None) -> bool:
     """Whether the model's own attention sees everything here: sdpa leaves plain causal masks to the layer, which may
-    say that it is not causal."""
-    causal = getattr(module, "is_causal", True) if given is None else given
+    say that it is not causal. What it says with a call may only mean that there is a mask, as there always is here."""
+    causal = bool(given) or getattr(module, "is_causal", given is None)
     own = call is not None and call.own == "sdpa"
     return own and not causal and facts.queries > 1 and facts.plain_causal(facts.first_key, facts.keys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
 from tokenry.core.errors import UnsupportedModel
 from tokenry.models import private
+from tokenry.models.attention.forms import Form, pictures, placeholders, sounds
 from tokenry.models.cache.name import NAME, cache_of, with_cache
 
-KNOWN = ("input_ids", "pixel_values", "input_features")
+KNOWN = ("input_ids", "pixel_values", "input_features", "input_values")
 """Names of inputs that can be made up."""
 
 TEXT = 6
@@ -24,12 +26,19 @@ TEXT = 6
 STEPS = (1, 1, 3, 1)
 """Tokens of the passes that follow where a text goes on."""
 
+TYPES = "mm_token_type_ids"
+"""How models call what tells pictures from text, where a picture has columns of its own."""
+
+MISFITS = (TypeError, AttributeError, RuntimeError, ValueError, LookupError, AssertionError)
+"""What models say to inputs that they do not expect."""
+
 
 class Experiment:
     """A few rows for a model, made from the arguments of its forward and the sizes in its configuration.
 
     Text is left-padded in its second row; images and sounds are smooth patterns; a model of images and text gets one
-    image in each row. A model that decodes can be run further.
+    image in each row. There are many forms in which models take images and sounds: the first that the model can run
+    is used, and text alone where it can run none of them. A model that decodes can be run further.
 
     Args:
         model: any transformers model.
@@ -43,29 +52,51 @@ class Experiment:
         self.device = private.input_device(model)
         self._accepts = inspect.signature(model.forward).parameters
         self.inputs: dict[str, Tensor] = {}
-        if "pixel_values" in self._accepts:
-            self.inputs["pixel_values"] = self._images()
-        if "input_features" in self._accepts:
-            self.inputs["input_features"] = self._sounds()
-        if "input_ids" in self._accepts:
-            self._add_text()
-        if "decoder_input_ids" in self._accepts:
-            # One more than the encoder's, so that the two are told apart.
-            self.inputs["decoder_input_ids"] = self._ids(self.text + 1)
-        if not self.inputs:
+        self.decodes = False
+        """Whether the model reads tokens after those that a cache holds."""
+        if not set(KNOWN) & set(self._accepts):
             raise UnsupportedModel(
                 f"{type(model).__name__}: must take text, pictures or sounds under one of the names "
                 f"{', '.join(KNOWN)}; it takes {', '.join(self._accepts)}; use a model of another family."
             )
+        self._find_form()
+
+    def _find_form(self) -> None:
+        """A picture or sound that the model can run, and go on from where it decodes; text alone where there is none.
+
+        Raises:
+            Exception: what the model said of the last one, where it reads no text.
+        """
+        misfit: Exception | None = None
+        for form in chain(
+            pictures(self.model, self._accepts, self.rows, self._waves),
+            sounds(self.model, self._accepts, self.rows, self._waves),
+        ):
+            try:
+                self._take(form)
+                cache = self.new_cache()
+                self.run(cache)
+                if cache is not None:
+                    self.step(cache)
+                return
+            except torch.OutOfMemoryError:
+                raise
+            except MISFITS as error:
+                misfit = error
+        if misfit is not None and "input_ids" not in self._accepts:
+            raise misfit
+        self._take({})
+
+    def _take(self, form: Form) -> None:
+        self.inputs = self._with_text({name: value.to(self.device) for name, value in form.items()})
         self.decodes = self._decodes()
-        """Whether the model reads tokens after those that a cache holds."""
 
     def new_cache(self, kind: type[DynamicCache] = DynamicCache) -> Cache | None:
         """An empty cache; None for a model that does not decode."""
         if not self.decodes:
             return None
         own = kind(config=self.model.config)
-        return EncoderDecoderCache(own, kind(config=self.model.config)) if self.model.config.is_encoder_decoder else own
+        return EncoderDecoderCache(own, kind()) if self.model.config.is_encoder_decoder else own
 
     def run(self, cache: Cache | None = None) -> Any:
         """One forward over the whole input, into a cache, a new one where none is given."""
@@ -82,7 +113,7 @@ class Experiment:
             mask = torch.nn.functional.pad(self.inputs["attention_mask"], (0, before + count), value=1)
             more["attention_mask"] = mask
             if "position_ids" in self._accepts:
-                more["position_ids"] = (mask.cumsum(1) - 1)[:, -count:]
+                more["position_ids"] = (mask.cumsum(1) - 1)[:, -count:].contiguous()
         return self.model(input_ids=following, **_with(cache), **more)
 
     def answers(self) -> list[Tensor]:
@@ -119,40 +150,31 @@ class Experiment:
                 value = value[mask.bool()]
             yield value
 
-    def _add_text(self) -> None:
-        ids, mask = self._ids(self.text), torch.ones(self.rows, self.text, dtype=torch.long)
+    def _with_text(self, form: Form) -> Form:
+        """A picture or sound, or nothing, and the text that goes with it."""
+        inputs = dict(form)
+        if "decoder_input_ids" in self._accepts:
+            # One more than the encoder's, so that the two are told apart.
+            inputs["decoder_input_ids"] = self._ids(self.text + 1)
+        if "input_ids" not in self._accepts:
+            return inputs
+        ids = self._ids(self.text)
+        count = placeholders(self.model, form, self.rows) if "pixel_values" in form else 0
+        if count:
+            token = self.model.config.image_token_id
+            ids = torch.cat((ids[:, :3], torch.full((self.rows, count), token, device=self.device), ids[:, 3:]), 1)
+            if TYPES in self._accepts:
+                inputs[TYPES] = (ids == token).long()
+        mask = torch.ones_like(ids)
         mask[1, :2] = 0
         if self.gap:
-            mask[-1, 3:5] = 0
-        images = self._image_tokens()
-        if images is not None:
-            ids, mask = torch.cat((ids[:, :3], images, ids[:, 3:]), 1), torch.cat((mask, torch.ones_like(images)), 1)
-        self.inputs |= {"input_ids": ids, "attention_mask": mask.to(ids.device)}
-
-    def _image_tokens(self) -> Tensor | None:
-        """Placeholders for the image of each row, as many as the model makes tokens of it."""
-        token = getattr(self.model.config, "image_token_id", None)
-        if token is None or "pixel_values" not in self.inputs:
-            return None
-        model: Any = self.model
-        features = model.get_image_features(pixel_values=self.inputs["pixel_values"])
-        rows = features if isinstance(features, list | tuple | Tensor) else features.pooler_output
-        return torch.full((self.rows, len(rows[0])), token, device=self.device)
+            mask[-1, 3 + count : 5 + count] = 0
+        return inputs | {"input_ids": ids, "attention_mask": mask}
 
     def _ids(self, count: int) -> Tensor:
         vocabulary = int(self.model.config.get_text_config().vocab_size)
         ids = torch.arange(self.rows * count, device=self.device).view(self.rows, count) * 7 + 3
         return ids.remainder(min(vocabulary, 97))
-
-    def _images(self) -> Tensor:
-        config = getattr(self.model.config, "vision_config", self.model.config)
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return self._waves(self.rows, config.num_channels, height, width)
-
-    def _sounds(self) -> Tensor:
-        config = self.model.config
-        return self._waves(self.rows, config.num_mel_bins, 2 * config.max_source_positions)
 
     def _waves(self, *shape: int) -> Tensor:
         count = int(torch.tensor(shape).prod())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,8 +15,8 @@ _lending = threading.Lock()
 
 
 @contextmanager
-def lent(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """The model and its parts call the attention implementation of this name.
+def lent(model: PreTrainedModel, name: str, spared: Collection[Any] = ()) -> Iterator[None]:
+    """The model and its parts, but for those whose configurations are spared, call the attention of this name.
 
     Models may share configurations, so the last block that is left gives the names back.
     """
@@ -29,7 +29,9 @@ def lent(model: PreTrainedModel, name: str) -> Iterator[None]:
                 model.set_attn_implementation(name)
             finally:
                 for config, other in before:
-                    if private.attention_name(config) == name:
+                    if any(config is one for one in spared):
+                        private.name_attention(config, other)
+                    elif private.attention_name(config) == name:
                         now = other if isinstance(other, Lent) else Lent(name, other)
                         now.blocks += 1
                         names.append((config, now))

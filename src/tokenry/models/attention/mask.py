@@ -262,7 +262,8 @@ def given_mask(mask: Tensor, query: Tensor, key: Tensor) -> MaskFacts:
         raise Incompatible("attend: a four-axis attention mask must be the same for all heads; got another for some.")
     b, q = query.shape[0], query.shape[2]
     first = max(0, seen.shape[-1] - q)
-    seen = seen[:, :1].expand(b, 1, -1, -1)
+    # One row may stand for all queries.
+    seen = seen[:, :1].expand(b, 1, q if seen.shape[2] == 1 else -1, -1)
 
     def rule(batch: Tensor, _: Tensor, query_at: Tensor, key_at: Tensor) -> Tensor:
         row = query_at - first

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tokenry.models import private
@@ -59,6 +59,28 @@ def at_rest(model: nn.Module) -> Iterator[None]:
         finally:
             for p in learning:
                 p.requires_grad_(True)
+
+
+@contextmanager
+def trial(model: nn.Module) -> Iterator[None]:
+    """A model that is not training reads something, and notes nothing about it.
+
+    Some keep how far the positions of a picture's tokens are off, which a text that is read later would take for its
+    own.
+    """
+    before = [(m, {name: value for name, value in vars(m).items() if _is_note(value)}) for m in model.modules()]
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        for m, notes in before:
+            for name in [n for n, value in vars(m).items() if _is_note(value) and n not in notes]:
+                del m.__dict__[name]
+            m.__dict__.update(notes)
+
+
+def _is_note(value: Any) -> bool:
+    return value is None or isinstance(value, Tensor)
 
 
 @contextmanager

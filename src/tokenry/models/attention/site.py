@@ -49,7 +49,8 @@ class Site:
         buffer: the layer's cache, None without cache or in a native sliding window.
         cache: the cache that `buffer` is part of.
         model: the model whose attention this is.
-        hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part.
+        hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part; None
+            where it is no batch.
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
         bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.

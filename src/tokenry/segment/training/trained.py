@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import InvalidValue, Notice
 from tokenry.core.saving import whole_folder
 from tokenry.models.text.vocabulary import byte_characters
 
@@ -24,19 +25,46 @@ SPLIT = (
 )
 """How text is split before pieces are learnt: words with the space before them, up to three digits, signs, spaces."""
 
+LONGEST = 128
+"""Characters of a word that pieces are learnt from; a longer one is learnt from in parts of so many. Merging takes time
+with the square of a word, and sentencepiece leaves out what has more than 4,192 bytes."""
+
 
 def byte_level_steps() -> tuple[Any, Any]:
     """The pre-tokenizer that splits text and shows it in bytes, and the decoder that undoes it."""
     from tokenizers import Regex, decoders, pre_tokenizers
 
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
-    show = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return pre_tokenizers.Sequence([split, show]), decoders.ByteLevel()
+    return pre_tokenizers.Sequence([split, _show()]), decoders.ByteLevel()
+
+
+def byte_level_words() -> Any:
+    """The same pre-tokenizer as training sees it, where no word is longer than `LONGEST`."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"), in_parts(), _show()])
+
+
+def in_parts() -> Any:
+    """The step that takes words of more than `LONGEST` characters apart."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{LONGEST}}}"), "isolated")
+
+
+def _show() -> Any:
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+
+
+class FewerIds(Notice):
+    """A corpus gave fewer pieces than were asked for."""
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """A vocabulary that was learnt.
+    """A vocabulary that was learnt. Its length is how many ids it has.
 
     Args:
         description: what `tokenizer.json` holds.
@@ -48,6 +76,15 @@ class Learnt:
     marks: Mapping[str, str]
     added: Sequence[str]
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The id of every piece."""
+        table = self.description["model"]["vocab"]
+        return table if isinstance(table, dict) else {piece: i for i, (piece, _) in enumerate(table)}
+
 
 def enough(who: str, vocab_size: int, fewest: int) -> None:
     """Refuse fewer ids than every vocabulary of the kind has.
@@ -57,6 +94,17 @@ def enough(who: str, vocab_size: int, fewest: int) -> None:
     """
     if vocab_size < fewest:
         raise InvalidValue(f"{who}: vocab_size must be at least {fewest}; got {vocab_size}.")
+
+
+def say_fewer(who: str, asked: int, learnt: Learnt, why: str) -> None:
+    """Warn of a vocabulary that is smaller than it was to be."""
+    if len(learnt) < asked:
+        warnings.warn(
+            f"{who}: vocab_size is how many ids there shall be; asked for {asked}, learned {len(learnt)}: {why}; "
+            "give more text, or ask for fewer.",
+            FewerIds,
+            stacklevel=3,
+        )
 
 
 def new_folder(who: str, out: str | Path) -> Path:
@@ -76,8 +124,7 @@ def save(folder: Path, learnt: Learnt) -> None:
     from tokenizers import Tokenizer
 
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    table = learnt.description["model"]["vocab"]
-    ids = table if isinstance(table, dict) else {piece: i for i, (piece, _) in enumerate(table)}
+    ids = learnt.ids
     tokens = [{"id": ids[mark], "content": mark, **flags} for mark in learnt.added]
     library = Tokenizer.from_str(json.dumps({**learnt.description, "added_tokens": tokens}))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **learnt.marks}
