@@ -55,7 +55,7 @@ def at_rows(entry: Entry, rows: int, fed: int = 0) -> str | None:
         rows -= fed // 2
     share = own.recent / own.tokens if own.tokens else 0.0
     recent = max(rows // RECENT, int(share * rows))
-    rest = [f"{name}=0" for name in ("dense_layers", "chunk") if name in known and _takes(entry, f"{name}=0")]
+    rest = [f"{name}=0" for name in ("dense_layers", "chunk") if name in known]
     rest += [f"window={min(known['window'], rows // RECENT)}"] if "window" in known else []
     for frame in (f":sink={SINKS}:recent={recent}", ""):
         spec = f"{entry.full_name}:" + ",".join([f"budget={rows}{frame}:per={own.per}", *rest])
@@ -67,12 +67,3 @@ def at_rows(entry: Entry, rows: int, fed: int = 0) -> str | None:
             continue
         return spec
     raise AssertionError
-
-
-def _takes(entry: Entry, setting: str) -> bool:
-    """Whether a field may have this value; `chunk` is what keys are compared by where it may not be 0."""
-    try:
-        parse(f"{entry.full_name}:{setting}")
-    except InvalidValue:
-        return False
-    return True

@@ -35,9 +35,7 @@ def test_a_method_gets_the_rows_and_nothing_else(entry, rows):
     method = getattr(method, "inside", method)
     own = {f.name: f.default for f in fields(method)}
     assert method.budget.per == own["budget"].per
-    assert getattr(method, "dense_layers", 0) == 0
-    # Where keys are compared by chunks there is no chunk of none.
-    assert getattr(method, "chunk", 0) in ((0,) if entry.name != "dhsa" else (own["chunk"],))
+    assert getattr(method, "dense_layers", 0) == getattr(method, "chunk", 0) == 0
     left = own.keys() - {"budget", "dense_layers", "chunk", "window"}
     assert all(getattr(method, name) == own[name] for name in left)
 
