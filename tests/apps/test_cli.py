@@ -127,9 +127,13 @@ def test_compare_puts_every_arm_beside_dense_and_random(tokenry, small, document
 
 def test_list_and_explain(tokenry):
     rows = json.loads(tokenry("list", "--json").out)
-    assert {"name", "room", "title", "year", "url", "summary", "needs"} == set(rows[0])
-    rooms = {r["room"] for r in json.loads(tokenry("list", "--room", "attend", "--json").out)}
-    assert rooms == {"attend"}
+    assert {"name", "room", "title", "year", "url", "summary", "needs", "kv"} == set(rows[0])
+    attending = json.loads(tokenry("list", "--room", "attend", "--json").out)
+    assert {r["room"] for r in attending} == {"attend"}
+    quest = next(r for r in attending if r["name"] == "quest")
+    assert quest["kv"] == {"action": "visible", "granularity": "page", "evidence": "query"}
+    assert tokenry("list", "--room", "attend").out.split()[:4] == ["method", "action", "granularity", "evidence"]
+    assert "action: visible, granularity: page, evidence: query" in tokenry("explain", "quest").out
     text = tokenry("explain", "snapkv").out
     assert "Differs from the paper" in text
     assert "window: int = 32" in text
