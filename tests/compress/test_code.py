@@ -51,7 +51,9 @@ def test_a_guard_is_never_left_out_without_a_mark():
             # use single quotes
             return "'" + s.replace("'", "''") + "'"
         ''')
-    found = parse("lexical_relevance:budget=0.1,units=auto,guard=false").shorten(text, Words(), "replace quotes in s")
+    found = parse("lexical_relevance:budget=0.1,units=auto,guard=false,above=0.0,beside=0.0").shorten(
+        text, Words(), "replace quotes in s"
+    )
     start = found.text.index("def quote(s):")
     quote = found.text[start:]
     number = text[: text.index("    if not s:")].count("\n") + 1

@@ -10,16 +10,19 @@ import pytest
 import torch
 
 from tests.compress.compress_rows import batch, row
-from tokenry.compress.dense_relevance import DenseRelevance
+from tests.compress.test_shorten import Words
+from tokenry.compress.dense_relevance import ELSEWHERE, DenseRelevance
 from tokenry.compress.kept.text import text_of
 from tokenry.compress.lexical_relevance import LexicalRelevance
 from tokenry.compress.parts.kind import Word
 from tokenry.compress.random import RandomUnits
 from tokenry.compress.scores import information as reading
+from tokenry.compress.scores import vectors
 from tokenry.compress.scores.information import information
 from tokenry.compress.scores.scorer import spread
 from tokenry.compress.self_information import SelfInformation
 from tokenry.compress.units.document import documents
+from tokenry.compress.units.page import TextPage
 from tokenry.core.errors import InvalidValue
 from tokenry.data import questions, read
 from tokenry.models.files.load import LanguageModel, load_encoder
@@ -45,7 +48,7 @@ def test_bm25_ranks_the_sentence_with_the_words_first():
 
 def test_bm25_equals_its_formula():
     text = "Red apple. Red red pear tree. Blue sea."
-    method = LexicalRelevance(k1=1.2, b=0.6)
+    method = LexicalRelevance(k1=1.2, b=0.6, beside=0.0)
     scores = method.rank(batch(text), "red pear").scores[0]
     idf = {"red": np.log(1 + 1.5 / 2.5), "pear": np.log(1 + 2.5 / 1.5)}
     norm = [1.2 * (0.4 + 0.6 * n / (8 / 3)) for n in (2, 4, 2)]
@@ -93,7 +96,33 @@ def test_embeddings_equal_a_plain_mean_pool():
         with torch.no_grad():
             hidden = encoder.model(**encoder.tokenizer(text, return_tensors="pt")).last_hidden_state[0]
         expected.append(torch.nn.functional.normalize(hidden.mean(0), dim=0))
-    torch.testing.assert_close(ranking.scores[0], torch.stack(expected[1:]) @ expected[0], atol=0.02, rtol=0)
+    near = torch.stack(expected[1:]) @ expected[0]
+    # Chance takes the same away from all.
+    torch.testing.assert_close(ranking.scores[0] - ranking.scores[0].mean(), near - near.mean(), atol=0.02, rtol=0)
+
+
+@encoded
+def test_embeddings_do_not_fill_a_budget_with_what_chance_explains():
+    other = " ".join(ELSEWHERE)
+    found = DenseRelevance(budget=0.9).shorten(f"{other} The car broke down. {other}", Words(), "Why did the car fail?")
+    assert "The car broke down." in found.text
+    assert found.tokens_out < 0.4 * found.tokens_in
+    full = DenseRelevance(budget=0.9, fill=True).shorten(f"{other} Honey.", Words(), "Why did the car fail?")
+    assert full.tokens_out > 0.7 * full.tokens_in
+    nothing = DenseRelevance(budget=0.1).shorten(other, Words(), "Which vaccine was given to the child?")
+    assert nothing.tokens_out <= 0.1 * nothing.tokens_in
+
+
+@encoded
+def test_embeddings_read_what_comes_again_once(monkeypatch):
+    real = vectors._read
+    method, read = DenseRelevance(units="lines"), []
+    monkeypatch.setattr(vectors, "_read", lambda encoder, ids: read.extend(ids) or real(encoder, ids))
+    text = "The car broke down.\nHoney is sweet.\n" * 20
+    scores = method.scores(TextPage(text, method.units.cut(text)), "cars", None)
+    assert len(scores) == 40
+    assert len(set(scores.tolist())) == 2
+    assert len(read) <= 3 + len(ELSEWHERE)
 
 
 @encoded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -96,3 +98,17 @@ def test_what_is_right_passes(tmp_path):
     (tmp_path / "method.json").write_text("{}")
     assert check(str(tmp_path)) is None
     assert held(load("vq"))
+
+
+def test_a_method_by_its_name_needs_no_other_file():
+    code = (
+        "from pathlib import Path; from tokenry.core import registry\n"
+        "real, read = registry._read, []\n"
+        "registry._read = lambda file, *more: read.append(file.stem) or real(file, *more)\n"
+        "assert registry.find('compress/random').module == 'tokenry.compress.random'\n"
+        "assert str(registry.parse('lexical_relevance:units=auto')) == 'compress/lexical_relevance:units=auto'\n"
+        "assert read[:2] == ['random', 'lexical_relevance']\n"
+        "assert {p.stem for p in Path('src/tokenry/compress/parts').glob('*.py')} | {'__init__'} >= set(read[2:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

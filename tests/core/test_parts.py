@@ -51,7 +51,7 @@ class Whole(Method):
 def registered(monkeypatch):
     """Only `Depth`, and `Whole` under the name of this file."""
     entry = Entry("compress", "depth", __name__, "Depth", Depth.part, "")
-    monkeypatch.setattr(registry, "parts", lambda: (entry,))
+    monkeypatch.setattr(registry, "parts", lambda room=None: (entry,))
     monkeypatch.setattr(registry, "load", lambda name: Whole)
 
 

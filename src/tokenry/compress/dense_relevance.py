@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokenry.compress.base import Compressor
@@ -18,15 +21,32 @@ from tokenry.core.card import Card
 from tokenry.core.fields import between, setting
 from tokenry.models.files.load import Encoder, LanguageModel, load_encoder
 
+ELSEWHERE = (
+    "The bakery on the corner opens at six.", "A heron stood motionless in the shallow water.",
+    "Two teams drew in the last minute of the match.", "The recipe asks for four eggs and a lemon.",
+    "Snow closed the mountain pass for a week.", "Her violin needed a new string before the concert.",
+    "The museum lends three paintings to another city.", "Most ferries to the island leave from the west pier.",
+    "He repaired the clock with a pair of tweezers.", "The election was decided by a few hundred votes.",
+    "Cells divide faster at higher temperatures.", "The factory painted its gates green last spring.",
+    "Interest on the loan is due every quarter.", "The dentist moved my appointment to Friday.",
+    "A loop runs until the list is empty.", "Tomatoes grow well along the southern wall.",
+    "The treaty was signed after months of talks.", "Our dog is afraid of thunder.",
+    "The server restarts whenever the disk is full.", "She learned to swim when she was forty.",
+    "Copper conducts heat better than iron.", "The train stops twice before the border.",
+    "Children built a dam across the stream.", "The novel ends where it began.",
+)  # fmt: skip
+"""Sentences about this and that, with which hardly any question has to do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenseRelevance(Compressor):
     """Keep the sentences whose embedding is nearest to that of the query.
 
     What it does
-        s(u) = cos(e(u), e(query)), where e is the mean of a sentence encoder's last hidden states. As words, each is
-        worth mix * cos(e(word), e(query)) + (1 - mix) * s(its sentence), where e(word) is the mean of the states of
-        the word as it stands in its sentence.
+        s(u) = cos(e(u), e(query)) - c(query), where e is the mean of a sentence encoder's last hidden states, and
+        c(query) what chance explains: the mean and two standard deviations of cos(e(x), e(query)) over sentences x on
+        other things. As words, each is worth mix * cos(e(word), e(query)) + (1 - mix) * cos(e(its sentence),
+        e(query)) - c(query), where e(word) is the mean of the states of the word as it stands in its sentence.
     Where it acts
         On the text, before the first layer, with the query; needs a small encoder, not the model that answers.
     Shapes
@@ -53,6 +73,7 @@ class DenseRelevance(Compressor):
             "the default encoder is all-MiniLM-L6-v2, a later and smaller one of the same kind",
             "words are ranked as well, by their states within the sentence",
             "the encoder computes in bfloat16 where the hardware does",
+            "of a text, units that are no nearer than unrelated sentences are not kept to fill the budget",
         ),
     )
 
@@ -64,9 +85,13 @@ class DenseRelevance(Compressor):
         assert query is not None
         encoder = load_encoder(self.encoder)
         asked = text_vectors(encoder, [query])[0]
+        chance = _by_chance(self.encoder, asked)
         if not isinstance(self.units, Word):
-            return text_vectors(encoder, document.texts) @ asked
-        return document.of_words(self._words(document, encoder, asked))
+            return _vectors_of(encoder, document.texts) @ asked - chance
+        return document.of_words(self._words(document, encoder, asked)) - chance
+
+    def worth(self, scores: Float[np.ndarray, "U"]) -> Bool[np.ndarray, "U"]:
+        return scores > 0
 
     def _words(self, document: Page, encoder: Encoder, asked: Float[Tensor, "E"]) -> Float[Tensor, "W"]:
         words, sentences = document.words, document.sentences
@@ -86,3 +111,20 @@ class DenseRelevance(Compressor):
         # A word of which the encoder sees nothing, such as a lone emoji, is worth its sentence.
         own = torch.where(held > 0, pooled(by_word, held) @ asked, around)
         return self.mix * own + (1 - self.mix) * around
+
+
+def _vectors_of(encoder: Encoder, texts: Sequence[str]) -> Float[Tensor, "U E"]:
+    """The vector of each text; one that comes again is read once."""
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return text_vectors(encoder, list(place))[torch.tensor([place[text] for text in texts], dtype=torch.long)]
+
+
+def _by_chance(encoder: str, asked: Float[Tensor, "E"]) -> float:
+    """How near sentences that have nothing to do with it come to a query."""
+    near = _elsewhere(encoder) @ asked
+    return float(near.mean() + 2 * near.std())
+
+
+@lru_cache(maxsize=4)
+def _elsewhere(encoder: str) -> Float[Tensor, "X E"]:
+    return text_vectors(load_encoder(encoder), ELSEWHERE)

@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float
 
 from tokenry.compress.base import Compressor
 from tokenry.compress.parts.kind import Word
-from tokenry.compress.scores.terms import bm25, terms_for
+from tokenry.compress.scores.context import in_context
+from tokenry.compress.scores.terms import bm25, terms_for, titled
+from tokenry.compress.units.cut import Cut
 from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
 from tokenry.core.fields import between
@@ -27,8 +29,12 @@ class LexicalRelevance(Compressor):
         s(u) = sum over terms t of the query of idf(t) * f(t, u) / (f(t, u) + k1 (1 - b + b |u| / mean |u|)),
         idf(t) = log(1 + (U - n(t) + 1/2) / (n(t) + 1/2)), where f counts t in the sentence u, n counts the sentences
         that hold t, and the sentences of the row are the collection. Terms are lower-cased words without those that say
-        nothing, stemmed in the language of the text; of scripts without spaces, pairs of signs. As words, each is worth
-        its sentence, plus idf(t) where it is a term t of the query itself.
+        nothing, stemmed in the language of the text; of scripts without spaces, pairs of signs. What u defines, such as
+        a function, is a field of its own: where all terms of its name are in the query, their idf among the names comes
+        to s(u). So does `beside`
+        times that of the better neighbour, where the order of units tells something, and `above` times that of what u
+        stands under, such as a definition or a heading. As words, each is worth its sentence, plus idf(t) where it is a
+        term t of the query itself.
     Where it acts
         On the text, before the first layer, with the query; needs no model.
     Shapes
@@ -57,19 +63,25 @@ class LexicalRelevance(Compressor):
         deviations=(
             "idf is that of Lucene, which is never negative",
             "words inherit the score of their sentence",
+            "a unit is also worth something for what it stands under and beside",
             "terms are stems in the language of the text, which common words tell, or pairs of signs",
         ),
     )
 
     k1: float = between(0.0, 10.0, default=1.5, doc="how much more a term counts the more often it occurs")
     b: float = between(0.0, 1.0, default=0.75, doc="how much long sentences are held back")
+    beside: float = between(0.0, 1.0, default=0.25, doc="share of the better neighbour's score that a unit gets too")
+    above: float = between(0.0, 1.0, default=1.0, doc="share of the score of what it stands under that a unit gets too")
     needs_query = True
 
     def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Any:
         assert query is not None
         terms, asked = terms_for(query, document.text)
         if not isinstance(self.units, Word):
-            return bm25(document.texts, terms, asked, k1=self.k1, b=self.b)[0]
+            own, _ = bm25(document.texts, terms, asked, k1=self.k1, b=self.b)
+            cut = document.cut if len(document.cut) == len(own) else Cut.of(self.units, "", np.zeros((len(own), 2)))
+            own += titled(cut, terms, asked)
+            return in_context(own, cut, beside=self.beside, above=self.above)
         scores, idf = bm25(document.texts_of(document.sentences), terms, asked, k1=self.k1, b=self.b)
         around = scores[document.words.within(document.sentences)]
         words = document.texts_of(document.words)

@@ -27,6 +27,7 @@ ROOMS = (
 PREPARING = ("segment", "soft", "compress")
 """Rooms whose methods change the prompt before the model reads it."""
 ENTRY_POINTS = "tokenry.methods"
+_PACKAGE = Path(__file__).parents[1]
 SAVED = "method.json"
 """What the folder of a saved method holds."""
 
@@ -59,9 +60,13 @@ def entries() -> tuple[Entry, ...]:
 
 
 @cache
-def parts() -> tuple[Entry, ...]:
-    """All parts of methods, by room and name; their cards are called `part`, and a file holds all of a kind."""
-    return tuple(sorted([*_own("part"), *_foreign("part")], key=lambda e: (ROOMS.index(e.room), e.name)))
+def parts(room: str | None = None) -> tuple[Entry, ...]:
+    """All parts of methods, or of those of one room, by room and name.
+
+    Their cards are called `part`, and a file holds all of a kind.
+    """
+    found = [*_own("part", room), *(e for e in _foreign("part") if room in (None, e.room))]
+    return tuple(sorted(found, key=lambda e: (ROOMS.index(e.room), e.name)))
 
 
 def find(name: str) -> Entry:
@@ -70,6 +75,9 @@ def find(name: str) -> Entry:
     Raises:
         UnknownMethod: no such method (with the three nearest names) or an ambiguous one.
     """
+    alone = _alone(name)
+    if alone is not None:
+        return alone
     hits = [e for e in entries() if name in (e.name, e.full_name)]
     if len(hits) == 1:
         return hits[0]
@@ -125,9 +133,11 @@ def named(spec: str) -> tuple[Entry | None, dict[str, str]]:
 
 
 def _is_saved(spec: str) -> bool:
-    known = {name for e in entries() for name in (e.name, e.full_name)}
     folder = Path(spec.strip()).expanduser()
-    return spec.partition(":")[0].strip() not in known and (folder / SAVED).is_file()
+    if not (folder / SAVED).is_file():
+        return False
+    known = {name for e in entries() for name in (e.name, e.full_name)}
+    return spec.partition(":")[0].strip() not in known
 
 
 def _saved(folder: Path) -> Method:
@@ -141,7 +151,7 @@ def _saved(folder: Path) -> Method:
 
 def held(kind: type[Value]) -> dict[str, Entry]:
     """What a field of this kind may hold, by its short name: parts of the room, or its methods."""
-    known = entries() if kind._key == "method" else parts()
+    known = entries() if kind._key == "method" else parts(kind.room)
     return {e.name: e for e in known if e.room == kind.room}
 
 
@@ -191,12 +201,23 @@ def _apart(settings: str) -> Iterator[str]:
         yield settings[start:]
 
 
-def _own(mark: str = "card") -> Iterator[Entry]:
-    package = Path(__file__).parents[1]
-    for room in ROOMS:
-        home = f"{room}/parts" if mark == "part" else room
-        for file in sorted((package / home).glob("*.py")):
-            yield from _read(file, room, f"tokenry.{home.replace('/', '.')}.{file.stem}", mark)
+@cache
+def _alone(name: str) -> Entry | None:
+    """The method of a file that is the only one of this name, for which no other file has to be read."""
+    room, _, stem = name.rpartition("/")
+    found = [r for r in ROOMS if room in ("", r) and stem.isidentifier() and (_PACKAGE / r / f"{stem}.py").is_file()]
+    if len(found) != 1 or importlib.metadata.entry_points(group=ENTRY_POINTS):
+        return None
+    module = f"tokenry.{found[0]}.{stem}"
+    return next(_read(_PACKAGE / found[0] / f"{stem}.py", found[0], module, "card"), None)
+
+
+def _own(mark: str = "card", room: str | None = None) -> Iterator[Entry]:
+    """What stands in this package, or in one room of it."""
+    for each in ROOMS if room is None else (room,):
+        home = f"{each}/parts" if mark == "part" else each
+        for file in sorted((_PACKAGE / home).glob("*.py")):
+            yield from _read(file, each, f"tokenry.{home.replace('/', '.')}.{file.stem}", mark)
 
 
 def _foreign(mark: str = "card") -> Iterator[Entry]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tokenry.compress.kept.choose import Choice, ranked
+from tokenry.compress.kept.choose import Choice, in_turn, ranked
 from tokenry.compress.kept.writing import Piece, pieces, written
 from tokenry.compress.parts.kind import Sentence, Word
 from tokenry.compress.scores.ranking import Ranking
@@ -76,9 +76,9 @@ def _units(method: Compressor, document: Document, ranking: Ranking, row: int) -
     scores = ranking.scores[row].numpy().astype(np.float64)
     worth = np.ones(len(cut), dtype=bool) if method.fill else method.worth(scores)
     choice = Choice.begin(cut, sizes, mark=0, frame=0)
-    strong = cut.strong & method.guard
-    for allowed in (must, strong, worth | (not worth.any() and not strong.any())):
-        choice.take(ranked(cut, scores, allowed & ~choice.kept), count)
+    choice.take(ranked(cut, scores, must), count)
+    for order, most in in_turn(cut, scores, cut.strong & method.guard, worth, count):
+        choice.take(order, most)
     return choice.kept
 
 

@@ -93,7 +93,7 @@ class Choice:
                         used[other] += 1
             for v in going:
                 self.flags[v] = False
-                tokens -= max(1, int(self.sizes[v]) - self.mark)
+                tokens -= max(1, self._cost(v))
 
     def _uses(self, unit: int) -> tuple[int, ...]:
         """What a unit cannot stand or be read without."""
@@ -112,8 +112,7 @@ class Choice:
 
     def _path(self, unit: int) -> tuple[list[int], int]:
         """A unit with all that it needs and that is missing, and the tokens that keeping them adds."""
-        parent, before, after, costs = self.lists
-        flags, needs, cost = self.flags, self.cut.needs, 0
+        parent, flags, needs, cost = self.lists[0], self.flags, self.cut.needs, 0
         path: dict[int, None] = {}
         waiting = [unit]
         while waiting:
@@ -121,15 +120,33 @@ class Choice:
             if u < 0 or flags[u] or u in path:
                 continue
             path[u] = None
-            left, right = before[u], after[u]
-            gaps = (left >= 0 and not flags[left]) + (right >= 0 and not flags[right])
-            # The gap that it stood in is split, shortened or gone, and what stands under it is a gap at first.
-            cost += costs[u] + self.mark * gaps
+            cost += self._cost(u)
             waiting += (parent[u], *needs.get(u, ()))
         return list(path), cost
+
+    def _cost(self, unit: int) -> int:
+        """Tokens that a missing unit adds where it stays: it splits, shortens or closes the gap that it stood in."""
+        _, before, after, costs = self.lists
+        left, right = before[unit], after[unit]
+        gaps = (left >= 0 and not self.flags[left]) + (right >= 0 and not self.flags[right])
+        # What stands under it is a gap at first.
+        return costs[unit] + self.mark * gaps
 
 
 def ranked(cut: Cut, scores: Float[np.ndarray, "U"], allowed: Bool[np.ndarray, "U"]) -> Int[np.ndarray, "X"]:
     """Units that may stay, the best first, repeats last; equal scores keep the order of the text."""
     order = np.lexsort((-scores, cut.again))
     return order[(allowed & ~cut.hollow)[order]]
+
+
+def in_turn(
+    cut: Cut, scores: Float[np.ndarray, "U"], strong: Bool[np.ndarray, "U"], worth: Bool[np.ndarray, "U"], count: int
+) -> list[tuple[Int[np.ndarray, "X"], int]]:
+    """Rankings to take units from one after the other, each up to a number of tokens.
+
+    What alarms comes first; where something else matches, it takes no more than half of `count` before that had its
+    turn. Where nothing matches and nothing alarms, the text is all that there is to show.
+    """
+    anything = worth.any() or strong.any()
+    first = count // 2 if (worth & ~strong).any() else count
+    return [(ranked(cut, scores, strong), first), (ranked(cut, scores, worth | strong | (not anything)), count)]

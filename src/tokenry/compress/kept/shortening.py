@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from tokenry.compress.kept.choose import Choice, ranked
+from tokenry.compress.kept.choose import Choice, in_turn
 from tokenry.compress.kept.writing import Piece, broken, pieces, written
 from tokenry.compress.parts.folded import Folded
 from tokenry.compress.parts.kind import Kind, Word
@@ -29,6 +29,10 @@ BETWEEN = "\n\n"
 """What sets documents apart."""
 ROUNDS = 12
 """Times a text is counted again to come nearer to its budget."""
+_NEAR = 0.002
+"""Share of a budget that is not worth another round."""
+_THRIFT = 4.0
+"""How many times as many tokens as there are left a round may seem to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +119,8 @@ def shorten(
             f"{method.name()}: budget must hold what force={'+'.join(method.force)} keeps; got {method.budget}, "
             f"which is {count} of {whole} tokens; raise the budget or force less."
         )
-    strong = cut.strong & method.guard & ~must
-    fitted.take(ranked(cut, scores, strong))
-    # Where nothing matches and nothing alarms, the text is all that there is to show.
-    fitted.take(ranked(cut, scores, ~must & (worth | (not worth.any() and not strong.any()))))
+    for order, most in in_turn(cut, scores, cut.strong & method.guard, worth, count):
+        fitted.take(order, most)
     left, rest = fitted.settle(must)
     return everything if rest >= size else Compressed(written(left), whole, rest, tuple(left), notes)
 
@@ -141,9 +143,9 @@ class _Fitted:
         self.order: list[int] = []
         self.passed: list[int] = []
 
-    def take(self, order: Int[np.ndarray, "X"]) -> None:
-        """Keep units down a ranking as long as they seem to fit."""
-        added = self.choice.take(order, self.count)
+    def take(self, order: Int[np.ndarray, "X"], count: int) -> None:
+        """Keep units down a ranking as long as they seem to fit into so many tokens."""
+        added = self.choice.take(order, count)
         self.order += added
         self.passed += order[~self.choice.kept[order]].tolist()
 
@@ -158,19 +160,31 @@ class _Fitted:
         """What is left, as near to the budget as whole units come from below, and its tokens."""
         self.choice.bridge()
         best: tuple[list[Piece], int] | None = None
+        before, over, careful = 0, 0, False
         for _ in range(ROUNDS):
             left, size = self._written()
-            if size <= self.count:
-                if best is not None and size <= best[1]:
-                    break
+            if size > self.count:
+                # A mark may take as much as what it stands for, so each time in vain twice as much goes.
+                self.choice.drop(self.order, (size - self.count) << over, ~must)
+                over += 1
+                continue
+            if best is None or size > best[1]:
                 best = left, size
-                self.choice.total = size
-                added = self.choice.take(np.array(self.passed, dtype=np.int64), self.count)
-                self.order += added
-                if not added:
-                    break
+            elif careful:
+                break
             else:
-                self.choice.drop(self.order, size - self.count, ~must)
+                careful = True
+            room = self.count - size
+            if room < _NEAR * self.count:
+                break
+            # Units take less than it seems where gaps close between them, so more of them fit.
+            seemed = (self.choice.total - before) / max(1, size - before)
+            thrift = 1.0 if careful else min(_THRIFT, max(1.0, seemed))
+            self.choice.total = before = size
+            added = self.choice.take(np.array(self.passed, dtype=np.int64), size + int(thrift * room))
+            self.order += added
+            if not added:
+                break
         return best or self._shrunk(must)
 
     def _written(self) -> tuple[list[Piece], int]:

@@ -57,7 +57,7 @@ class Code(Kind):
             [(u.first, u.last, u.head, u.tail, u.parent) for u in found], dtype=np.int64
         ).T
         closed = (tail > head + 1) & (tail <= last)
-        return Cut.of(
+        whole = Cut.of(
             replace(self, language=language),
             text,
             np.stack((ends[first], ends[head + 1]), 1),
@@ -65,6 +65,7 @@ class Code(Kind):
             tail=np.where(closed[:, None], np.stack((ends[np.minimum(tail, rows)], ends[last + 1]), 1), 0),
             number=np.stack((first + 1, last + 1), 1),
         )
+        return replace(whole, titles={i: u.title for i, u in enumerate(found) if u.title})
 
     def mark(self, text: str, gap: Gap) -> str:
         grammar = GRAMMARS[self.language]

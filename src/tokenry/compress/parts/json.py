@@ -34,6 +34,7 @@ class Json(Kind):
         summary="records and members of JSON and JSON Lines",
     )
     counts = "items"
+    flows = False
 
     def is_one(self, text: str) -> bool:
         return text.lstrip()[:1] in ("{", "[") and self.valid(text)

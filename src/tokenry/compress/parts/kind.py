@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tokenry.compress.units.alarms import alarming
+from tokenry.compress.units.alarms import alarming, surrounded
 from tokenry.compress.units.cut import Cut, Gap
 from tokenry.compress.units.lines import lines
 from tokenry.compress.units.sentences import sentence_bounds, words
@@ -35,6 +35,8 @@ class Kind(Part):
     room: ClassVar[str] = "compress"
     counts: ClassVar[str] = "units"
     """What a mark counts, as in "lines 41–118"."""
+    flows: ClassVar[bool] = True
+    """Whether what stands beside a unit tells something about it, unlike records and rows in any order."""
 
     @abstractmethod
     def cut(self, text: str) -> Cut:
@@ -113,7 +115,7 @@ class Lines(Kind):
         starts = np.where(begins > 0, ends[begins - 1], 0)
         bounds = np.stack((starts, ends[last - 1]), 1)
         number = np.stack((begins + 1, last), 1)
-        return Cut.of(self, text, bounds, number=number, strong=alarming(text, bounds))
+        return Cut.of(self, text, bounds, number=number, strong=surrounded(text, bounds, alarming(text, bounds)))
 
     def mark(self, text: str, gap: Gap) -> str:
         return own_line(text, gap, super().mark(text, gap))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tokenry.compress.parts.kind import Kind, own_line
-from tokenry.compress.units.alarms import alarming
+from tokenry.compress.units.alarms import STAMP, alarming, surrounded
 from tokenry.compress.units.cut import Cut, Gap
 from tokenry.compress.units.lines import lines
 from tokenry.core.card import Card
@@ -27,24 +28,21 @@ _HEAD = re.compile(
 )
 """How lines begin: of logs, with a time or a level; of what runs tests, compiles and installs, with its words."""
 _GOES_ON = re.compile(
-    r"[ \t]+\S|[>E][ \t]{3,}|at\s|Caused by:|\.\.\. \d+ more|During handling of|The above exception|\s*$"
+    r"[>E][ \t]{3,}|[ \t]*at\s|Caused by:|\.\.\. \d+ more|During handling of|The above exception|\s*$"
 )
 _TRACE = re.compile(r"Traceback \(most recent call last\)|^goroutine \d+|^panic:", re.MULTILINE)
 _VARIES = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{7,}(?:-[0-9a-f]{4,})*\b|\d+")
-_STAMP = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]? ?")
 _LOOKED_AT, _WIDTH = 200, 400
 """Lines by which a log is told, and the characters of each."""
-BEFORE, AFTER = 3, 1
-"""Lines around one that reports an error that are important too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log(Kind):
-    """Lines of a log; indented lines, and those of a stack trace, belong to the line that they follow.
+    """Lines of a log; lines that are indented more than most, and those of a trace, belong to the line they follow.
 
     A line that differs from an earlier one in nothing but numbers, times and ids says it again, and is kept last. The
-    first line of each kind that reports an error is kept before anything else. A mark that stands for repeats of one
-    line says so: `[lines 42–118 left out, like line 41]`.
+    first line of each kind that reports an error is kept before anything else, with what explains it behind. A mark
+    that stands for repeats of one line says so: `[lines 42–118 left out, like line 41]`.
     """
 
     part = Card(
@@ -66,13 +64,14 @@ class Log(Kind):
         number: list[tuple[int, int]] = []
         trace = False
         at = 0
-        for i, whole in enumerate(lines(text), 1):
-            # Where every line has the time, what follows it tells what belongs together.
-            stamp = _STAMP.match(whole)
-            line = whole if stamp is None else whole[stamp.end() :]
+        every = lines(text)
+        usual = _usual_depth(every)
+        for i, whole in enumerate(every, 1):
+            line = _without_time(whole)
             begin, last = number[-1] if number else (i, i)
-            ends = trace and not _GOES_ON.match(line) and not heads(line)
-            if bounds and last - begin < self.longest - 1 and (ends or _GOES_ON.match(line)):
+            goes_on = _GOES_ON.match(line) is not None or _depth(line) > (0 if trace else usual)
+            ends = trace and not goes_on and not heads(line)
+            if bounds and last - begin < self.longest - 1 and (ends or goes_on):
                 bounds[-1], number[-1] = (bounds[-1][0], at + len(whole)), (begin, i)
                 trace = trace and not ends
             else:
@@ -83,11 +82,7 @@ class Log(Kind):
         shapes = [_shape(text[a:b]) for a, b in bounds]
         first = dict(zip(reversed(shapes), range(len(shapes) - 1, -1, -1), strict=True))
         again = np.array([first[shape] < i for i, shape in enumerate(shapes)], dtype=bool)
-        errors = alarming(text, bounds) & ~again
-        strong = errors.copy()
-        for step in range(1, max(BEFORE, AFTER) + 1):
-            strong[:-step] |= errors[step:] & (step <= BEFORE)
-            strong[step:] |= errors[:-step] & (step <= AFTER)
+        strong = surrounded(text, bounds, alarming(text, bounds) & ~again)
         return Cut.of(self, text, bounds, number=number, strong=strong, again=again)
 
     def mark(self, text: str, gap: Gap) -> str:
@@ -101,6 +96,22 @@ class Log(Kind):
 def heads(line: str) -> bool:
     """Whether a line begins as those of logs do."""
     return _HEAD.match(line, 0, _WIDTH) is not None
+
+
+def _without_time(line: str) -> str:
+    """Where every line has the time, what follows it tells what belongs together."""
+    stamp = STAMP.match(line)
+    return line if stamp is None else line[stamp.end() :]
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
+
+
+def _usual_depth(every: Sequence[str]) -> int:
+    """How far the lines of a log are indented that belong to no other."""
+    depths = sorted(_depth(_without_time(line)) for line in every[:_LOOKED_AT] if line.strip())
+    return depths[len(depths) // 2] if depths else 0
 
 
 def _shape(line: str) -> str:

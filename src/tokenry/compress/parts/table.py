@@ -32,6 +32,7 @@ class Table(Kind):
         summary="rows of CSV, TSV and Markdown tables below their header",
     )
     counts = "rows"
+    flows = False
 
     def is_one(self, text: str) -> bool:
         shape = _shape(text)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import Stemmer
 from jaxtyping import Float
 
 from tokenry.compress.scores.languages import FUNCTION_WORDS, language_of
+
+if TYPE_CHECKING:
+    from tokenry.compress.units.cut import Cut
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Signs of scripts that are written without spaces: Thai, Lao, Burmese, Khmer, Kana and Han."""
@@ -76,6 +81,17 @@ def bm25(
     norm = k1 * (1 - b + b * lengths / max(lengths.mean(), 1e-9)) if n else lengths
     scores = (idf * counts / (counts + norm[:, None] + 1e-30)).sum(1)
     return scores, {t: float(i) for t, i in zip(asked, idf, strict=True) if not math.isclose(i, 0.0)}
+
+
+def titled(cut: Cut, terms: Terms, asked: Sequence[str]) -> Float[np.ndarray, "U"]:
+    """What units are worth whose title is asked for: the idf of its terms among all titles."""
+    found = np.zeros(len(cut))
+    names = {u: terms.of(name) for u, name in cut.titles.items()}
+    holds = Counter(term for name in names.values() for term in set(name))
+    for u, name in names.items():
+        if name and set(name) <= set(asked):
+            found[u] = sum(math.log1p((len(names) - holds[t] + 0.5) / (holds[t] + 0.5)) for t in set(name))
+    return found
 
 
 def _counted(

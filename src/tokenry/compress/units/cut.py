@@ -61,6 +61,7 @@ class Cut:
             something under them.
         needs: by unit, others without which it cannot be read.
         says: by unit, what it tells where that is not what is written.
+        titles: by unit, the name of what stands under it, such as that of a function.
     """
 
     start: Int[np.ndarray, "U"]
@@ -76,6 +77,7 @@ class Cut:
     hollow: Bool[np.ndarray, "U"]
     needs: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     says: Mapping[int, str] = field(default_factory=dict)
+    titles: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -138,6 +140,7 @@ class Cut:
                 for u, v in c.needs.items()
             },
             says={u + first[i]: said for i, (_, c) in enumerate(cuts) for u, said in c.says.items()},
+            titles={u + first[i]: name for i, (_, c) in enumerate(cuts) for u, name in c.titles.items()},
         )
 
     def holding(self, inner: Sequence[tuple[int, Cut, int]]) -> Cut:
@@ -161,6 +164,7 @@ class Cut:
             parent=np.where(parent < 0, ROOT, place[parent])[order],
             needs={int(place[u]): tuple(place[list(v)].tolist()) for u, v in found.needs.items()},
             says={int(place[u]): said for u, said in found.says.items()},
+            titles={int(place[u]): name for u, name in found.titles.items()},
         )
 
     def __len__(self) -> int:

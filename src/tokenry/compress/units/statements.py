@@ -28,6 +28,7 @@ class Lines:
         head: the last row that stays with it when what stands under it goes; `last` where nothing does.
         tail: the first row that closes it behind what stands under it; behind `last` where nothing does.
         parent: index of the one that it stands under.
+        title: what it defines.
     """
 
     first: int
@@ -35,6 +36,7 @@ class Lines:
     head: int
     tail: int
     parent: int
+    title: str = ""
 
 
 @dataclass(slots=True)
@@ -60,10 +62,10 @@ def statements(root: Any, rows: int, *, whole: int, longest: int) -> list[Lines]
         group, parent = waiting.pop()
         inside = _opened(group, whole, longest)
         if inside is None:
-            found.append(Lines(group.first, group.last, group.last, group.last + 1, parent))
+            found.append(Lines(group.first, group.last, group.last, group.last + 1, parent, _title(group.node)))
             continue
         head, tail, nodes = inside
-        found.append(Lines(group.first, group.last, head, tail, parent))
+        found.append(Lines(group.first, group.last, head, tail, parent, _title(group.node)))
         above = len(found) - 1
         waiting += [(g, above) for g in reversed(_groups(nodes, head + 1, tail - 1))]
     return found
@@ -135,6 +137,16 @@ def _opened(group: _Group, whole: int, longest: int) -> tuple[int, int, list[Any
     while inside and _end(inside[-1]) >= tail:
         tail = min(tail, inside.pop().start_point.row)
     return (head, tail, inside) if any("comment" not in n.type for n in inside) and head + 1 < tail else None
+
+
+def _title(node: Any) -> str:
+    """The name of what a statement defines, where it defines something."""
+    while node is not None:
+        if node.type.endswith("identifier"):
+            return str(node.text.decode("utf-8", "replace"))
+        inner = (node.child_by_field_name(name) for name in ("name", "definition", "declarator", "declaration"))
+        node = next((child for child in inner if child is not None), None)
+    return ""
 
 
 def _longest_block(node: Any) -> Any:

@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from tokenry.core.errors import Notice, StorageError, UnknownModel, UnsupportedModel
 from tokenry.core.saving import whole_folder
 from tokenry.models.files.catalog import ALIASES, Alias
@@ -265,6 +263,8 @@ def _from_hub(alias: Alias, first: Exception) -> Path:
 def _lock(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock
+
         lock = FileLock(target.parent / f".{target.name}.lock")
         lock.acquire()
     except OSError as error:
