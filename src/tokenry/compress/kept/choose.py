@@ -144,9 +144,10 @@ def in_turn(
 ) -> list[tuple[Int[np.ndarray, "X"], int]]:
     """Rankings to take units from one after the other, each up to a number of tokens.
 
-    What alarms comes first; where something else matches, it takes no more than half of `count` before that had its
+    What alarms comes first, and what stands around it behind; where something else matches, it takes no more than half of `count` before that had its
     turn. Where nothing matches and nothing alarms, the text is all that there is to show.
     """
     anything = worth.any() or strong.any()
     first = count // 2 if (worth & ~strong).any() else count
-    return [(ranked(cut, scores, strong), first), (ranked(cut, scores, worth | strong | (not anything)), count)]
+    alarming = np.concatenate((ranked(cut, scores, strong & cut.alarms), ranked(cut, scores, strong & ~cut.alarms)))
+    return [(alarming, first), (ranked(cut, scores, worth | strong | (not anything)), count)]

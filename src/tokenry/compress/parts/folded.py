@@ -106,6 +106,7 @@ def _lines(kind: Kind, text: str) -> Cut:
         Cut.of(
             kind, text, units.bounds, number=number, again=again, hollow=np.arange(count) < len(heads),
             strong=np.bincount(of, whole.strong, minlength=count) > 0,
+            alarms=np.bincount(of, whole.alarms, minlength=count) > 0,
         ),
         kinds=(kind, kind),
         kind=(np.arange(count) >= len(heads)).astype(np.int64),

@@ -115,7 +115,8 @@ class Lines(Kind):
         starts = np.where(begins > 0, ends[begins - 1], 0)
         bounds = np.stack((starts, ends[last - 1]), 1)
         number = np.stack((begins + 1, last), 1)
-        return Cut.of(self, text, bounds, number=number, strong=surrounded(text, bounds, alarming(text, bounds)))
+        alarms = alarming(text, bounds)
+        return Cut.of(self, text, bounds, number=number, strong=surrounded(text, bounds, alarms), alarms=alarms)
 
     def mark(self, text: str, gap: Gap) -> str:
         return own_line(text, gap, super().mark(text, gap))

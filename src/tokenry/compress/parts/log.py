@@ -82,8 +82,9 @@ class Log(Kind):
         shapes = [_shape(text[a:b]) for a, b in bounds]
         first = dict(zip(reversed(shapes), range(len(shapes) - 1, -1, -1), strict=True))
         again = np.array([first[shape] < i for i, shape in enumerate(shapes)], dtype=bool)
-        strong = surrounded(text, bounds, alarming(text, bounds) & ~again)
-        return Cut.of(self, text, bounds, number=number, strong=strong, again=again)
+        alarms = alarming(text, bounds) & ~again
+        strong = surrounded(text, bounds, alarms)
+        return Cut.of(self, text, bounds, number=number, strong=strong, alarms=alarms, again=again)
 
     def mark(self, text: str, gap: Gap) -> str:
         said = self.wording(gap)

@@ -56,6 +56,7 @@ class Cut:
         kinds: how parts of the text were cut, and `kind` which of these each unit is of.
         parts: first character of what each of `kinds` cut, and the one behind its last.
         strong: units that the kind itself holds to be important, such as a line with an error.
+        alarms: those of them that are important by themselves, not for what stands beside them.
         again: units that say once more what one before them said; they are kept last.
         hollow: units that say nothing by themselves, such as the name of a file over its changes; they stay only with
             something under them.
@@ -73,6 +74,7 @@ class Cut:
     kind: Int[np.ndarray, "U"]
     parts: tuple[tuple[int, int], ...]
     strong: Bool[np.ndarray, "U"]
+    alarms: Bool[np.ndarray, "U"]
     again: Bool[np.ndarray, "U"]
     hollow: Bool[np.ndarray, "U"]
     needs: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class Cut:
         tail: Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"] | None = None,
         number: Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"] | None = None,
         strong: Sequence[bool] | Bool[np.ndarray, "U"] | None = None,
+        alarms: Sequence[bool] | Bool[np.ndarray, "U"] | None = None,
         again: Sequence[bool] | Bool[np.ndarray, "U"] | None = None,
         hollow: Sequence[bool] | Bool[np.ndarray, "U"] | None = None,
     ) -> Cut:
@@ -108,6 +111,7 @@ class Cut:
             kind=np.zeros(u, dtype=np.int64),
             parts=((0, len(text)),),
             strong=none if strong is None else np.asarray(strong, dtype=bool),
+            alarms=none if alarms is None else np.asarray(alarms, dtype=bool),
             again=none if again is None else np.asarray(again, dtype=bool),
             hollow=none if hollow is None else np.asarray(hollow, dtype=bool),
         )
@@ -132,6 +136,7 @@ class Cut:
             kind=together([c.kind + kinds[i] for i, (_, c) in enumerate(cuts)]),
             parts=tuple((a + at, b + at) for at, c in cuts for a, b in c.parts),
             strong=together([c.strong for _, c in cuts]).astype(bool),
+            alarms=together([c.alarms for _, c in cuts]).astype(bool),
             again=together([c.again for _, c in cuts]).astype(bool),
             hollow=together([c.hollow for _, c in cuts]).astype(bool),
             needs={
@@ -156,7 +161,7 @@ class Cut:
         parent = np.where(found.parent < 0, under, found.parent)
         order = np.argsort(found.start, kind="stable")
         place = np.argsort(order, kind="stable")
-        names = ("start", "end", "tail", "number", "kind", "strong", "again", "hollow")
+        names = ("start", "end", "tail", "number", "kind", "strong", "alarms", "again", "hollow")
         arrays: dict[str, Any] = {name: getattr(found, name)[order] for name in names}
         return replace(
             found,
