@@ -148,6 +148,6 @@ def in_turn(
     turn. Where nothing matches and nothing alarms, the text is all that there is to show.
     """
     anything = worth.any() or strong.any()
-    first = count // 2 if (worth & ~strong).any() else count
+    first = count // 2 if (worth & ~(strong & cut.alarms)).any() else count
     alarming = np.concatenate((ranked(cut, scores, strong & cut.alarms), ranked(cut, scores, strong & ~cut.alarms)))
     return [(alarming, first), (ranked(cut, scores, worth | strong | (not anything)), count)]
