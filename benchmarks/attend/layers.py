@@ -33,7 +33,10 @@ ABOUT = (
     "their last tenths, in longer and longer rows. Recall: one layer of one head of width 32 reads 32 pairs and is "
     "asked for each. Far: two layers over embeddings of three tokens learn to find eight pairs in rows of 96 and "
     "search rows of up to 1,536, of which `landmark` fetches two blocks of 8 tokens at each step. The models are "
-    "tiny and the steps few: what is compared is the layers, not what is best for a task."
+    "tiny and the steps few: what is compared is the layers, not what is best for a task. Sharpened softplus is "
+    "better the longer the rows, but not flat as in the paper, whose models have a thousand times as many weights and "
+    "texts: these ones never learn to do without what positions beyond their rows do to products. Sharpening what was "
+    "learned without it ruins a model. The delta rule learns slowly: in as few steps it is where linear attention is."
 )
 
 SOFTMAX = "softplus:kernel=exp,scale=root,unit=false,power=1,offset=0"
@@ -149,7 +152,7 @@ def recall_claims(rows: list[Row]) -> list[dict[str, Any]]:
         claim("nats_linear: right answers of the hybrid above those with all chunks sent to the delta rule",
               right["hybrid"] - right["hybrid, all to the delta rule"], at_least=0.05),
         claim("nats_linear: share of chunks that the hybrid sends to softmax",
-              next(r["share"] for r in rows if r["arm"] == "hybrid"), at_most=0.9),
+              next(r["share"] for r in rows if r["arm"] == "hybrid" and r["pairs"] == 32), at_most=0.9),
     ]  # fmt: skip
 
 

@@ -102,7 +102,11 @@ class NatsLinear(CausalLayer):
         evidence="learned",
         trial={"heads": 2, "each": 2, "chunk": 8},
         training=True,
-        claims=("its memory holds the keys and values of the chunks that softmax attention keeps, and of no others",),
+        claims=(
+            "its memory holds the keys and values of the chunks that softmax attention keeps, and of no others",
+            "one layer that was trained to recall 32 pairs sends half of the chunks to softmax attention and gives "
+            "97 % of the values, where the delta rule gives 9 %",
+        ),
         deviations=(
             "the part of chunks that softmax attention keeps is given, so that a model may be charged for it",
             "training computes every product of queries and keys and gates it",

@@ -31,7 +31,7 @@ class Softplus(HeadedLayer):
         finds all others equally near reads nothing.
     Where it acts
         As the attention of a model that is trained with it. With `sharpen=reading` a model learns as LSSA and is
-        sharpened when it is used.
+        sharpened when it is used; small models that learned so were much worse.
     Shapes
         x (B, N, E) -> (B, N, E); a memory holds keys and values of all tokens.
     Guarantees
@@ -58,6 +58,10 @@ class Softplus(HeadedLayer):
         evidence="query",
         trial={"heads": 2},
         training=True,
+        claims=(
+            "trained on rows of 128 characters, at power 15 its loss at 1,024 is below that of LSSA, and that below "
+            "softmax's; it rises with the length all the same, half as much as softmax's",
+        ),
         deviations=("no small number is added to the sum of the powers, which are relative to the largest one",),
     )
 

@@ -67,6 +67,8 @@ class TestTimeRegression(HeadedLayer):
         claims=(
             "untrained, with random keys of width 32, least squares recalls 24 pairs, and linear attention is off by "
             "about the root of (n - 1) / 32 of n pairs; the delta rule lies between",
+            "one layer that was trained to recall 32 pairs at width 32 gives all values with softmax, 85 % with least "
+            "squares and 37 % with linear attention; without the convolution 5 %",
         ),
         deviations=(
             "the temperature is one over the root of D with unit=true, and the root of D otherwise, unless learned",
