@@ -84,7 +84,10 @@ class Still(Attention, Learned):
 
     chunk: int = positive(64, doc="tokens of a chunk; the window is this one and the one before")
     share: float = between(0.0, 1.0, default=1 / 16, doc="tokens of a chunk that stay when it has left the window")
-    choose: str = choice("saliency", "random", default="saliency", doc="which stay; random is the control")
+    choose: str = choice(
+        "saliency", "random", "first", default="saliency",
+        doc="which stay; random ones are the control, with first beside the first token of a text",
+    )  # fmt: skip
     map: FeatureMap = part(NormPreserving(), doc="what makes features of queries and keys")
     shift: str = choice("exact", "both", default="exact", doc="whose products the largest one is taken off")
     layers: tuple[int, ...] = setting((), doc="the layers that are linearised")
@@ -162,7 +165,8 @@ class Still(Attention, Learned):
         """What the queries of a site read; what has left their window is folded, and freed where there is a cache."""
         own = self.of_layer[str(site.layer)]
         held = Held(
-            site, state, own["k"], self.chunk, self.kept, self.seed if self.choose == "random" else None
+            site, state, own["k"], self.chunk, self.kept, None if self.choose == "saliency" else self.seed,
+            first=self.choose == "first",
         )  # fmt: skip
         places, count = _places(site)
         parts = []

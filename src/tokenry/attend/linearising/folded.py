@@ -44,16 +44,24 @@ class Held:
         size: tokens of a chunk.
         kept: tokens of a chunk that stay.
         random: the seed of a random choice; None for the highest scores.
+        first: keep the first token of a text in any case.
     """
 
     def __init__(
-        self, site: Site, state: Folded, keys: FeatureMap, size: int, kept: int, random: int | None = None
+        self,
+        site: Site,
+        state: Folded,
+        keys: FeatureMap,
+        size: int,
+        kept: int,
+        random: int | None = None,
+        first: bool = False,
     ) -> None:
         b, g, n, _ = site.k.shape
         real = site.real()
         places = site.positions().expand(b, g, n)
         self.site, self.state, self.keys = site, state, keys
-        self.size, self.kept, self.random = size, kept, random
+        self.size, self.kept, self.random, self.first = size, kept, random, first
         self.places = places if real is None else torch.where(real, places, -1)
         self.alive: Bool[Tensor, "B G K"] = self.places >= 0
         if state.chunks is None:
@@ -125,6 +133,8 @@ class Held:
         scores = self.scores
         if self.random is not None:
             scores = _drawn(self.places, self.random).to(scores.dtype)
+        if self.first:
+            scores = scores.masked_fill(self.places == 0, float("inf"))
         best = scores.masked_fill(~inside, float("-inf")).topk(min(self.kept, scores.shape[-1])).indices
         return torch.zeros_like(inside).scatter(-1, best, True) & inside
 
