@@ -36,9 +36,9 @@ ABOUT = (
     "tiny and the steps few: what is compared is the layers, not what is best for a task. Sharpened softplus is "
     "better the longer the rows, but not flat as in the paper, whose models have a thousand times as many weights and "
     "texts: these ones never learn to do without what positions beyond their rows do to products. Sharpening what was "
-    "learned without it ruins a model. The delta rule learns slowly: in as few steps it is where linear attention is. `landmark` gives every value when it "
-    "reads all blocks of a row, and few when it fetches two: with twelve blocks in a row the model finds a pair within "
-    "its block and never has to learn which block, so its marks say little."
+    "learned without it ruins a model. The delta rule learns slowly: in as few steps it is where linear attention is. "
+    "`landmark` gives every value when it reads all blocks of a row, and few when it fetches two: with twelve blocks "
+    "in a row the model finds a pair within its block and never has to learn which block, so its marks say little."
 )
 
 SOFTMAX = "softplus:kernel=exp,scale=root,unit=false,power=1,offset=0"

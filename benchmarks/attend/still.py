@@ -37,8 +37,9 @@ ABOUT = (
     "in passages of the fifth document, relative to their mean square. Loss is that of the second half of 768 of its "
     "tokens, predicted through the linearised layers. Bytes are those of the linearised layers after these, sums "
     "included, relative to dense ones: sums are as many bytes as 65 tokens. The paper linearises all layers of models "
-    "60 times larger with 40 million tokens; here it is a fraction of a percent of that. Saliency always keeps the first "
-    "token of a text, on which heads that have nothing to say rest: most of what it gains over random tokens is that."
+    "60 times larger with 40 million tokens; here it is a fraction of a percent of that. Saliency always keeps the "
+    "first token of a text, on which heads rest that have nothing to say: most of what it gains over random tokens is "
+    "that."
 )
 LAYERS = (6, 12, 18)
 TEACHING, TEST = ("moby_dick", "sotu_1930", "sotu_1975", "constitution"), "in_the_year_2889"
