@@ -75,8 +75,8 @@ class Still(Attention, Learned):
         training=True,
         claims=(
             "what is folded is freed: while a model generates, a layer holds its window and the kept tokens",
-            "in three layers of SmolLM2 its outputs are nearer to attention's than with Hedgehog's maps, and nearer than "
-            "with random tokens kept, also where these are beside the first one; the loss is dense attention's",
+            "in three layers of SmolLM2 its outputs are nearer to attention's than with Hedgehog's maps, and than with "
+            "random tokens kept, also where these are beside the first one; the loss is that of dense attention",
         ),
         deviations=(
             "one choice and one state for each KV head, by the mean over its query heads",
