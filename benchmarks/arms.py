@@ -21,9 +21,9 @@ def methods(room: str, *, learned: bool = True) -> list[Entry]:
 
 
 def unnamed(room: str, specs: Iterable[str]) -> list[Entry]:
-    """The methods of a room that are in none of these one-line forms."""
+    """The methods of a room that are in none of these one-line forms; those of `attend` that work untrained."""
     named = {spec.partition(":")[0].rpartition("/")[2] for spec in specs}
-    return [e for e in methods(room) if e.name not in named]
+    return [e for e in methods(room, learned=room != "attend") if e.name not in named]
 
 
 def others(room: str, arms: Mapping[str, str | None]) -> dict[str, str]:

@@ -53,7 +53,7 @@ DENSE, ORACLE, CHANCE = "dense", "top_k", "random"
 CONTROLS = (DENSE, ORACLE, CHANCE)
 
 TITLE = "Attention methods at equal rows"
-SUBJECTS = (DENSE, ORACLE, *(entry.full_name for entry in methods("attend")))
+SUBJECTS = (DENSE, ORACLE, *(entry.full_name for entry in methods("attend", learned=False)))
 ABOUT = (
     "SmolLM2-135M in 32-bit floats reads 1,024 tokens of prose or of Python, then 32 given tokens one by one. KL is "
     "from the dense next-token distribution, in nats, with intervals by bootstrap over six passages; top 1 is how "

@@ -22,16 +22,17 @@ from rich.progress import Progress
 
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, fixed, show
+from tokenry.core.schooling import Schooling
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
+from tokenry.data.tasks.bigram_backcopy import BigramBackcopy
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.text.begin import begin_mark
 from tokenry.models.text.document import Document
 from tokenry.models.text.prompt import plain
 from tokenry.probe.active_dormant import ActiveDormant
-from tokenry.probe.bigram.backcopy import BigramBackcopy
 from tokenry.probe.bigram.toy import BigramToy
-from tokenry.probe.bigram.training import TEST_SEED, Schooling, measured, train
+from tokenry.probe.bigram.training import TEST_SEED, measured, train
 from tokenry.probe.reports.report import Report
 from tokenry.probe.views.losses import losses, silenced, weighed
 from tokenry.probe.views.rows import begun, cut, first_columns

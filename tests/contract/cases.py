@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tokenry.attend.base import Attention
 from tokenry.attend.between.reducer import Reducer
+from tokenry.core.learned import Learned
 from tokenry.core.method import Method
 from tokenry.core.registry import Entry, entries, load
 
@@ -44,8 +46,9 @@ def cases(room: str) -> list[Case]:
 
 
 def choosing() -> list[Case]:
-    """The methods of room `attend` that choose among what a cache holds, each layer by itself."""
-    return [case for case in cases("attend") if not issubclass(case.method, Reducer)]
+    """The methods of room `attend` that choose among what a cache holds, each layer by itself, and learned nothing."""
+    attaching = [case for case in cases("attend") if issubclass(case.method, Attention)]
+    return [case for case in attaching if not issubclass(case.method, Reducer | Learned)]
 
 
 def reducing() -> list[Case]:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from tests.contract.cases import cases
+from tests.contract.cases import choosing, reducing
 from tests.padded import padded
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.name import cache_of
 from tokenry.models.files.tiny import DECODERS, OTHERS, tiny
 
-METHODS = cases("attend")
+METHODS = [*choosing(), *reducing()]
 
 
 def trained(family="llama", **changes):

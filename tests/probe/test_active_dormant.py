@@ -9,17 +9,18 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tokenry.core.errors import ContextOverflow, InvalidValue, StorageError, UnsupportedModel
+from tokenry.core.schooling import Schooling
 from tokenry.core.tokens import TokenBatch
 from tokenry.data import read
+from tokenry.data.tasks.bigram_backcopy import BigramBackcopy
 from tokenry.models.attention import site
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.name import cache_of
 from tokenry.models.files.tiny import tiny
 from tokenry.models.text.begin import begin_mark
 from tokenry.probe.active_dormant import ActiveDormant
-from tokenry.probe.bigram.backcopy import BigramBackcopy
 from tokenry.probe.bigram.toy import BigramToy
-from tokenry.probe.bigram.training import Schooling, train
+from tokenry.probe.bigram.training import train
 from tokenry.probe.views import losses as losses_of
 from tokenry.probe.views.losses import losses, silenced, weighed
 from tokenry.probe.views.rows import begun, cut, first_columns

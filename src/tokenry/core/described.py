@@ -99,7 +99,8 @@ def needs_of(entry: Entry) -> Needs:
     question, when = _question(classes)
     return Needs(
         question=question,
-        model=entry.room in WITH_A_MODEL or "scorer" in fields or "Benchmark" in names,
+        # A layer that is trained from the start has no model to act on.
+        model=(entry.room in WITH_A_MODEL and "Layer" not in names) or "scorer" in fields or "Benchmark" in names,
         encoder="encoder" in fields,
         training=entry.card.training or entry.room == "learn" or bool(names & {"Learned", "LearnedPart"}),
         when=when,

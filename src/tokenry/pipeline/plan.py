@@ -89,8 +89,9 @@ def samples(documents: Sequence[Document], asks: Sequence[str], passage: int) ->
 
 
 def candidates() -> list[str]:
-    """Names of the methods that are tried: all of compress and attend but the controls."""
-    return [e.full_name for e in entries() if e.room in ("compress", "attend") and e.name not in CONTROLS]
+    """Names of the methods that are tried: those of compress and attend, but controls and layers to be trained."""
+    tried = (e for e in entries() if e.room == "compress" or (e.room == "attend" and not e.card.training))
+    return [e.full_name for e in tried if e.name not in CONTROLS]
 
 
 def plan(

@@ -20,6 +20,7 @@ Prepares = Respeller | SoftTokens | Compressor
 
 INSTEAD = {
     "embed": "it makes a model with another vocabulary; run `tokenry adapt` first and give its folder as the model",
+    "attend": "it is a layer of a model that is trained with it from the start",
     "learn": "it is a loss to train with",
     "probe": "it looks at a model; run `tokenry probe`",
     "measure": "it measures pipelines; run `tokenry measure`",

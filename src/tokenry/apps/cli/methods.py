@@ -77,7 +77,7 @@ def explain(
         ("Changes nothing at", identities), ("Claims", card.claims), ("Differs from the paper", card.deviations),
     ):  # fmt: skip
         lines += ["", heading, *(f"    - {i}" for i in items)] if items else []
-    if part is None and entry.room in ("compress", "attend"):
+    if part is None and entry.room in ("compress", "attend") and not card.training:
         lines += ["", f"Try it:  tokenry run report.txt --ask '…' --use {entry.full_name}"]
     sys.stdout.write("\n".join(lines) + "\n")
 

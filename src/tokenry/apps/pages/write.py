@@ -20,7 +20,8 @@ BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 
 SRC = Path(__file__).parents[2]
 EXAMPLES = Path(__file__).parent / "examples"
-"""What the pages of a room show, `<room>.md`, or one page, `<name>.md`; `{class}` and `{name}` are filled in."""
+"""What the pages of a room show, `<room>.md`, or one page, `<name>.md`; those of the room's methods that are learned
+may have one together, `<room>_learned.md`. `{class}` and `{name}` are filled in."""
 
 
 def pages(docs: Path) -> dict[Path, str]:
@@ -52,7 +53,8 @@ def write(docs: Path) -> None:
 
 def _page(entry: Entry) -> str:
     lines = [f"# {entry.full_name}", *_about_one(entry, "##")]
-    example = next((f for n in (entry.name, entry.room) if (f := EXAMPLES / f"{n}.md").exists()), None)
+    names = (entry.name, *([f"{entry.room}_learned"] if entry.card.training else []), entry.room)
+    example = next((f for n in names if (f := EXAMPLES / f"{n}.md").exists()), None)
     if example is not None:
         text = example.read_text(encoding="utf-8")
         lines += ["## Example", text.replace("{class}", entry.class_name).replace("{name}", entry.full_name)]

@@ -137,6 +137,7 @@ def _attention(
         model=call.model if call is not None else None,
         # The patches of all pictures may come in one row, of which each call attends to a part.
         hidden=call.hidden if call is not None and call.hidden is not None and call.hidden.ndim == 3 else None,
+        hidden_first=0 if facts is None else facts.first_query,
         cap=extra.get("softcap"),
         sinks=extra.get("s_aux"),
         bias=bias,

@@ -51,6 +51,7 @@ class Site:
         model: the model whose attention this is.
         hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part; None
             where it is no batch.
+        hidden_first: the column of the first of these.
         cap: soft cap on logits, or None.
         sinks: learned extra logits (H), or None.
         bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.
@@ -75,6 +76,7 @@ class Site:
     cache: Cache | None = None
     model: PreTrainedModel | None = field(default=None, repr=False)
     hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
+    hidden_first: int = 0
     cap: float | None = None
     sinks: Float[Tensor, "H"] | None = None
     bias: Float[Tensor, "#B H Q N"] | None = field(default=None, repr=False)

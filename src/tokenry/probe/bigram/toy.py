@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, choice, positive, setting
 from tokenry.core.learned import Learned
+from tokenry.data.tasks.bigram_backcopy import MOST_SYMBOLS, BigramBackcopy
 from tokenry.models.files.tiny import DECODERS, tiny
-from tokenry.probe.bigram.backcopy import MOST_SYMBOLS, BigramBackcopy
 from tokenry.probe.views.weights import WEIGHTS, Weigh
 
 LARGEST = {"layers": 8, "width": 1024, "length": 8192}

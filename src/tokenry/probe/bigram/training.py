@@ -5,67 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tokenry.core.errors import InvalidValue, StorageError, TokenryError
-from tokenry.core.saving import read_json, whole_folder
+from tokenry.core.errors import TokenryError
+from tokenry.core.schooling import Entry, Schooling, school
 from tokenry.core.tokens import TokenBatch
+from tokenry.data.tasks.bigram_backcopy import BigramBackcopy
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.probe.active_dormant import ActiveDormant
-from tokenry.probe.bigram.backcopy import BigramBackcopy
 from tokenry.probe.bigram.toy import BigramToy
 from tokenry.probe.views.weights import read_by
 
-Entry = dict[str, Any]
-"""One line of a log."""
-
-TOY, STATE, LOG = "toy", "optimizer.safetensors", "training.json"
+TOY = "toy"
 TEST_SEED = (1 << 63) - 1
 """Rows that are measured come from this seed, which no step uses."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schooling:
-    """How a toy is trained.
-
-    Args:
-        optimizer: `adam` (AdamW with betas 0.9 and 0.99) or `sgd` (momentum 0.9); weight decay is 1e-4 in both.
-        rate: learning rate, which stays the same.
-        batch: rows of a step.
-        seed: of the first weights and of all rows.
-        every: steps between two entries of the log, each with a checkpoint.
-    """
-
-    optimizer: str = "adam"
-    rate: float = 3e-3
-    batch: int = 32
-    seed: int = 0
-    every: int = 100
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in _OPTIMIZERS:
-            raise InvalidValue(f"train: optimizer must be one of {', '.join(_OPTIMIZERS)}; got {self.optimizer!r}.")
-        if not 0 <= self.seed < 1 << 31:
-            raise InvalidValue(f"train: seed must be in [0, 2^31); got {self.seed}.")
-        for name in ("rate", "batch", "every"):
-            if not getattr(self, name) > 0:
-                raise InvalidValue(f"train: {name} must be above 0; got {getattr(self, name)}.")
-
-
-_OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": lambda p, rate: torch.optim.AdamW(p, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4),
-    "sgd": lambda p, rate: torch.optim.SGD(p, lr=rate, momentum=0.9, weight_decay=1e-4),
-}
 
 
 def train(
@@ -92,29 +54,16 @@ def train(
         The toy, and the log: at every entry the step and what `ActiveDormant` saw of 64 rows.
 
     Raises:
-        StorageError: a checkpoint that is damaged or was trained in another way.
+        StorageError: a checkpoint that is damaged, was trained in another way, or on another text.
     """
     how = how or Schooling()
     toy = BigramToy.of(data, seed=how.seed, **settings)
-    made = {"how": asdict(how), "toy": toy.to_dict()}
-    if folder is not None and (folder / LOG).exists():
-        toy, log = _resume(folder, made, toy)
-    else:
-        log = [{"step": 0} | measured(toy)]
-    optimizer = _OPTIMIZERS[how.optimizer](list(toy.model.parameters()), how.rate)
-    if log[-1]["step"]:
-        assert folder is not None
-        _fill(optimizer, folder / STATE)
-    with torch.enable_grad():
-        for step in range(log[-1]["step"], steps):
-            _learn(toy, optimizer, how, step)
-            if (step + 1) % how.every == 0 or step + 1 == steps:
-                log.append({"step": step + 1} | measured(toy))
-                if folder is not None:
-                    _keep(folder, made, toy, optimizer, log)
-            if tell is not None:
-                tell(step + 1)
-    return toy, log
+    source = {"text": sha256(data.bigram.numpy().tobytes()).hexdigest()}
+
+    def loss(toy: BigramToy, generator: torch.Generator) -> Tensor:
+        return _loss(toy, how.batch, generator)
+
+    return school(toy, steps, loss, how, measure=measured, folder=folder, called=TOY, settings=source, tell=tell)
 
 
 def measured(toy: BigramToy, rows: int = 64) -> Entry:
@@ -129,54 +78,11 @@ def measured(toy: BigramToy, rows: int = 64) -> Entry:
     return entry | {name: found[name][0].flatten().tolist() for name in ("value_ratio", "residual_peak")}
 
 
-def _learn(toy: BigramToy, optimizer: torch.optim.Optimizer, how: Schooling, step: int) -> None:
-    generator = torch.Generator().manual_seed(how.seed << 32 | step)
-    ids = toy.data.sample(how.batch, toy.length, generator)
+def _loss(toy: BigramToy, rows: int, generator: torch.Generator) -> Tensor:
+    ids = toy.data.sample(rows, toy.length, generator)
     with ModelAdapter.of(toy.model).attached_to(lambda _: lambda site: read_by(toy.weigh, site)):
         logits = toy.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    optimizer.zero_grad()
-    cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
-    optimizer.step()
-
-
-def _keep(
-    folder: Path, made: dict[str, Any], toy: BigramToy, optimizer: torch.optim.Optimizer, log: list[Entry]
-) -> None:
-    state = optimizer.state_dict()["state"]
-    with whole_folder(folder) as draft:
-        toy.save(draft / TOY)
-        save_file(
-            {f"{i}.{key}": v.contiguous() for i, values in state.items() for key, v in values.items() if v is not None},
-            draft / STATE,
-        )
-        (draft / LOG).write_text(json.dumps(made | {"log": log}, indent=1) + "\n", encoding="utf-8")
-
-
-def _resume(folder: Path, made: dict[str, Any], fresh: BigramToy) -> tuple[BigramToy, list[Entry]]:
-    found = read_json(folder / LOG)
-    if {key: found.get(key) for key in made} != json.loads(json.dumps(made)):
-        raise StorageError(f"{folder}: must hold a toy that is trained in the same way; choose another folder.")
-    toy, log = BigramToy.load(folder / TOY), found.get("log")
-    if not isinstance(log, list) or not log or not all(isinstance(e, dict) and type(e.get("step")) is int for e in log):
-        raise StorageError(f"{folder / LOG}: must hold the log of a training; got none.")
-    if not torch.equal(toy.bigram, fresh.bigram):
-        raise StorageError(f"{folder}: must hold a toy of the same text; choose another folder.")
-    return toy, log
-
-
-def _fill(optimizer: torch.optim.Optimizer, file: Path) -> None:
-    """Take the state of an optimizer from a file."""
-    whole = optimizer.state_dict()
-    try:
-        for name, value in load_file(file).items():
-            i, _, key = name.partition(".")
-            whole["state"].setdefault(int(i), {})[key] = value
-        optimizer.load_state_dict(whole)
-        for parameter, state in optimizer.state.items():
-            if any(v.dim() and v.shape != parameter.shape for v in state.values()):
-                raise ValueError("it is of parameters of other shapes")
-    except (OSError, SafetensorError, ValueError) as error:
-        raise StorageError(f"{file}: must hold the state of the optimizer; {error}; choose another folder.") from error
+    return cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
 
 
 def main() -> None:

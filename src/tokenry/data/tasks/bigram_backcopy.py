@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -10,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
+from tokenry.data import read
+from tokenry.data.tasks.asked import NOTHING, Asked, Task
 
 MOST_SYMBOLS = 4096
 """Symbols of a text beyond which it is refused, since there is a number for every pair of them."""
@@ -112,3 +115,32 @@ def _draw(cumulated: Float[Tensor, "B S"], generator: torch.Generator) -> Int[Te
     """One symbol for each row of cumulated probabilities; those of probability 0 never."""
     at = torch.rand(len(cumulated), 1, generator=generator, dtype=torch.double) * cumulated[:, -1:]
     return torch.searchsorted(cumulated.contiguous(), at, right=True)[:, 0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackcopyRows(Task):
+    """Rows of Bigram-Backcopy, of one of the sample documents; behind every trigger its copy is asked for.
+
+    Args:
+        length: ids of a row.
+        triggers: symbols behind which a copy follows.
+        document: the sample document whose characters are counted.
+    """
+
+    length: int = 64
+    triggers: int = 3
+    document: str = "moby_dick"
+
+    @cached_property
+    def source(self) -> BigramBackcopy:
+        """Where the rows come from."""
+        return BigramBackcopy.of_text(read(self.document), triggers=self.triggers)
+
+    @property
+    def size(self) -> int:
+        return self.source.size
+
+    def sample(self, rows: int, generator: torch.Generator) -> Asked:
+        ids = self.source.sample(rows, self.length + 1, generator)
+        labels = torch.where(self.source.active(ids[:, :-1]), ids[:, 1:], NOTHING)
+        return Asked(ids[:, :-1], labels)
