@@ -21,7 +21,7 @@ BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 SRC = Path(__file__).parents[2]
 EXAMPLES = Path(__file__).parent / "examples"
 """What the pages of a room show, `<room>.md`, or one page, `<name>.md`; those of the room's methods that are learned
-may have one together, `<room>_learned.md`. `{class}` and `{name}` are filled in."""
+may have one together, `<room>_learned.md`. `{class}`, `{name}` and, where there is one, `{budget}` are filled in."""
 
 
 def pages(docs: Path) -> dict[Path, str]:
@@ -57,7 +57,12 @@ def _page(entry: Entry) -> str:
     example = next((f for n in names if (f := EXAMPLES / f"{n}.md").exists()), None)
     if example is not None:
         text = example.read_text(encoding="utf-8")
-        lines += ["## Example", text.replace("{class}", entry.class_name).replace("{name}", entry.full_name)]
+        budget = "budget=128" if "budget" in {f.name for f in fields_of(entry)} else ""
+        filled = {"{class}": entry.class_name, "{name}": entry.full_name, "{budget}": budget,
+                  "{:budget}": f":{budget}" if budget else ""}  # fmt: skip
+        for word, value in filled.items():
+            text = text.replace(word, value)
+        lines += ["## Example", text]
     return "\n\n".join(p.rstrip() for p in lines) + "\n"
 
 

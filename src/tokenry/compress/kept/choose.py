@@ -144,8 +144,8 @@ def in_turn(
 ) -> list[tuple[Int[np.ndarray, "X"], int]]:
     """Rankings to take units from one after the other, each up to a number of tokens.
 
-    What alarms comes first, and what stands around it behind; where something else matches, it takes no more than half of `count` before that had its
-    turn. Where nothing matches and nothing alarms, the text is all that there is to show.
+    What alarms comes first, and what stands around it behind; where something else matches, both take no more than
+    half of `count` before that had its turn. Where nothing matches or alarms, the text is all there is to show.
     """
     anything = worth.any() or strong.any()
     first = count // 2 if (worth & ~(strong & cut.alarms)).any() else count
