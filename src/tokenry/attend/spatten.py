@@ -97,7 +97,6 @@ class SpAtten(Reducer):
         ),
         exempt={
             "chunked_prefill": "importance is that of the pass, so passes drop otherwise than one for all",
-            "a_last_chunk_of_one_token_is_of_the_prompt": "importance is that of the pass",
         },
     )
 
