@@ -74,6 +74,15 @@ def test_what_is_left_is_nested_and_the_most_important():
     assert run.streams[0].counts == [41, 29, 17]
 
 
+def test_fewer_pairs_are_read():
+    """Every layer counts the causal pairs of the tokens that are left in it."""
+    model = shared("llama")
+    with torch.no_grad(), SpAtten(keep=0.4, unpruned=0.0)(model) as run:
+        model(input_ids=tokens(1, 41))
+    counts = run.streams[0].counts
+    assert run.reads.pairs == sum(n * (n + 1) / 2 for n in counts)
+
+
 def test_heads_fall_out_for_good_and_give_nothing():
     method, outs = SpAtten(keep=1.0, heads=0.25, unpruned_heads=0.0), {}
     attend = method.attend

@@ -407,7 +407,7 @@ class Site:
         b, g, k, d = self.k.shape
         n = self.q.shape[2]
         row = (d + self.v.shape[-1]) * self.k.element_size()
-        causal = self.columns is None and self.facts is not None and self.facts.causal and n > 1
+        causal = (self.columns is None or self.own) and self.facts is not None and self.facts.causal and n > 1
         self.reads.note(n, k, g, row, b, causal)
         self.note_step()
 
