@@ -74,11 +74,18 @@ bench: $(READY)
 	$(BENCH).attend.fidelity
 	$(BENCH).attend.quality
 	$(BENCH).attend.passkey
+	$(BENCH).attend.prompts
+	$(BENCH).attend.layers
+	$(BENCH).attend.still
+	$(BENCH).attend.softmax_free
 	$(BENCH).decode.soft_thinking
 	$(BENCH).learn.ss_token
 	$(BENCH).probe.active_dormant
 	$(BENCH).measure.needle_threading
 	$(BENCH).measure.tokenizer_information
+	$(BENCH).compress.speed
+	$(BENCH).apps.gateway_load
+	$(BENCH).peers.against_context_compressors
 	$(BENCH).peers.against_llmlingua
 	$(BENCH).peers.against_peft
 	$(BENCH).peers.against_quantizers

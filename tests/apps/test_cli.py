@@ -143,6 +143,21 @@ def test_list_and_explain(tokenry):
     assert found["identity_at"] == [{"budget": 1000000}, {"refresh": "stride[steps=1]"}]
 
 
+def test_a_room_is_compared_with_one_budget(tokenry, document):
+    """Every method that needs no training, wrappers by what is inside; what refuses the budget is said."""
+    from tokenry.apps.cli.compare import of_room
+
+    found = of_room("attend", "64")
+    assert {"attend/quest:budget=64", "attend/adaptive_heads:inside=snapkv[budget=64]", "attend/spatten"} <= set(found)
+    assert not {spec for spec in found if spec.startswith(("attend/still", "attend/random"))}
+    assert all("budget=0.25" in spec for spec in of_room("compress", "0.25"))
+    assert not any(spec.startswith("attend/quest") for spec in of_room("attend", "4"))
+    for arguments in ([], ["snapkv", "--budget", "64"], ["--room", "segment"]):
+        done = tokenry("compare", *arguments, "--text", document, "--ask", "Who?")
+        assert done.status == 2
+        assert "must be given" in done.err or "room must be attend or compress" in done.err
+
+
 def test_models_list(tokenry):
     rows = json.loads(tokenry("models", "list", "--json").out)
     assert {"smollm2", "minilm"} <= {r["name"] for r in rows}

@@ -6,26 +6,35 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
 from tokenry.apps.cli.status import warn, working
+from tokenry.core.described import fields_of
+from tokenry.core.errors import InvalidValue
+from tokenry.core.registry import entries, load, parse
 
 
 def compare(
-    specs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SPEC...", help="Methods; 'a | b' makes a pipeline of two.", autocompletion=complete.methods
-        ),
-    ],
     text: Annotated[
         list[str],
         typer.Option(metavar="FILE", help="Documents; - reads standard input.", autocompletion=complete.files),
     ],
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SPEC...", help="Methods; 'a | b' makes a pipeline of two.", autocompletion=complete.methods
+        ),
+    ] = None,
+    room: Annotated[
+        str | None, typer.Option(help="All methods of this room that need no training.", autocompletion=complete.rooms)
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="BUDGET", help="Of the methods of the room, as in budget=256.")
+    ] = None,
     ask: o.Ask = None,
     model: o.Model = "smollm2",
     max_new: o.MaxNew = 64,
@@ -43,6 +52,9 @@ def compare(
 
     if plot is not None:
         pareto.check(plot)
+    specs = [*(specs or ()), *(of_room(room, budget) if room else ())]
+    if not specs or (budget is not None and room is None):
+        raise InvalidValue("compare: methods must be given, or a room, which a budget is for; got neither.")
     o.check(use=[part.strip() for spec in specs for part in spec.split("|")], model=model, dtype=dtype)
     texts = o.read_documents(text)
 
@@ -77,3 +89,30 @@ def compare(
     if plot is not None:
         pareto.write(arms, plot)
         warn(f"plot: {plot}")
+
+
+def of_room(room: str, budget: str | None) -> list[str]:
+    """The methods of a room, with a budget where they have one; those that refuse it are left out, which is said.
+
+    Raises:
+        InvalidValue: a room whose methods are not for pipelines of a text.
+    """
+    if room not in ("attend", "compress"):
+        raise InvalidValue(f"compare: room must be attend or compress; got {room!r}.")
+    found = []
+    for entry in entries():
+        if entry.room != room or entry.card.training or entry.name == "random":
+            continue
+        names, spec = {f.name for f in fields_of(entry)}, entry.full_name
+        if budget is not None and "budget" in names:
+            spec += f":budget={budget}"
+        elif budget is not None and "inside" in names:
+            made: Any = load(entry.full_name)()
+            spec += f":inside={made.inside.name()}[budget={budget}]"
+        try:
+            parse(spec)
+        except InvalidValue as error:
+            warn(f"left out: {error}")
+        else:
+            found.append(spec)
+    return found
