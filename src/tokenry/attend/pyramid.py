@@ -25,8 +25,8 @@ class Pyramid(Wrapper):
     """Give every layer a budget of its own, which falls from the first to the last.
 
     What it does
-        With a budget b of the method inside and m = b / `beta`, layer l of L gets 2 b - m - l (2 b - 2 m) / (L - 1):
-        the mean over the layers is b.
+        Of the budget of the method inside, b are beside what every layer keeps: sinks, recent tokens and the window of
+        queries. With m = b / `beta`, layer l of L gets 2 b - m - l (2 b - 2 m) / (L - 1) of these: the mean is b.
     Where it acts
         Where the method inside does.
     Shapes
@@ -72,11 +72,16 @@ class Pyramid(Wrapper):
 
     def _of(self, layer: int, layers: int) -> Attention:
         """The method of one layer."""
-        mean = self.budget.tokens
-        assert mean is not None
+        budget = self.budget
+        assert budget.tokens is not None
+        inside: Any = self.inside
+        while isinstance(inside, Wrapper):
+            inside = inside.inside
+        fixed = budget.sink + budget.recent + getattr(inside, "window", 0)
+        mean = budget.tokens - fixed
         least = mean / self.beta
         fall = (2 * mean - 2 * least) / max(1, layers - 1)
-        return _method(self.inside, replace(self.budget, tokens=max(1, round(2 * mean - least - layer * fall))))
+        return _method(self.inside, replace(budget, tokens=fixed + max(1, round(2 * mean - least - layer * fall))))
 
     def _adapter(self, model: Any) -> ModelAdapter:
         adapter = super()._adapter(model)
