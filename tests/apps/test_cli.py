@@ -146,12 +146,15 @@ def test_list_and_explain(tokenry):
 def test_a_room_is_compared_with_one_budget(tokenry, document):
     """Every method that needs no training, wrappers by what is inside; what refuses the budget is said."""
     from tokenry.apps.cli.compare import of_room
+    from tokenry.pipeline.compare import pipelines, planned
 
     found = of_room("attend", "64")
     assert {"attend/quest:budget=64", "attend/adaptive_heads:inside=snapkv[budget=64]", "attend/spatten"} <= set(found)
     assert not {spec for spec in found if spec.startswith(("attend/still", "attend/random"))}
     assert all("budget=0.25" in spec for spec in of_room("compress", "0.25"))
     assert not any(spec.startswith("attend/quest") for spec in of_room("attend", "4"))
+    controls = [name for name, _, control in planned(pipelines(["pyramid:inside=snapkv[budget=64]"])) if control]
+    assert controls == ["attend/random:budget=64:per=head"]
     for arguments in ([], ["snapkv", "--budget", "64"], ["--room", "segment"]):
         done = tokenry("compare", *arguments, "--text", document, "--ask", "Who?")
         assert done.status == 2

@@ -124,6 +124,8 @@ def _arm(name: str, control: bool, result: dict[str, Any]) -> Arm:
 
 
 def _random(method: Method) -> Method:
+    while hasattr(method, "inside"):
+        method = method.inside
     control = load_method(f"{method.room}/random")
     shared = {f.name for f in fields(control)} & {f.name for f in fields(method)} - {"seed"}  # type: ignore[arg-type]
     made = control(**{name: getattr(method, name) for name in shared})
