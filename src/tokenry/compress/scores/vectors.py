@@ -48,6 +48,7 @@ def text_vectors(encoder: Encoder, texts: Sequence[str]) -> Float[Tensor, "U E"]
     return pooled(total, count)
 
 
+@torch.no_grad()
 def _read(encoder: Encoder, ids: list[Tensor]) -> Float[Tensor, "B T E"]:
     device = encoder.model.device
     padded = pad_sequence(ids, batch_first=True, padding_value=0).to(device)
