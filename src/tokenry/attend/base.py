@@ -190,6 +190,18 @@ class Attention(Method):
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
         """Attention output of one layer."""
 
+    def refuse_evicted(self, site: Site) -> None:
+        """For methods whose rows must be columns.
+
+        Raises:
+            Incompatible: the cache does not hold every token.
+        """
+        if site.buffer is not None and not site.buffer.whole:
+            raise Incompatible(
+                f"{self.name()}: must act on a cache that holds every token; got one that something evicted from; "
+                "use a new cache."
+            )
+
     @contextmanager
     def __call__(self, model: Any, *, prompt_tokens: int | None = None, by_column: bool = False) -> Iterator[Run]:
         """Attach to a model; leaving the block, also by an exception, restores everything.

@@ -31,8 +31,6 @@ class Chunked(EvictingWrapper):
         A layer never holds more than the budget and one chunk. A prompt of one pass is read as by the method inside.
     Raises
         InvalidValue: a method that does not evict.
-    Deviations
-        None.
     Relations
         The method alone reads a prompt in chunks as if it came at once, and holds it whole until then.
     """
@@ -47,7 +45,6 @@ class Chunked(EvictingWrapper):
         evidence="observed attention",
         identity_at={"inside": "snapkv[budget=1000000]"},
         trial={"inside": "snapkv[budget=12,window=4,kernel=3]"},
-        deviations=("none",),
         exempt={
             "chunked_prefill": "what is evicted after a chunk is not there for the next one",
             "a_last_chunk_of_one_token_is_of_the_prompt": "what is evicted after a chunk is not there for the next one",

@@ -12,11 +12,11 @@ from torch.nn.functional import pad
 
 from tokenry.attend.base import Selector
 from tokenry.attend.calibrated.boundaries import Boundaries, unturned
-from tokenry.attend.rows.blocks import blocks
+from tokenry.attend.rows.blocks import blocks, each_alone
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, natural, positive, setting, size
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.attention.site import Site, wide
@@ -75,7 +75,7 @@ class Dhsa(Selector):
         summary="chunks that follow the text are compared with blocks of queries, and the tokens of the best are read",
         action="visible",
         granularity="chunk",
-        evidence="learned",
+        evidence="query",
         identity_at={"budget": 1000000},
         trial={"budget": "12:sink=2:recent=2", "chunk_size": 4, "block": 4, "instruction": 2},
         deviations=(
@@ -107,21 +107,15 @@ class Dhsa(Selector):
     def attend(self, site: Site, state: Chunks) -> Float[Tensor, "B H Q Dv"]:
         if site.layer < self._first_layer() or site.buffer is None:
             return site.dense()
-        if not site.buffer.whole:
-            raise Incompatible("dhsa: must act on a cache that holds every token; got one that something evicted from.")
+        self.refuse_evicted(site)
         if site.decoding:
             return super().attend(site, state)
         self._cut(site, state)
         if self.covers(site.buffer.seen):
             return site.dense()
-        out = site.q.new_zeros(*site.q.shape[:3], site.v.shape[-1])
-        for row in range(len(site.q)):
-            alone = site.alone(row)
-            if alone is not None:
-                part, queries = alone
-                assert state.of is not None
-                out[row, :, queries] = self._read_prompt(part, state.of[row, part.key_columns()[0, 0]])[0]
-        return out
+        of = state.of
+        assert of is not None
+        return each_alone(site, lambda row, part: self._read_prompt(part, of[row, part.key_columns()[0, 0]]))
 
     def select(self, site: Site, state: Chunks) -> Int[Tensor, "B #G M"] | None:
         assert site.buffer is not None
@@ -258,10 +252,10 @@ class Dhsa(Selector):
         adapter = super()._adapter(model)
         if self.predictor is not None:
             Rotary.of(model)
-            predictor, config = Boundaries.at(self.predictor), adapter.model.config.get_text_config()
-            if predictor.layer >= config.num_hidden_layers or predictor.layer < self.dense_layers:
+            predictor = Boundaries.at(self.predictor)
+            if predictor.layer >= adapter.depth or predictor.layer < self.dense_layers:
                 raise InvalidValue(
                     f"dhsa: predictor must read a layer from dense_layers={self.dense_layers} on, of "
-                    f"{config.num_hidden_layers}; got layer {predictor.layer}."
+                    f"{adapter.depth}; got layer {predictor.layer}."
                 )
         return adapter

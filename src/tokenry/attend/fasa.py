@@ -15,7 +15,6 @@ from tokenry.attend.rows.choose import choose
 from tokenry.attend.rows.frequencies import DominantKeys, agreements, channels_of, paired
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.errors import Incompatible
 from tokenry.core.fields import between, choice, natural, positive, setting, size
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.attention.site import Site
@@ -95,8 +94,7 @@ class Fasa(Selector):
     def attend(self, site: Site, state: DominantKeys) -> Float[Tensor, "B H Q Dv"]:
         if site.layer < self.dense_layers or site.buffer is None:
             return site.dense()
-        if not site.buffer.whole:
-            raise Incompatible("fasa: must act on a cache that holds every token; got one that something evicted from.")
+        self.refuse_evicted(site)
         if not site.decoding and self.calibration is None:
             state.see(site, self.window)
         return super().attend(site, state)

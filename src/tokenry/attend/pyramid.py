@@ -36,10 +36,9 @@ class Pyramid(Wrapper):
         inside.
     Raises
         InvalidValue: a method without a budget in tokens, or a smallest budget that the method refuses.
-    Deviations
-        None in the budgets; the published method scores as `snapkv` does, which is the default inside.
     Relations
-        `adaptive_heads` shares out between the heads of a layer; both may be combined.
+        The published method scores as `snapkv` does, which is the default inside. `adaptive_heads` shares out between
+        the heads of a layer; both may be combined.
     """
 
     card = Card(
@@ -52,7 +51,6 @@ class Pyramid(Wrapper):
         evidence="observed attention",
         identity_at={"inside": "snapkv[budget=1000000]"},
         trial={"inside": "snapkv[budget=12,window=4,kernel=3]", "beta": 2},
-        deviations=("none in the budgets",),
         exempt={
             "budget_counts_real_tokens": "the first layers read more than the mean budget",
         },
@@ -68,7 +66,7 @@ class Pyramid(Wrapper):
             raise InvalidValue(f"{self.name()}: inside must have a budget in tokens; got {self.inside}.")
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        return self._of(site.layer, _layers(site.model)).attend(site, state)
+        return self._of(site.layer, ModelAdapter.of(site.model).depth).attend(site, state)
 
     def _of(self, layer: int, layers: int) -> Attention:
         """The method of one layer."""
@@ -85,7 +83,7 @@ class Pyramid(Wrapper):
 
     def _adapter(self, model: Any) -> ModelAdapter:
         adapter = super()._adapter(model)
-        layers = _layers(adapter.model)
+        layers = adapter.depth
         for layer in range(layers):
             try:
                 self._of(layer, layers)
@@ -100,7 +98,3 @@ class Pyramid(Wrapper):
 @lru_cache(maxsize=512)
 def _method(method: Attention, budget: Budget) -> Attention:
     return with_budget(method, budget)
-
-
-def _layers(model: Any) -> int:
-    return int(model.config.get_text_config().num_hidden_layers)

@@ -12,7 +12,7 @@ from tokenry.attend.base import Selector
 from tokenry.attend.rows.pages import PageExtremes, columns_by_rank
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import natural, positive, size
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.packed import packed
@@ -88,10 +88,7 @@ class Quest(Selector):
     def attend(self, site: Site, state: PageExtremes) -> Float[Tensor, "B H Q Dv"]:
         if site.layer < self.dense_layers or site.buffer is None:
             return site.dense()
-        if not site.buffer.whole:
-            raise Incompatible(
-                "quest: must act on a cache that holds every token; got one that something evicted from."
-            )
+        self.refuse_evicted(site)
         state.extend(site, self.page)
         return super().attend(site, state)
 

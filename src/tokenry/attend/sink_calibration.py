@@ -13,9 +13,10 @@ from torch.nn.functional import pad
 
 from tokenry.attend.base import Attention
 from tokenry.core.card import Card
-from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, choice, counts
 from tokenry.core.progress import counted
+from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
 
@@ -104,10 +105,7 @@ class SinkCalibration(Attention):
         acting = self._acting(site)
         if self.beta == 1 or site.buffer is None or not bool(acting.any()):
             return site.dense()
-        if not site.buffer.whole:
-            raise Incompatible(
-                "sink_calibration: must act on a cache that holds every token; got one that something evicted from."
-            )
+        self.refuse_evicted(site)
         state.begin(site)
         sinks = None
         if self.judged == "pass" and not site.later:
@@ -148,12 +146,12 @@ class SinkCalibration(Attention):
             mine = [h % heads for h in self.heads if h // heads == site.layer]
             return torch.isin(torch.arange(heads), torch.tensor(mine, dtype=torch.long)).to(site.q.device)
         assert site.model is not None
-        inside = 2 <= site.layer <= _layers(site.model) - 2
+        inside = 2 <= site.layer <= ModelAdapter.of(site.model).depth - 2
         return torch.full((heads,), inside, device=site.q.device)
 
     def _adapter(self, model: Any) -> Any:
         adapter = super()._adapter(model)
-        count = _layers(adapter.model) * adapter.model.config.get_text_config().num_attention_heads
+        count = adapter.depth * adapter.model.config.get_text_config().num_attention_heads
         if self.heads and max(self.heads) >= count:
             raise InvalidValue(
                 f"sink_calibration: heads must be below {count}, which {type(adapter.model).__name__} has; "
@@ -183,14 +181,10 @@ def improving_heads(
     """
     method = method or SinkCalibration()
     heads = model.config.get_text_config().num_attention_heads
-    candidates = method.heads or range(2 * heads, (_layers(model) - 1) * heads)
+    candidates = method.heads or range(2 * heads, (ModelAdapter.of(model).depth - 1) * heads)
     plain, better = score(), []
     for head in counted(candidates, "trying head", len(candidates)):
         with replace(method, heads=(head,))(model):
             if score() > plain:
                 better.append(head)
     return tuple(better)
-
-
-def _layers(model: Any) -> int:
-    return int(model.config.get_text_config().num_hidden_layers)

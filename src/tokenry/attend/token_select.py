@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, pad
 
 from tokenry.attend.base import Selector
-from tokenry.attend.rows.blocks import blocks
+from tokenry.attend.rows.blocks import blocks, each_alone
 from tokenry.attend.rows.choose import choose, open_rows
 from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
@@ -122,13 +122,7 @@ class TokenSelect(Selector):
                 "token_select: must read a prompt over a cache that holds every token; got one that something evicted "
                 "from; use a new cache, or chunk=0 to read the prompt densely."
             )
-        out = site.q.new_zeros(*site.q.shape[:3], site.v.shape[-1])
-        for row in range(site.q.shape[0]):
-            alone = site.alone(row)
-            if alone is not None:
-                part, queries = alone
-                out[row, :, queries] = self._read_prompt(part)[0]
-        return out
+        return each_alone(site, lambda _, part: self._read_prompt(part))
 
     def select(self, site: Site, state: LastChoice) -> Int[Tensor, "B #G M"] | None:
         """Every sequence reads all it holds, chooses anew, or keeps its choice; only who chooses is scored."""

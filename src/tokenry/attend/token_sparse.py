@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
 from tokenry.attend.base import Attention
+from tokenry.attend.rows.blocks import each_alone
 from tokenry.core.card import Card
-from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import between, counts, positive
+from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
 
@@ -89,20 +91,10 @@ class TokenSparse(Attention):
     def attend(self, site: Site, state: LayerState) -> Float[Tensor, "B H Q Dv"]:
         if site.later or site.buffer is None or site.layer not in self._acting(site.model):
             return site.dense()
-        if not site.buffer.whole:
-            raise Incompatible(
-                "token_sparse: must read a prompt over a cache that holds every token; got one that something evicted "
-                "from; use a new cache."
-            )
+        self.refuse_evicted(site)
         if self.covers(site.buffer.seen):
             return site.dense()
-        out = site.q.new_zeros(*site.q.shape[:3], site.v.shape[-1])
-        for row in range(len(site.q)):
-            alone = site.alone(row)
-            if alone is not None:
-                part, queries = alone
-                out[row, :, queries] = self._read(part)[0]
-        return out
+        return each_alone(site, lambda _, part: self._read(part))
 
     def _read(self, site: Site) -> Float[Tensor, "1 H Q Dv"]:
         """The pass of one sequence, head by head."""
@@ -139,12 +131,12 @@ class TokenSparse(Attention):
         return torch.cat((best, window), -1)
 
     def _acting(self, model: Any) -> range | tuple[int, ...]:
-        count = model.config.get_text_config().num_hidden_layers
+        count = ModelAdapter.of(model).depth
         return self.layers or range((count + 1) // 2, max(count - 1, (count + 1) // 2))
 
     def _adapter(self, model: Any) -> Any:
         adapter = super()._adapter(model)
-        count = adapter.model.config.get_text_config().num_hidden_layers
+        count = adapter.depth
         if self.layers and max(self.layers) >= count:
             raise InvalidValue(
                 f"token_sparse: layers must be below {count}, which {type(adapter.model).__name__} has; "

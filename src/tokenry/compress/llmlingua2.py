@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from tokenry.compress.units.page import Page
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, setting
-from tokenry.core.learned import PARAMETERS
 from tokenry.models.files.load import LanguageModel
 
 SHIPPED = {"minilm": Path(__file__).parent / "heads" / "llmlingua2-minilm"}
@@ -106,8 +104,7 @@ class LLMLingua2(Compressor):
                 f"{self.name()}: head must be given for an encoder for which none ships; got {self.encoder}; "
                 f"train one with tokenry.compress.heads.training.train, or use {' or '.join(SHIPPED)}."
             )
-        weights = folder / PARAMETERS
-        head = _load(folder, weights.stat().st_mtime_ns if weights.exists() else 0)
+        head = KeepDrop.at(folder)
         if head.encoder != self.encoder:
             raise InvalidValue(
                 f"{self.name()}: encoder must be {head.encoder}, on which the head in {folder} was trained; "
@@ -128,9 +125,3 @@ class LLMLingua2(Compressor):
             if bool(last[repeats].all()):
                 return ranked
             last[repeats] = True
-
-
-@lru_cache(maxsize=4)
-def _load(folder: Path, saved: int) -> KeepDrop:
-    """A head is read once, and again when it was saved anew."""
-    return KeepDrop.load(folder).eval()

@@ -10,8 +10,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import FrozenInstanceError, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from safetensors import SafetensorError
@@ -170,6 +171,13 @@ class Learning(Value, nn.Module):
         method._keep(folder)
         return method
 
+    @classmethod
+    def at(cls, folder: str | Path) -> Self:
+        """What a folder holds, ready to use: read once, and again when it was saved anew."""
+        path = Path(folder).expanduser()
+        weights = path / PARAMETERS
+        return cast(Self, _loaded(cls, path, weights.stat().st_mtime_ns if weights.exists() else 0))
+
     def _built(self) -> dict[str, Any]:
         """The sizes it was built with, and those of the fields that were built before it."""
         parts = {name: getattr(self, name)._built() for name in self._ready}
@@ -256,3 +264,8 @@ class Learned(Learning, Method):
 
 class LearnedPart(Learning, Part):
     """A part of a method with parameters; the method's `make` builds it."""
+
+
+@lru_cache(maxsize=8)
+def _loaded(kind: type[Learning], folder: Path, saved: int) -> Learning:
+    return kind.load(folder).eval()

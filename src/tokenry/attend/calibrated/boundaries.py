@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similar
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import natural, positive
-from tokenry.core.learned import PARAMETERS, Learned
+from tokenry.core.learned import Learned
 from tokenry.core.progress import counted
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary, turned
@@ -71,13 +69,6 @@ class Boundaries(Learned):
         """The first tokens of at most `count` chunks, 0 included."""
         scores = self(keys.to(self.ask.dtype))
         return starts(scores, count - 1, self.apart, floor=0.0)
-
-    @classmethod
-    def at(cls, folder: str) -> Boundaries:
-        """What was saved in a folder, read once."""
-        path = Path(folder).expanduser()
-        weights = path / PARAMETERS
-        return _load(path, weights.stat().st_mtime_ns if weights.exists() else 0)
 
     @classmethod
     def fit(
@@ -187,8 +178,3 @@ def starts(scores: Float[Tensor, "N"], count: int, apart: int, *, floor: float) 
 def unturned(site: Site) -> Float[Tensor, "B K E"]:
     """The keys of all heads beside each other, as if every token stood at position 0."""
     return turned(site, site.k, -site.positions()).transpose(1, 2).flatten(2)
-
-
-@lru_cache(maxsize=4)
-def _load(folder: Path, saved: int) -> Boundaries:
-    return Boundaries.load(folder).eval()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor
 from tokenry.attend.rows.frequencies import agreements, paired
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, positive
-from tokenry.core.learned import PARAMETERS, Learned
+from tokenry.core.learned import Learned
 from tokenry.core.progress import counted
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary
@@ -42,13 +40,6 @@ class Frequencies(Learned):
     @classmethod
     def name(cls) -> str:
         return "frequencies"
-
-    @classmethod
-    def at(cls, folder: str) -> Frequencies:
-        """What was saved in a folder, read once."""
-        path = Path(folder).expanduser()
-        weights = path / PARAMETERS
-        return _load(path, weights.stat().st_mtime_ns if weights.exists() else 0)
 
     @classmethod
     @torch.no_grad()
@@ -106,8 +97,3 @@ class Frequencies(Learned):
                 f"heads of {chunks} chunks; make it with Frequencies.calibrate(model, samples)."
             )
         return self.agreement[site.layer][None].to(site.k.device)
-
-
-@lru_cache(maxsize=4)
-def _load(folder: Path, saved: int) -> Frequencies:
-    return Frequencies.load(folder)

@@ -1,11 +1,25 @@
-"""A prompt in blocks of queries, each with the keys up to its end."""
+"""A prompt sequence by sequence, and each in blocks of queries with the keys up to their end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+from jaxtyping import Float
+from torch import Tensor
+
 from tokenry.models.attention.site import Site
+
+
+def each_alone(site: Site, read: Callable[[int, Site], Float[Tensor, "1 H N Dv"]]) -> Float[Tensor, "B H Q Dv"]:
+    """What `read` makes of every sequence without its padding, given its number; 0 for padding."""
+    out = site.q.new_zeros(*site.q.shape[:3], site.v.shape[-1])
+    for row in range(len(site.q)):
+        alone = site.alone(row)
+        if alone is not None:
+            part, queries = alone
+            out[row, :, queries] = read(row, part)[0]
+    return out
 
 
 def blocks(site: Site, size: int, stop: int | None = None) -> Iterator[tuple[Site, int]]:

@@ -81,6 +81,11 @@ class ModelAdapter:
         assert model is not None
         return model
 
+    @property
+    def depth(self) -> int:
+        """Layers that attend to what is decoded, the first to the last."""
+        return 1 + max((place.layer for place in self.sites.values() if place.kind == "self"), default=-1)
+
     @classmethod
     def of(cls, model: Any) -> ModelAdapter:
         """The adapter of a model, made and proven once; wrappers such as PEFT's are looked through."""
