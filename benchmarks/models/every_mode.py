@@ -13,11 +13,12 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.arms import methods
 from benchmarks.models.alone import Row, alone
 from benchmarks.models.compared import TOLERANCE, Way, itself, through
 from benchmarks.models.modes import HALF, MODES
 from benchmarks.record import RESULTS
-from tokenry.core.registry import entries, load
+from tokenry.core.registry import load
 from tokenry.core.saving import write_text
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
@@ -67,8 +68,8 @@ def read(file: Path = FILE) -> dict[str, dict[str, dict[str, Row]]]:
 
 
 def names() -> list[str]:
-    """Nothing chosen, and the methods of the room."""
-    return ["dense", *(entry.name for entry in entries() if entry.room == "attend")]
+    """Nothing chosen, and the methods of the room that need no training."""
+    return ["dense", *(entry.name for entry in methods("attend", learned=False))]
 
 
 @torch.no_grad()
@@ -86,10 +87,9 @@ def judged(family: str, mode: str, known: Mapping[str, str]) -> Row:
 
 def _ways(model: Any) -> dict[str, Way]:
     found: dict[str, Way] = {"dense": lambda: ModelAdapter.of(model).attached_to(lambda _: Site.dense)}
-    for entry in entries():
-        if entry.room == "attend":
-            method: Any = load(entry.full_name)(**{**entry.card.trial, **entry.card.identities[0]})
-            found[entry.name] = partial(method, model)
+    for entry in methods("attend", learned=False):
+        method: Any = load(entry.full_name)(**{**entry.card.trial, **entry.card.identities[0]})
+        found[entry.name] = partial(method, model)
     return found
 
 
