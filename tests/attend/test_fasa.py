@@ -21,6 +21,7 @@ from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary
+from tokenry.models.attention.site import Site
 
 PROMPT = padded(41)
 OPTIONS = {"max_new_tokens": 6, "do_sample": False}
@@ -119,12 +120,30 @@ def test_a_chunk_that_is_the_head_agrees_and_noise_does_not():
     assert channels_of(found, pairs, 1).tolist() == [[2, 6]]
 
 
+def test_of_a_long_text_every_so_many_keys_are_ranked(monkeypatch):
+    """As many as `SAMPLE`, and the chunk that is the head is found among them as well."""
+    draw = torch.Generator().manual_seed(0)
+    seen, one = [], frequencies.agreement
+    monkeypatch.setattr(frequencies, "SAMPLE", 16)
+    monkeypatch.setattr(
+        frequencies, "agreement", lambda q, k, sees, *rest: seen.append(k.shape[1]) or one(q, k, sees, *rest)
+    )
+    watched(Fasa(budget=9, dense_layers=0, window=4), lambda *_: None)
+    assert set(seen) == {14, 11}
+    k = torch.randn(1, 1, 200, 8, generator=draw) * 1e-3
+    pairs = torch.tensor([[i, i + 4] for i in range(4)])
+    k[..., pairs[2]] += torch.randn(1, 1, 200, 2, generator=draw)
+    site = Site(layer=0, q=k, k=k, v=k, scale=1.0, facts=None)
+    found = frequencies.agreements(torch.randn(1, 2, 5, 8, generator=draw), torch.full((1, 5), 199), site, pairs, 64)
+    assert found[0, 0].argmax() == 2
+
+
 def test_each_head_names_its_own_best():
     """Two heads of a group share the budget in turns."""
     products = torch.tensor([[[[9.0, 8, 1, 2, 0, 3], [0.0, 1, 9, 8, 2, 3]]]])
-    votes = Fasa(vote="each")._votes(products)
-    assert choose(Budget(tokens=2, per="head"), votes, None, 6).tolist() == [[[0, 2]]]
-    assert choose(Budget(tokens=4, per="head"), votes, None, 6).tolist() == [[[0, 1, 2, 3]]]
+    for tokens, expected in ((2, [0, 2]), (4, [0, 1, 2, 3])):
+        votes = Fasa(vote="each", budget=Budget(tokens=tokens, per="head"))._votes(products)
+        assert choose(Budget(tokens=tokens, per="head"), votes, None, 6).tolist() == [[expected]]
 
 
 def test_a_calibration_is_saved_and_serves(tmp_path):

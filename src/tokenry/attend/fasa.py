@@ -87,7 +87,7 @@ class Fasa(Selector):
         "rope", "adjacent", default="rope", doc="channels of a chunk: those that turn together, or neighbours"
     )
     dense_layers: int = natural(1, doc="first layers that read everything")
-    window: int = positive(32, doc="last queries that choose chunks where there is no calibration")
+    window: int = positive(8, doc="last queries that choose chunks where there is no calibration")
     calibration: str | None = setting(None, doc="folder of agreements found beforehand; none to ask the prompt")
     State = DominantKeys
 
@@ -112,11 +112,16 @@ class Fasa(Selector):
         return choose(self.budget, self._votes(products), real, n)
 
     def _votes(self, products: Float[Tensor, "B G J K"]) -> Float[Tensor, "B G K"]:
-        """What the query heads of a KV head say together; where each names its own, the best place it has with any."""
+        """What the query heads of a KV head say together; where each names its own, the best place it has with any.
+
+        No head names more than the whole budget, so places behind that are all the last.
+        """
         if self.vote == "sum":
             return products.softmax(-1).sum(2)
-        places = products.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-        return -places.amin(2).float()
+        k = products.shape[-1]
+        best = products.topk(self.budget.count(k), -1).indices
+        place = torch.arange(best.shape[-1], dtype=products.dtype, device=products.device).expand_as(best)
+        return -torch.full_like(products, k).scatter(-1, best, place).amin(2)
 
     def _channels(self, site: Site, state: DominantKeys) -> Int[Tensor, "B G C"]:
         pairs = paired(site, self.pairing)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tokenry.attend.rows.last_queries import LastQueries
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.attention.site import Site, wide
+
+
+SAMPLE = 1024
+"""Keys of a sequence that are ranked to find the chunks that agree."""
 
 
 @dataclass
@@ -91,10 +95,11 @@ def agreement(
     q, k = wide(q).view(g, -1, *q.shape[1:]), wide(k).unsqueeze(1)
     hidden = torch.arange(k.shape[2], device=k.device) >= sees.unsqueeze(-1)
     found = []
-    whole = _among(q @ k.mT, hidden, top)
+    whole = _best(q @ k.mT, hidden, top)
+    among = torch.zeros(*whole.shape[:3], k.shape[2], dtype=torch.bool, device=k.device).scatter_(-1, whole, True)
     for pair in pairs:
-        alone = _among(q[..., pair] @ k[..., pair].mT, hidden, top)
-        found.append((whole & alone).sum(-1).float().mean((1, 2)) / top)
+        alone = _best(q[..., pair] @ k[..., pair].mT, hidden, top)
+        found.append(among.gather(-1, alone).float().mean((1, 2, 3)))
     return torch.stack(found, -1)
 
 
@@ -102,6 +107,8 @@ def agreements(
     q: Float[Tensor, "B H W D"], columns: Int[Tensor, "B W"], site: Site, pairs: Int[Tensor, "P 2"], top: int
 ) -> Float[Tensor, "B G P"]:
     """The same for every sequence of a batch by itself, with at most a quarter of its keys as `top`.
+
+    Of a long sequence every so many keys are ranked, `SAMPLE` at most, and so many times fewer are compared.
 
     Args:
         q: the queries that judge.
@@ -113,8 +120,10 @@ def agreements(
     for b, there in enumerate(columns >= 0):
         if bool(there.any()):
             rows = torch.arange(site.k.shape[2], device=q.device) if real is None else real[b, 0].nonzero()[:, 0]
+            every = -(-len(rows) // SAMPLE)
+            rows = rows[::every]
             sees = (rows <= columns[b, there].unsqueeze(-1)).sum(-1)
-            few = max(1, min(top, int(sees.min()) // 4))
+            few = max(1, min(top // every, int(sees.min()) // 4))
             found[b] = agreement(q[b, :, there], site.k[b, :, rows], sees, pairs, few)
     return found
 
@@ -125,6 +134,6 @@ def channels_of(agreement: Float[Tensor, "B G P"], pairs: Int[Tensor, "P 2"], co
     return pairs[best].flatten(-2).sort(-1).values
 
 
-def _among(products: Float[Tensor, "G J W K"], hidden: Tensor, top: int) -> Tensor:
-    best = products.masked_fill(hidden, float("-inf")).topk(top, -1).indices
-    return torch.zeros_like(products, dtype=torch.bool).scatter_(-1, best, True)
+def _best(products: Float[Tensor, "G J W K"], hidden: Bool[Tensor, "W K"], top: int) -> Int[Tensor, "G J W T"]:
+    """Where the largest products are that a query sees."""
+    return products.masked_fill(hidden, float("-inf")).topk(top, -1, sorted=False).indices
