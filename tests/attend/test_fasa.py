@@ -141,9 +141,9 @@ def test_of_a_long_text_every_so_many_keys_are_ranked(monkeypatch):
 def test_each_head_names_its_own_best():
     """Two heads of a group share the budget in turns."""
     products = torch.tensor([[[[9.0, 8, 1, 2, 0, 3], [0.0, 1, 9, 8, 2, 3]]]])
-    for tokens, expected in ((2, [0, 2]), (4, [0, 1, 2, 3])):
-        votes = Fasa(vote="each", budget=Budget(tokens=tokens, per="head"))._votes(products)
-        assert choose(Budget(tokens=tokens, per="head"), votes, None, 6).tolist() == [[expected]]
+    for budget, expected in ((2, [0, 2]), (4, [0, 1, 2, 3])):
+        votes = Fasa(vote="each", budget=Budget(tokens=budget, per="head"))._votes(products)
+        assert choose(Budget(tokens=budget, per="head"), votes, None, 6).tolist() == [[expected]]
 
 
 def test_a_calibration_is_saved_and_serves(tmp_path):

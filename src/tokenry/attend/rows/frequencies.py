@@ -12,7 +12,6 @@ from tokenry.attend.rows.last_queries import LastQueries
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.attention.site import Site, wide
 
-
 SAMPLE = 1024
 """Keys of a sequence that are ranked to find the chunks that agree."""
 
