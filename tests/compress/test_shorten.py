@@ -117,6 +117,22 @@ def test_kinds_are_seen():
 
 
 @pytest.mark.parametrize(
+    ("head", "row", "table"),
+    [
+        ("", "{}. The worker, which was late, did step {} in time.", False),
+        ("", "The worker, which was late, did step {} in time.", False),
+        ("", "- Milk, {} eggs", False),
+        ("id, name, street\n", "{}, Smith, {}th Avenue", True),
+        ("id,name\n", "n{},x{}.", True),
+        ("id\tname\n", "{}. a\tb, c.", True),
+    ],
+)
+def test_sentences_with_as_many_commas_are_no_table(head, row, table):
+    text = head + "".join(row.format(i, i) + "\n" for i in range(1, 40))
+    assert (kind_of(text).name() == "table") is table
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "tests/a/test_b.py::test_c[{}-x] PASSED   [  3%]",
