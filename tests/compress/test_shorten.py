@@ -184,6 +184,16 @@ def test_a_mark_names_the_id_of_the_original():
     assert all("id ab12" in p.text for p in found.pieces if p.mark)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "said"), [(9, "[all left out, id ab12]"), (5, "[all left out]"), (3, "[…]"), (2, "…")]
+)
+def test_a_mark_that_stands_for_all_names_the_id_where_it_fits(tokens, said):
+    from tokenry.compress.kept.shortening import shorten
+
+    assert shorten(RandomUnits(budget=tokens), TEXTS["prose"], Words(), key="ab12").text == said
+    assert RandomUnits(budget=9).shorten(TEXTS["prose"], Words()).text == "[all left out]"
+
+
 def test_nothing_that_matches_is_said():
     found = parse("lexical_relevance:budget=0.25").shorten(TEXTS["prose"], Words(), "zebra")
     assert found.notes == ("nothing in the text matches the question",)
