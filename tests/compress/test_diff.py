@@ -77,6 +77,27 @@ def test_hunks_stay_whole_below_their_file_and_marks_count_them(changed):
     assert above.endswith("of the next file]\n")
 
 
+def test_a_message_that_answers_stays_without_its_hunks():
+    hunks = "".join(f"@@ -{i} +{i} @@\n-old line {i} of code\n+new line {i} of code\n" for i in range(1, 400, 4))
+    text = "".join(
+        f"commit 0123456789abcd{n}\nAuthor: a <a@b.c>\n\n    Why {n}: the zebra was lost\n\n"
+        f"diff --git a/f{n} b/f{n}\n--- a/f{n}\n+++ b/f{n}\n{hunks}"
+        for n in range(3)
+    )
+    found = parse("lexical_relevance:budget=0.01,units=auto").shorten(text, Words(), "Why was the zebra lost?")
+    assert "Why 0: the zebra was lost\n\n[file 1 left out" in found.text
+
+
+@pytest.mark.parametrize("odd", ["\ufeff", "\udcff", "\t"])
+def test_lines_behind_the_last_hunk_that_are_none_stand_for_themselves(odd):
+    begin = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-a\n+b\n"
+    text = f"{begin}{odd}@@ -9 +9 @@\n-a\n+b\n"
+    cut = Diff().cut(text)
+    left = written(pieces(text, cut, cut.with_parents(cut.start >= len(begin))))
+    assert left.endswith(text[len(begin) :])
+    assert Diff().valid(left)
+
+
 def test_what_only_looks_like_a_diff_is_none():
     for text in (
         "--- a\n+++ b\n@@ -1,9 +1,9 @@\n one\n", "@@ -1 +1 @@\n-a\n+b\n", "diff it\n", "",

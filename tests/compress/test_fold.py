@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -146,6 +147,50 @@ def test_a_question_finds_what_templates_hold():
     left = parse("lexical_relevance:budget=0.5").shorten(folded, Words(), "which disk is full?").text
     assert unfold(left).count("is almost full") > 10
     assert TRACE in unfold(left)
+
+
+CHECK = (
+    "    if not found:\n"
+    '        raise ValueError("must have been given at least one value for this to work, but got nothing at all")\n'
+    "        stop(found)\n    total = sum(found)\n"
+)
+NAMES = "apple pear plum wolf sun moon sea rain".split()
+REPEATS = "import os\n" + "".join(
+    f'\n\ndef take_{name}(value):\n    """Take {name}."""\n    found = []\n    for i in range({i}):\n'
+    f"        found.append(value * {i})\n{CHECK}    return total + {i}\n"
+    for i, name in enumerate(NAMES)
+)
+
+
+def test_folded_code_keeps_its_definitions():
+    """What stays of a function stays below its head, and a function that is asked for is found by its name."""
+    folded = Fold().shorten(REPEATS, Words()).text
+    assert folded.count("stop(found)") == 1
+    for share in (0.25, 0.5):
+        use = parse(f"lexical_relevance:budget={share},units=auto")
+        assert "def take_wolf(value):" in use.shorten(folded, Words(), "What does take_wolf return?").text
+    cut, rng = Folded().cut(folded), random.Random(0)
+    for _ in range(20):
+        kept = cut.with_parents(np.array([rng.random() < 0.3 for _ in range(len(cut))], dtype=bool))
+        said = [line for line in unfold(written(pieces(folded, cut, kept))).split("\n") if line.strip()]
+        name = ""
+        for line in said:
+            name = line.partition("take_")[2].partition("(")[0] or name
+            assert f'"""Take {name}."""' in line or '"""' not in line
+            i = re.search(r"range\((\d)\)|total \+ (\d)", line)
+            assert i is None or NAMES[int(i[1] or i[2])] == name
+
+
+def test_marks_of_folded_code_count_lines():
+    folded = Fold().shorten(REPEATS, Words()).text
+    left = parse("compress/random:budget=0.4").shorten(folded, Words()).text
+    assert "lines" in left
+    assert "rows" not in left
+    said = {n for a, b in re.findall(r"lines (\d+)–(\d+)", left) for n in range(int(a), int(b) + 1)}
+    said |= {int(n) for n in re.findall(r"line (\d+)\b(?!–)", left)}
+    there = set(unfold(left).split("\n"))
+    missing = {i for i, line in enumerate(REPEATS.split("\n"), 1) if line.strip() and line not in there}
+    assert missing <= said
 
 
 def test_what_is_protected_is_not_folded():

@@ -117,6 +117,22 @@ def test_kinds_are_seen():
 
 
 @pytest.mark.parametrize(
+    ("head", "row", "table"),
+    [
+        ("", "{}. The worker, which was late, did step {} in time.", False),
+        ("", "The worker, which was late, did step {} in time.", False),
+        ("", "- Milk, {} eggs", False),
+        ("id, name, street\n", "{}, Smith, {}th Avenue", True),
+        ("id,name\n", "n{},x{}.", True),
+        ("id\tname\n", "{}. a\tb, c.", True),
+    ],
+)
+def test_sentences_with_as_many_commas_are_no_table(head, row, table):
+    text = head + "".join(row.format(i, i) + "\n" for i in range(1, 40))
+    assert (kind_of(text).name() == "table") is table
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "tests/a/test_b.py::test_c[{}-x] PASSED   [  3%]",
@@ -166,6 +182,16 @@ def test_a_mark_names_the_id_of_the_original():
 
     found = shorten(RandomUnits(budget=0.2, units="auto"), TEXTS["csv"], Words(), key="ab12")
     assert all("id ab12" in p.text for p in found.pieces if p.mark)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"), [(9, "[all left out, id ab12]"), (5, "[all left out]"), (3, "[…]"), (2, "…")]
+)
+def test_a_mark_that_stands_for_all_names_the_id_where_it_fits(tokens, said):
+    from tokenry.compress.kept.shortening import shorten
+
+    assert shorten(RandomUnits(budget=tokens), TEXTS["prose"], Words(), key="ab12").text == said
+    assert RandomUnits(budget=9).shorten(TEXTS["prose"], Words()).text == "[all left out]"
 
 
 def test_nothing_that_matches_is_said():

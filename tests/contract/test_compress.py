@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields, replace
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tests.compress.compress_rows import batch, characters, free, row
 from tests.contract.cases import cases
@@ -193,6 +195,31 @@ def test_tokens_without_text_are_refused(case, model):
         case.trial().compress(tokens, ASK, model=model)
     protected = replace(tokens, protected=tokens.mask)
     assert case.trial().compress(protected, ASK, model=model) is protected
+
+
+def test_a_text_is_shortened_without_gradients(case, model):
+    """Nothing is kept for a backward pass that nobody asks for; a method that needs one says so on its card."""
+    with_gradients = []
+
+    def before(module, _):
+        if torch.is_grad_enabled():
+            with_gradients.append(type(module).__name__)
+
+    hook = register_module_forward_pre_hook(before)
+    try:
+        for method in ends(case):
+            method.shorten(LONG, model.tokenizer, ASK, model=model)
+    finally:
+        hook.remove()
+    assert not with_gradients
+
+
+def test_a_text_is_shortened_without_warnings(case, model):
+    for method in ends(case):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = method.shorten(LONG, model.tokenizer, ASK, model=model)
+        assert found.tokens_out <= method.budget.count(found.tokens_in)
 
 
 def test_inverted_scores_differ(case, model):

@@ -110,6 +110,17 @@ def test_a_result_that_a_new_question_shows_otherwise_is_no_reference():
     assert '"n23"' in short(talk).messages[-1]["content"]
 
 
+def test_results_of_which_the_same_is_left_are_not_called_the_same():
+    text = TEXTS["prose"]
+    talk = [{"role": "user", "content": "number 17?"}]
+    for key, said in (("a", text), ("b", text.replace("59 says something", "59 says nothing")), ("c", text)):
+        talk += [call("chat", key, "q", {}), result("chat", key, said)]
+    found = short(talk)
+    left = [m["content"] for m in found.messages if m["role"] == "tool"]
+    assert left[0] == left[1]
+    assert [c.kind for c in found.changes] == ["sentence", "sentence", "repeat"]
+
+
 def test_results_are_kept_by_name_and_below_the_floor():
     talk = conversation("chat")
     assert short(talk, keep=["search", "read_*"]).messages == talk

@@ -87,6 +87,7 @@ class LLMLingua2(Compressor):
     head: str | None = setting(None, doc="folder of a trained head; none for the one that ships for the encoder")
     drop_consecutive: bool = setting(False, doc="whether a unit that repeats the kept one before it gives way")
 
+    @torch.no_grad()
     def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Float[Tensor, "U"]:
         head = self._head()
         states, at = head.read(document.text, [start for start, _ in document.sentences.bounds])

@@ -85,6 +85,7 @@ class SaliencyPruning(Compressor):
             "a text longer than the window has the loss of each window instead of one of the whole",
             "attributions by another tokenizer are spread over the characters of its tokens",
         ),
+        exempt={"a_text_is_shortened_without_gradients": "its scores are gradients"},
     )
 
     units: Kind = part(Word(), doc="what is kept or dropped as a whole")

@@ -201,9 +201,10 @@ class _Fitted:
                 return left, size
             more *= 2
         end = len(self.text)
-        for said in (f"[all {len(self.cut)} {self.cut.kinds[0].counts} left out]" if len(self.cut) else "", "[…]", "…"):
+        named = () if self.key is None else (f"[all left out, id {self.key}]",)
+        for said in (*named, "[all left out]", "[…]", "…"):
             size = self.counter(said)
-            if said and size <= self.count:
+            if size <= self.count:
                 return [Piece(said, 0, end, mark=True)], size
         return [Piece("", 0, end, mark=True)], 0
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Int
 
 from tokenry.compress.folding import lines as folded_lines
 from tokenry.compress.folding import records
 from tokenry.compress.folding.folded import is_folded
+from tokenry.compress.parts.code import Code
 from tokenry.compress.parts.json import Json
 from tokenry.compress.parts.kind import Kind, Lines, own_line
 from tokenry.compress.parts.log import Log
@@ -26,7 +28,8 @@ class Folded(Kind):
     """Lines of the text that was folded, cut as that text is, and rows of tables under their heads.
 
     The line that tells how to read a folded text always stays. A template or a passage stays where a line that cannot
-    be read without it does. Marks count lines of the text as it was: `[lines 41–118 left out]`.
+    be read without it does, and lines of code stay below their definition. Marks count lines of the text as it was:
+    `[lines 41–118 left out]`.
     """
 
     part = Card(
@@ -51,7 +54,7 @@ class Folded(Kind):
     def mark(self, text: str, gap: Gap) -> str:
         if gap.numbers == (0, 0):  # templates that nothing needs
             return ""
-        counts = "rows" if gap.above >= 0 else "tables" if records.is_folded(text) else ""
+        counts = ("rows" if gap.above >= 0 else "tables") if records.is_folded(text) else ""
         return own_line(text, gap, f"[{self.wording(gap, counts)}]")
 
 
@@ -84,7 +87,7 @@ def _lines(kind: Kind, text: str) -> Cut:
     heads = [line for line in every if line.name.endswith(":")]
     body = every[len(heads) :]
     source = "\n".join(said for line in body for said in line.says)
-    whole = (Log() if Log().is_one(source) else Lines()).cut(source)
+    whole = next((kind for kind in (Log(), Code()) if kind.is_one(source)), Lines()).cut(source)
     starts = set((whole.number[:, 0] - 1).tolist())
     units = _Units()
     for line in heads:
@@ -102,9 +105,14 @@ def _lines(kind: Kind, text: str) -> Cut:
     again = np.bincount(of, ~whole.again, minlength=count) == 0
     again[: len(heads)] = False
     middle = units.bounds[len(heads)][0] if body else len(text)
+    says = {u: source[first[u] : last[u]] for u in range(len(heads), count)}
+    parent = _parents(whole, of, count)
+    for u in reversed(range(count)):
+        if parent[u] >= 0:
+            number[parent[u], 1] = max(number[parent[u], 1], number[u, 1])
     return replace(
         Cut.of(
-            kind, text, units.bounds, number=number, again=again, hollow=np.arange(count) < len(heads),
+            kind, text, units.bounds, parent=parent, number=number, again=again, hollow=np.arange(count) < len(heads),
             strong=np.bincount(of, whole.strong, minlength=count) > 0,
             alarms=np.bincount(of, whole.alarms, minlength=count) > 0,
         ),
@@ -112,8 +120,18 @@ def _lines(kind: Kind, text: str) -> Cut:
         kind=(np.arange(count) >= len(heads)).astype(np.int64),
         parts=((0, middle), (middle, len(text))),
         needs={u: tuple({units.called[name] for name in needs} - {u}) for u, needs in enumerate(units.needs) if needs},
-        says={u: source[first[u] : last[u]] for u in range(len(heads), count)},
+        says=says,
+        titles={int(of[u]): name for u, name in reversed(whole.titles.items())},
     )  # fmt: skip
+
+
+def _parents(whole: Cut, of: Int[np.ndarray, "W"], count: int) -> Int[np.ndarray, "U"]:
+    """What folded units stand under, as the first unit of the source does that each of them holds."""
+    found = np.full(count, ROOT)
+    held, first = np.unique(of, return_index=True)
+    above = whole.parent[first]
+    found[held[above >= 0]] = of[above[above >= 0]]
+    return found
 
 
 def _tables(kind: Kind, text: str) -> Cut:

@@ -13,6 +13,8 @@ from tokenry.core.card import Card
 
 _ROW = re.compile(r'(?:"(?:[^"]|"")*+"|[^"\n])*+(?:\n|\Z)')
 _RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*")
+_ITEM = re.compile(r"\s*(?:[-*+•]|\(?\d{1,3}[.)]|\(?[a-z]\))\s")
+_ENDS = re.compile(r"[.!?][\"')\]]*$")
 _SEPARATORS = ",\t;|"
 _LOOKED_AT = 50
 """Rows by which a separator is found."""
@@ -36,7 +38,7 @@ class Table(Kind):
 
     def is_one(self, text: str) -> bool:
         shape = _shape(text)
-        return shape is not None and len(shape.rows) > 2
+        return shape is not None and len(shape.rows) > 2 and not (shape.separator == "," and _of_sentences(text))
 
     def valid(self, text: str) -> bool:
         """Whether all rows have as many fields as the header."""
@@ -86,6 +88,14 @@ def _regular(text: str, separator: str, header: int) -> _Shape | None:
         return None
     count = fields.pop() - (2 * rows[0][0].strip().startswith("|") if separator == "markdown" else 0)
     return _Shape(separator, max(1, count), tuple(m.span() for m in rows[header:]))
+
+
+def _of_sentences(text: str) -> bool:
+    """Whether rows are sentences or items of a list, which may well have the same number of commas."""
+    rows = [m[0].strip() for m in _rows(text, _LOOKED_AT) if m[0].strip()]
+    if 2 * sum(row.count(", ") for row in rows) <= sum(row.count(",") for row in rows):
+        return False
+    return _ITEM.match(rows[0]) is not None or 2 * sum(_ENDS.search(row) is not None for row in rows) > len(rows)
 
 
 def _rows(text: str, most: int | None = None) -> list[re.Match[str]]:

@@ -135,7 +135,7 @@ class _Run:
     sizes: list[int] = field(default_factory=list)
     found: list[_Found] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    _sent: dict[str, _Found] = field(default_factory=dict)
+    _sent: dict[tuple[str, str], _Found] = field(default_factory=dict)
     _fresh: list[_Found] = field(default_factory=list)
     _shrunk_at: int = 0
 
@@ -157,8 +157,8 @@ class _Run:
         found.seconds = time.perf_counter() - start
 
     def _refer(self, found: _Found) -> None:
-        """Say once what would be sent a second time."""
-        first = self._sent.setdefault(found.text, found)
+        """Say once what would be sent a second time; of others, what is left may be the same by chance."""
+        first = self._sent.setdefault((found.result.text, found.text), found)
         if first is found or found.why == KEPT:
             return
         reference = _reference(first.result)
@@ -193,8 +193,9 @@ class _Run:
             found.why = why if found.why == WAITS else found.why
             return 0
         found.why, found.older = "", True
-        if self._sent.get(text) is found:
-            del self._sent[text]
+        sent = found.result.text, text
+        if self._sent.get(sent) is found:
+            del self._sent[sent]
         return before - found.after
 
     def _shorten(self, found: _Found, methods: tuple[Compressor, ...]) -> str:
