@@ -13,7 +13,6 @@ from tokenry.pipeline.messages import retrieve
 from tokenry.pipeline.messages.compressing import OLDER, compress_messages
 from tokenry.pipeline.messages.originals import Originals
 from tokenry.pipeline.messages.outcome import Change
-from tokenry.pipeline.messages.places import Path
 from tokenry.pipeline.messages.raw import entered, exchanged
 
 STYLES: Mapping[str, tuple[str, str]] = {
@@ -76,10 +75,7 @@ def shortened(
         keep=keep, older_every=older_every or None, older_use=older_use, originals=originals if offers else None,
         style=style,
     )  # fmt: skip
-    texts: dict[Path, str] = {}
-    for change in found.changes:
-        if not change.why:
-            texts[field, *change.path] = _at(found.messages, change.path)
+    texts = {(field, *path): text for path, text in found.texts.items()}
     if not texts:
         return Shortened(body, found.changes, why=_why(found.changes))
     text = exchanged(text, texts)
@@ -115,10 +111,3 @@ def _may_offer(request: Mapping[str, Any]) -> bool:
     if not isinstance(request.get("tools", []), list) or request.get("n") not in (None, "1"):
         return False
     return choice in (None, "auto") or (isinstance(choice, Mapping) and choice.get("type") == "auto")
-
-
-def _at(value: Any, path: Path) -> str:
-    for key in path:
-        value = value[key]
-    assert isinstance(value, str)
-    return value
