@@ -115,6 +115,20 @@ def test_compress_takes_messages(tokenry, small, tmp_path):
         assert "needs text files, or --messages" in tokenry("compress", *wrong).err
 
 
+def test_all_but_the_shorter_results_is_written_as_it_was(tokenry, small, tmp_path):
+    result = json.dumps(json.dumps([{"id": i, "text": f"row {i} of many"} for i in range(50)]))
+    before = '{"temperature": 1.10, "seed": 1e400, "a": 1, "a": 2,\n  "messages":  [{"role": "user", "content": "row \\u0037"}'
+    text = f'{before}, {{"role": "tool", "content": {result}, "x":1.0}}] }}'
+    file = tmp_path / "m.json"
+    file.write_text(text)
+    options = ("--messages", file, "--tokenizer", small)
+    assert tokenry("compress", *options).out == f"{text}\n"
+    left = tokenry("compress", *options, "--floor", 50).out
+    assert len(left) < len(text)
+    assert left.startswith(before)
+    assert left.endswith('", "x":1.0}] }\n')
+
+
 def test_compare_puts_every_arm_beside_dense_and_random(tokenry, small, document, arms_here):
     done = tokenry("compare", "snapkv:budget=40", "--text", document, "--model", small, "--max-new", 4, "--json")
     found = json.loads(done.out)

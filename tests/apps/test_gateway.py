@@ -7,12 +7,15 @@ import time
 
 import httpx
 import pytest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from tests.apps.gateways import LONG, PATHS, STREAM, entered, serving, talk
+from tests.pipeline.test_messages import call, result
 from tokenry.apps.server.config import Config
 from tokenry.apps.server.gateway import Gateway
 from tokenry.core.errors import InvalidValue, UnreadableInput
+from tokenry.pipeline.messages import retrieve
+from tokenry.pipeline.messages.originals import Originals
 
 
 @pytest.mark.parametrize("style", PATHS)
@@ -116,6 +119,35 @@ def test_the_ledger_and_its_page(gateway, upstream):
     assert found["passed_on"] == {"nothing to shorten": 1}
 
 
+def test_nothing_is_saved_by_what_no_model_read(gateway, upstream):
+    """Requests that were refused, or asked for a count alone, and the reason of each that passed as it was."""
+    upstream.replies = [JSONResponse({}, 429), JSONResponse({"input_tokens": 3}), JSONResponse({"data": []})]
+    with gateway() as client:
+        client.post(PATHS["chat"], json=talk())
+        client.post("/v1/messages/count_tokens", json=talk("anthropic"))
+        assert client.post("/v1/embeddings", json={}).headers["x-tokenry-passed"] == "no messages"
+        found = entered(gateway.gateway, 3)
+        assert 'tokenry_passed_total{why="no messages"} 1.0' in client.get("/metrics").text
+        assert [row["tokens_in"] > 0 for row in gateway.gateway.ledger.latest()] == [False, True, True]
+    assert (found["shortened"], found["tokens_in"], found["saved"]) == (0, 0, 0)
+    assert (found["by_method"], found["by_content"], found["passed_on"]) == ({}, {}, {"no messages": 1})
+
+
+def test_what_a_client_brings_back_is_nothing_saved(gateway, upstream):
+    with gateway(retrieve="offer") as client:
+        first = client.post(PATHS["chat"], json=talk())
+        key = Originals.key_of(LONG)
+        brought = retrieve.answer(gateway.gateway.originals, {"id": key})
+        more = [call("chat", "r", retrieve.NAME, {"id": key}), result("chat", "r", brought)]
+        client.post(PATHS["chat"], json={"messages": talk()["messages"] + more})
+        found = entered(gateway.gateway, 2)
+    assert brought == LONG
+    assert json.loads(upstream.seen[1][1])["messages"][-1]["content"] == brought
+    before, after = (int(first.headers[f"x-tokenry-tokens-{side}"]) for side in ("in", "out"))
+    assert found["retrieved"] == before
+    assert found["saved"] == 2 * (before - after) - before
+
+
 def test_configuration(tmp_path):
     file = tmp_path / "t.toml"
     file.write_text('upstream = "http://a"\nport = 1\nkeep = ["read_*"]\n')
@@ -128,11 +160,16 @@ def test_configuration(tmp_path):
         "port": "x",
         "floor": "-1",
         "upstream": "ftp://a",
+        "older_every": "-1",
+        "older_use": "window",
         "retrieve": "y",
         "use": "window",
     }.items():
         with pytest.raises(InvalidValue):
             Config.read(file, {f"TOKENRY_SERVE_{name.upper()}": value})
+    with pytest.raises(InvalidValue, match="without a password") as refused:
+        Config.read(file, upstream="https://me:secret@a.example")
+    assert "secret" not in str(refused.value)
     file.write_text("port = ")
     with pytest.raises(UnreadableInput, match="must be TOML"):
         Config.read(file, {})

@@ -10,6 +10,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from tests.apps.gateways import LONG, PATHS, talk
+from tests.pipeline.test_messages import call, result
 from tokenry.apps.server.config import Config
 
 RESULT = json.dumps({"role": "tool", "tool_call_id": "c", "content": LONG})
@@ -96,6 +97,30 @@ def test_the_reason_why_a_request_passed_is_said(gateway, upstream):
     with gateway() as client:
         said, _ = sent(client, upstream, f'{{"messages": [{RESULT}]}}')
     assert said.headers["x-tokenry-passed"] == "lexical_relevance: ask must be given"
+
+
+def test_older_turns_and_pasted_documents_shrink_at_points(gateway, upstream):
+    """A document alone does not pass unread; words around it, and the request around both, stay byte for byte."""
+    rows = "".join(f"2026-11-30 10:00:{i % 60:02d} INFO worker {i % 3} did step {i}\n" for i in range(200))
+    paste = [{"role": "user", "content": f"Why did it stop?\n\n```\n{rows}2026-11-30 10:05:00 ERROR full\n```"}]
+    asks = [{"role": "assistant", "content": "It is full."}, {"role": "user", "content": "Which?"}]
+    text = json.dumps({"n": 12345678901234567890123, "messages": paste + asks + asks})
+    tools = [{"role": "user", "content": "n17"}, call("chat", "c", "q", {}), result("chat", "c", LONG), *asks, *asks]
+    with gateway() as client:
+        assert sent(client, upstream, text)[1] == text.encode()
+        _, once = sent(client, upstream, json.dumps({"messages": tools}))
+    with gateway(older_every=1000, older_use=("compress/random:budget=0.05,units=auto",)) as client:
+        said, went = sent(client, upstream, text)
+        _, twice = sent(client, upstream, json.dumps({"messages": tools}))
+        assert len(sent(client, upstream, json.dumps({"messages": paste}))[1]) > len(rows)
+    assert "x-tokenry-passed" not in said.headers
+    assert int(said.headers["x-tokenry-tokens-out"]) < int(said.headers["x-tokenry-tokens-in"])
+    before, _, after = text.partition(json.dumps(rows)[1:50])
+    assert went.startswith(before.encode())
+    assert went.endswith(after[-200:].encode())
+    assert b"ERROR full" in went
+    assert len(went) < len(text) / 2
+    assert len(twice) < len(once)
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -54,7 +54,18 @@ def test_what_cannot_be_read_is_said(address, body, path):
 
 @pytest.mark.parametrize(
     "more",
-    [{"seed": 10**30}, {"seed": -1, "temperature": 1}, {"temperature": 1e-320}, {"seed": "x", "temperature": 0.5},
+    [{"stop": ["\n"]}, {"stop_sequences": ["x"]}, {"top_k": 5}, {"logprobs": True}, {"presence_penalty": 0.5},
+     {"response_format": {"type": "json_object"}}, {"n": 2}]
+)  # fmt: skip
+def test_what_would_be_passed_over_is_refused(address, more):
+    said = httpx.post(address + PATH, json={"messages": talk("a"), **more})
+    assert (said.status_code, next(iter(more)) in said.json()["error"]["message"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"seed": 10**30}, {"seed": -1, "temperature": 1}, {"temperature": 1e-320}, {"stop": None},
+     {"frequency_penalty": 0.0, "response_format": {"type": "text"}}, {"seed": "x", "temperature": 0.5},
      {"messages": [{"role": "wizard", "content": None}, {"role": "tool", "tool_call_id": "no", "content": "a"}]}]
 )  # fmt: skip
 def test_what_is_only_odd_is_answered(address, more):

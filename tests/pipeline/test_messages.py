@@ -148,6 +148,18 @@ def test_originals_come_back_by_the_tool_that_is_added(style, tmp_path):
         assert retrieve.answer(store, wrong).startswith("tokenry_retrieve: ")
 
 
+@pytest.mark.parametrize("name", ["tokenry_retrieve", "mcp__tokenry__tokenry_retrieve"])
+@pytest.mark.parametrize("style", KINDS)
+def test_what_was_brought_back_reaches_the_model(style, name, tmp_path):
+    store, text = Originals(tmp_path / "o.sqlite"), TEXTS["json"]
+    talk = [{"role": "user", "content": "n17?"}, call(style, "c", "q", {}), result(style, "c", text)]
+    key = short(talk, tools=[], originals=store, style=style).changes[0].key
+    talk += [call(style, "d", name, {"id": key}), result(style, "d", retrieve.answer(store, {"id": key}))]
+    found = short(talk, tools=[], originals=store, style=style)
+    assert [c.why for c in found.changes] == ["", "brought back"]
+    assert found.messages[3:] == talk[3:]
+
+
 def test_without_the_tool_no_mark_has_an_id():
     found = short(conversation("chat"))
     assert found.tools is None

@@ -93,18 +93,22 @@ def _messages(
     """Write the same document with shorter results of tools."""
     from tokenry.core.saving import write_text
     from tokenry.pipeline.messages.compressing import USE, compress_messages
+    from tokenry.pipeline.messages.raw import exchanged
 
+    data = o.read_bytes(str(file))
     try:
-        given = json.loads(o.read_bytes(str(file)))
+        text = data.decode(json.detect_encoding(data))
+        given = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UnreadableInput(f"{file}: must be JSON; {error}.") from error
     fields = [name for name in ("messages", "input") if isinstance(given, dict) and isinstance(given.get(name), list)]
     found = compress_messages(
         given[fields[0]] if fields else given, use=tuple(use or USE), tokenizer=tokenizer, ask=ask, **options
     )
-    written = json.dumps(given | {fields[0]: found.messages} if fields else found.messages, ensure_ascii=False)
+    # Numbers, escapes and the order of everything else stay as they are written.
+    written = exchanged(text, {(*fields[:1], *path): short for path, short in found.texts.items()}).rstrip("\n") + "\n"
     if out is not None:
-        write_text(out, written + "\n")
+        write_text(out, written)
     if as_json:
         changes = [
             {"path": list(c.path), "tool": c.tool, "kind": c.kind, "tokens_in": c.tokens_in,
@@ -118,7 +122,7 @@ def _messages(
         sys.stdout.write(json.dumps(shown) + "\n")
         return
     if out is None:
-        sys.stdout.write(written + "\n")
+        sys.stdout.write(written)
     shorter = sum(not c.why for c in found.changes)
     sys.stderr.write(
         f"{found.tokens_in} -> {found.tokens_out} tokens of {tokenizer} in {len(found.changes)} results, "

@@ -135,5 +135,6 @@ def savings(
         lines += ["", title]
         lines += [f"  {name:<40} {s['tokens_in']:>12,} -> {s['tokens_out']:,}" for name, s in sums.items()]
     if found["passed_on"]:
-        lines += ["", "passed on as it was", *(f"  {why:<40} {n:>12,}" for why, n in found["passed_on"].items())]
+        lines += ["", "passed on as it was, or ended early"]
+        lines += [f"  {why:<40} {n:>12,}" for why, n in found["passed_on"].items()]
     sys.stdout.write("\n".join(lines) + "\n")

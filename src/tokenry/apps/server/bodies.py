@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenry.pipeline.messages import retrieve
-from tokenry.pipeline.messages.compressing import compress_messages
+from tokenry.pipeline.messages.compressing import OLDER, compress_messages
 from tokenry.pipeline.messages.originals import Originals
 from tokenry.pipeline.messages.outcome import Change
-from tokenry.pipeline.messages.places import Path
 from tokenry.pipeline.messages.raw import entered, exchanged
 
 STYLES: Mapping[str, tuple[str, str]] = {
@@ -50,15 +49,19 @@ def shortened(
     tokenizer: str,
     floor: int,
     keep: tuple[str, ...],
+    older_every: int = 0,
+    older_use: tuple[str, ...] = OLDER,
     originals: Originals | None,
 ) -> Shortened:
     """Shorten the results in a request; whatever else it holds stays byte for byte.
 
     Args:
+        older_every: tokens between two points at which older turns and pasted documents shrink; 0 for never.
         originals: where originals are kept; the request then gets the tool that brings them back.
     """
     style, field = STYLES[path]
-    if not any(sign in body for sign in SIGNS):
+    # A pasted document has no sign that is its own.
+    if not older_every and not any(sign in body for sign in SIGNS):
         return Shortened(body, why="nothing to shorten")
     text = body.decode("utf-8")
     request: Any = json.loads(text, parse_int=str, parse_float=str)
@@ -69,12 +72,10 @@ def shortened(
     offers = originals is not None and _may_offer(request)
     found = compress_messages(
         messages, tools=tools if isinstance(tools, list) else None, use=use, tokenizer=tokenizer, floor=floor,
-        keep=keep, originals=originals if offers else None, style=style,
+        keep=keep, older_every=older_every or None, older_use=older_use, originals=originals if offers else None,
+        style=style,
     )  # fmt: skip
-    texts: dict[Path, str] = {}
-    for change in found.changes:
-        if not change.why:
-            texts[field, *change.path] = _at(found.messages, change.path)
+    texts = {(field, *path): text for path, text in found.texts.items()}
     if not texts:
         return Shortened(body, found.changes, why=_why(found.changes))
     text = exchanged(text, texts)
@@ -110,10 +111,3 @@ def _may_offer(request: Mapping[str, Any]) -> bool:
     if not isinstance(request.get("tools", []), list) or request.get("n") not in (None, "1"):
         return False
     return choice in (None, "auto") or (isinstance(choice, Mapping) and choice.get("type") == "auto")
-
-
-def _at(value: Any, path: Path) -> str:
-    for key in path:
-        value = value[key]
-    assert isinstance(value, str)
-    return value

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from tokenry.compress.base import Compressor
 from tokenry.core.errors import InvalidValue, UnreadableInput
 from tokenry.core.registry import parse
+from tokenry.pipeline.messages.compressing import OLDER
 
 ENVIRONMENT = "TOKENRY_SERVE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,10 +31,11 @@ class Config:
         tokenizer: whose tokens are counted.
         floor: results of fewer tokens stay.
         keep: names of tools whose results stay, with `*` for any letters.
+        older_every: tokens between two points at which older turns shrink, and `older_use` by what; 0 for never.
         retrieve: `no`, `offer` adds the tool that brings originals back, `answer` also answers its calls.
         host: the address that is listened on, and `port`.
         hosts: names that clients may call it by beside its own, `*` for any; any where it listens on all addresses.
-        keys: what clients must send as a bearer token or `x-tokenry-key`; none where empty.
+        keys: what clients must send as `x-tokenry-key`; none where empty.
         most_bytes: of one request.
         most_at_once: requests under way; others wait, at most `most_waiting` of them.
         seconds: that shortening may take before a request passes as it is.
@@ -52,6 +54,8 @@ class Config:
     tokenizer: str = "o200k_base"
     floor: int = 2000
     keep: tuple[str, ...] = ()
+    older_every: int = 0
+    older_use: tuple[str, ...] = OLDER
     retrieve: str = "no"
     host: str = "127.0.0.1"
     port: int = 8484
@@ -71,11 +75,13 @@ class Config:
 
     def __post_init__(self) -> None:
         address = urlsplit(self.upstream)
+        if "@" in address.netloc:
+            raise InvalidValue("upstream: must be an address without a password; clients send keys of their own.")
         if self.upstream and (address.scheme not in ("http", "https") or not address.hostname or address.query):
             raise InvalidValue(f"upstream: must be an address such as https://api.example.com; got {self.upstream!r}.")
         if self.retrieve not in ("no", "offer", "answer"):
             raise InvalidValue(f"retrieve: must be one of no, offer, answer; got {self.retrieve!r}.")
-        for name in ("floor", "most_waiting"):
+        for name in ("floor", "older_every", "most_waiting"):
             if getattr(self, name) < 0:
                 raise InvalidValue(f"{name}: must be at least 0; got {getattr(self, name)}.")
         for name in ("most_bytes", "most_at_once", "seconds", "upstream_seconds", "client_seconds", "drain_seconds"):
@@ -83,7 +89,7 @@ class Config:
                 raise InvalidValue(f"{name}: must be more than 0; got {getattr(self, name)}.")
         if not 0 <= self.port < 65536:
             raise InvalidValue(f"port: must be in [0, 65535]; got {self.port}.")
-        for spec in (*self.use, *self.allowed):
+        for spec in (*self.use, *self.allowed, *self.older_use):
             if not isinstance(parse(spec), Compressor):
                 raise InvalidValue(f"use: must be compressors, which text can carry; got {spec!r}.")
 

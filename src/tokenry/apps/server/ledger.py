@@ -17,6 +17,9 @@ from tokenry.core.errors import StorageError
 
 TEXTS = 1000
 """Requests whose texts are kept, where they are."""
+TAKEN = "status BETWEEN 200 AND 299 AND requests.path NOT LIKE '%/count_tokens'"
+"""Requests that a model read: one that was refused, or asked for a count alone, saved nothing."""
+TOKENS = ("tokens_in", "tokens_out", "retrieved")
 COLUMNS = (
     "time", "path", "use", "status", "results", "shortened", "tokens_in", "tokens_out", "cache_read",
     "cache_written", "prompt", "completion", "retrieved", "seconds", "total_seconds", "why", "kinds",
@@ -29,10 +32,10 @@ class Row:
 
     Args:
         results: of tools that it held, and how many were `shortened`.
-        tokens_in: of those results before, `tokens_out` after; what was brought back later counts as `retrieved`.
+        tokens_in: of those results before, `tokens_out` after; `retrieved` are those that were brought back.
         cache_read: tokens that the upstream says it had, `cache_written` those it keeps; `prompt` and `completion` too.
         seconds: that shortening took, of `total_seconds` until the last byte of the reply.
-        why: why it passed as it was; empty where it was shortened.
+        why: why it passed as it was, or ended before its reply did; empty where it was shortened.
         kinds: tokens before and after, by the kind of content.
     """
 
@@ -104,11 +107,13 @@ class Ledger:
             return self._base.execute("SELECT came, went FROM texts ORDER BY request DESC LIMIT ?", (most,)).fetchall()
 
     def summary(self, since: float = 0.0) -> dict[str, Any]:
-        """Sums over all requests since a moment, and by method, content and reason."""
+        """Sums over all requests since a moment, and by method, content and reason; savings of those that were read."""
         with self._lock:
             total = self._base.execute(
-                "SELECT COUNT(*), SUM(shortened > 0), SUM(tokens_in), SUM(tokens_out), SUM(retrieved), SUM(cache_read),"
-                " SUM(cache_written), SUM(prompt), SUM(completion), SUM(seconds) FROM requests WHERE time >= ?",
+                "SELECT COUNT(*), "
+                + ", ".join(f"SUM({n}) FILTER (WHERE {TAKEN})" for n in ("shortened > 0", *TOKENS))
+                + ", SUM(cache_read), SUM(cache_written), SUM(prompt), SUM(completion), SUM(seconds)"
+                " FROM requests WHERE time >= ?",
                 (since,),
             ).fetchone()
             by_use = self._sums("use", since)
@@ -117,8 +122,7 @@ class Ledger:
                 (since,),
             ).fetchall()
             by_content = self._by_content(since)
-        names = ("requests", "shortened", "tokens_in", "tokens_out", "retrieved", "cache_read", "cache_written",
-                 "prompt", "completion", "seconds")  # fmt: skip
+        names = ("requests", "shortened", *TOKENS, "cache_read", "cache_written", "prompt", "completion", "seconds")
         found: dict[str, Any] = {name: value or 0 for name, value in zip(names, total, strict=True)}
         found["saved"] = found["tokens_in"] - found["tokens_out"] - found["retrieved"]
         return found | {
@@ -141,7 +145,7 @@ class Ledger:
     def _sums(self, column: str, since: float) -> dict[str, dict[str, int]]:
         rows = self._base.execute(
             f"SELECT {column}, COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM requests"
-            f" WHERE time >= ? AND shortened > 0 GROUP BY {column}",
+            f" WHERE time >= ? AND shortened > 0 AND {TAKEN} GROUP BY {column}",
             (since,),
         )
         return {name: {"requests": n, "tokens_in": a, "tokens_out": b} for name, n, a, b in rows}
@@ -150,7 +154,7 @@ class Ledger:
         rows = self._base.execute(
             "SELECT key, COUNT(*), SUM(json_extract(value, '$[0]')), SUM(json_extract(value, '$[1]'))"
             " FROM requests, json_each(kinds)"
-            " WHERE time >= ? AND kinds <> '{}' GROUP BY key ORDER BY MIN(requests.rowid)",
+            f" WHERE time >= ? AND kinds <> '{{}}' AND {TAKEN} GROUP BY key ORDER BY MIN(requests.rowid)",
             (since,),
         )
         return {kind: {"results": n, "tokens_in": a, "tokens_out": b} for kind, n, a, b in rows}

@@ -43,7 +43,8 @@ class Metrics:
         """A request was shortened, or passes as it is."""
         self.tokens.labels("in").inc(row.tokens_in)
         self.tokens.labels("out").inc(row.tokens_out)
-        self.shortening.observe(row.seconds)
+        if row.use:
+            self.shortening.observe(row.seconds)
         if row.why:
             self.passed.labels(row.why.partition(":")[0]).inc()
 

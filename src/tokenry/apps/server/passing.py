@@ -17,6 +17,7 @@ from tokenry.apps.server.bodies import STYLES, Shortened, followed, shortened
 from tokenry.apps.server.ledger import Row
 from tokenry.apps.server.replies import Watched
 from tokenry.core.errors import InvalidValue
+from tokenry.pipeline.messages.compressing import BROUGHT
 
 if TYPE_CHECKING:
     from tokenry.apps.server.gateway import Gateway
@@ -33,7 +34,7 @@ class Passage:
     def __init__(self, gateway: Gateway, request: Request, send: Send) -> None:
         self.gateway, self.config, self.request = gateway, gateway.config, request
         self.row, self.start = Row(path=request.url.path), time.perf_counter()
-        self._send, self._began = send, False
+        self._send, self._began, self._ended = send, False, False
         self.watched = Watched()
 
     async def go(self) -> None:
@@ -56,6 +57,8 @@ class Passage:
     async def _left(self, way: asyncio.Task[None]) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":
             pass
+        # After its last byte every client is told to have left.
+        self.row.why = self.row.why if self._ended else "client: left"
         way.cancel()
 
     async def _read(self) -> bytes | None:
@@ -79,16 +82,18 @@ class Passage:
         try:
             if self.request.method == "POST" and self.row.path in STYLES:
                 found = await self._shortened(body)
+            else:
+                self._noted(found, time.perf_counter())
             await self._replied(found)
         except (httpx.TimeoutException, httpx.HTTPError, httpx.InvalidURL) as fault:
-            self.row.why = self.row.why or f"upstream: {type(fault).__name__}"
+            self.row.why = f"upstream: {type(fault).__name__}"
             if not self._began:
                 # Where a reply began, its connection is cut, as the upstream's was.
                 late = isinstance(fault, httpx.TimeoutException)
                 self.row.status = 400 if isinstance(fault, httpx.InvalidURL) else 504 if late else 502
                 await self._tell(error(self.row.status, f"upstream: {type(fault).__name__}"))
         except TimeoutError:
-            self.row.why = self.row.why or "client: took nothing"
+            self.row.why = "client: took nothing"
         finally:
             for name, value in self.watched.usage().items():
                 setattr(self.row, name, value)
@@ -105,7 +110,8 @@ class Passage:
             return self._noted(Shortened(body, why="turned off"), start)
         work = partial(
             shortened, self.row.path, body, use=use, tokenizer=config.tokenizer, floor=config.floor,
-            keep=config.keep, originals=self.gateway.originals,
+            keep=config.keep, older_every=config.older_every, older_use=config.older_use,
+            originals=self.gateway.originals,
         )  # fmt: skip
         try:
             async with asyncio.timeout(config.seconds):
@@ -131,6 +137,7 @@ class Passage:
             row.tokens_in += change.tokens_in
             row.tokens_out += change.tokens_out
             row.shortened += not change.why
+            row.retrieved += change.tokens_in if change.why == BROUGHT else 0
             if not change.why:
                 before = row.kinds.setdefault(change.kind, [0, 0])
                 row.kinds[change.kind] = [before[0] + change.tokens_in, before[1] + change.tokens_out]
@@ -191,6 +198,7 @@ class Passage:
         await self._out({"type": "http.response.start", "status": reply.status_code, "headers": headers})
 
     async def say(self, chunk: bytes, *, more: bool = True) -> None:
+        self._ended = not more
         if chunk or not more:
             await self._out({"type": "http.response.body", "body": chunk, "more_body": more})
 
@@ -199,6 +207,7 @@ class Passage:
             await self._send(message)
 
     async def _tell(self, response: Response) -> None:
+        self._ended = True
         await response(self.request.scope, self.request.receive, self._send)
 
 

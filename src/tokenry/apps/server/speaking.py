@@ -29,6 +29,9 @@ WORTH_KEEPING = 32
 """Tokens that a prompt must share with an earlier one for its cache to be gone on with."""
 COLDEST = 1e-4
 """Temperature below which the likeliest token is taken: logits divided by less are no numbers any more."""
+NOT_DONE = ("stop", "stop_sequences", "logprobs", "top_logprobs", "top_k", "logit_bias", "presence_penalty",
+            "frequency_penalty", "suffix", "echo")  # fmt: skip
+"""What would make another answer, and is not done here."""
 MOST_SEED = (1 << 63) - 1
 MOST_BYTES = 1 << 30
 """Bytes of caches that are kept."""
@@ -176,8 +179,14 @@ def sampling_of(request: Mapping[str, Any]) -> Sampling:
     """How a request wants its answer drawn.
 
     Raises:
-        InvalidValue: a number that is none, or out of range.
+        InvalidValue: a number that is none, or out of range, or a wish that would be passed over.
     """
+    wished = next((name for name in NOT_DONE if request.get(name)), None)
+    if wished is not None:
+        raise InvalidValue(f"{wished}: must be left out, for this server does not do it; got {request[wished]!r:.40}.")
+    form = request.get("response_format")
+    if isinstance(form, Mapping) and form.get("type", "text") != "text":
+        raise InvalidValue(f"response_format: must be text, which is all that is promised; got {form['type']!r:.40}.")
     most = request.get("max_completion_tokens", request.get("max_tokens", 256))
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise InvalidValue(f"max_tokens: must be a whole number of at least 1; got {most!r}.")

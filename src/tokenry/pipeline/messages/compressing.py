@@ -28,6 +28,7 @@ OLDER = ("lexical_relevance:budget=0.1,units=auto",)
 FLOOR = 2000
 """Tokens below which a result is not touched."""
 KEPT = "kept by name"
+BROUGHT = "brought back"
 BELOW = "below the floor"
 WAITS = "whole until older turns shrink"
 
@@ -145,7 +146,9 @@ class _Run:
         size = self.counter(result.text)
         found = _Found(result, size, result.text, size)
         self.found.append(found)
-        if any(fnmatch(result.tool, name) for name in self.keep):
+        if retrieve.gave(result.tool):
+            found.why = BROUGHT
+        elif any(fnmatch(result.tool, name) for name in self.keep):
             found.why = KEPT
         elif size < self.floor:
             found.why = BELOW
@@ -159,7 +162,7 @@ class _Run:
     def _refer(self, found: _Found) -> None:
         """Say once what would be sent a second time; of others, what is left may be the same by chance."""
         first = self._sent.setdefault((found.result.text, found.text), found)
-        if first is found or found.why == KEPT:
+        if first is found or found.why in (KEPT, BROUGHT):
             return
         reference = _reference(first.result)
         size = self.counter(reference)

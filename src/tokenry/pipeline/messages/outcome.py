@@ -65,6 +65,11 @@ class Messages:
         """Tokens of all results after."""
         return sum(c.tokens_out for c in self.changes)
 
+    @property
+    def texts(self) -> dict[Path, str]:
+        """The texts that are others now, by where they stand."""
+        return {c.path: _at(self.messages, c.path) for c in self.changes if not c.why}
+
     def __iter__(self) -> Any:
         return iter(self.messages)
 
@@ -85,3 +90,10 @@ class Messages:
         return (
             f"<p>{self.tokens_in:,} → {self.tokens_out:,} tokens</p><table><tr>{heads}</tr>{rows}</table>{more}{points}"
         )
+
+
+def _at(value: Any, path: Path) -> str:
+    for key in path:
+        value = value[key]
+    assert isinstance(value, str)
+    return value

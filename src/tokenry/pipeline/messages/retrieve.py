@@ -47,6 +47,11 @@ def carries(tools: Sequence[Any] | None) -> bool:
     return NAME in named
 
 
+def gave(tool: str) -> bool:
+    """Whether a result came from this tool, by itself or among those of an MCP server."""
+    return tool.endswith(NAME)
+
+
 def answer(originals: Originals, given: str | Mapping[str, Any]) -> str:
     """What a call gets: a text, or a sentence that says why there is none."""
     try:
