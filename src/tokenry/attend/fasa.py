@@ -101,11 +101,13 @@ class Fasa(Selector):
 
     def select(self, site: Site, state: DominantKeys) -> Int[Tensor, "B #G M"] | None:
         assert site.buffer is not None
+        if state.channels is None:
+            # At the first step whatever the budget: when a longer sequence needs it must not matter to a shorter one.
+            state.begin(self._channels(site, state))
         n = site.seen(site.buffer.seen)
         if isinstance(n, int) and self.budget.count(n) >= n:
             return None
-        channels = state.channels if state.channels is not None else self._channels(site, state)
-        state.extend(site, channels)
+        state.extend(site)
         real, products = site.real(), state.predicted(site)
         if real is not None:
             products = products.masked_fill(~real.unsqueeze(2), torch.finfo(products.dtype).min)
@@ -129,7 +131,7 @@ class Fasa(Selector):
             state.see(site, self.window)
             assert state.q is not None
             assert state.columns is not None
-            found = agreements(state.q, state.columns, site, pairs, self.budget.count(site.k.shape[2]))
+            found = agreements(state.q, state.columns, site, pairs, self.budget.count)
         return channels_of(found, pairs, count)
 
     def _adapter(self, model: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +37,14 @@ class DominantKeys(LastQueries):
     def forget(self) -> None:
         """Nothing is evicted under this state, and a crop is told apart."""
 
-    def extend(self, site: Site, channels: Int[Tensor, "B G C"]) -> None:
+    def begin(self, channels: Int[Tensor, "B G C"]) -> None:
+        """Predict with these channels from now on."""
+        self.channels, self.near, self.entered = channels, None, 0
+
+    def extend(self, site: Site) -> None:
         """Bring the small cache up to what the site holds."""
-        if channels is not self.channels or self.near is None:
-            self.channels, self.near, self.entered = channels, None, 0
+        channels = self.channels
+        assert channels is not None
         assert site.buffer is not None
         k, seen = site.k.shape[2], site.buffer.seen
         if self.near is None or self.near.shape[2] < k:
@@ -99,14 +104,16 @@ def agreement(
 
 
 def agreements(
-    q: Float[Tensor, "B H W D"], columns: Int[Tensor, "B W"], site: Site, pairs: Int[Tensor, "P 2"], top: int
-) -> Float[Tensor, "B G P"]:
+    q: Float[Tensor, "B H W D"], columns: Int[Tensor, "B W"], site: Site, pairs: Int[Tensor, "P 2"],
+    top: Callable[[int], int],
+) -> Float[Tensor, "B G P"]:  # fmt: skip
     """The same for every sequence of a batch by itself, with at most a quarter of its keys as `top`.
 
     Args:
         q: the queries that judge.
         columns: where they stand, -1 for none.
         site: of the keys that are judged.
+        top: how many keys are compared in a sequence of so many.
     """
     real = site.real()
     found = torch.zeros(len(q), site.k.shape[1], len(pairs), device=q.device)
@@ -114,7 +121,7 @@ def agreements(
         if bool(there.any()):
             rows = torch.arange(site.k.shape[2], device=q.device) if real is None else real[b, 0].nonzero()[:, 0]
             sees = (rows <= columns[b, there].unsqueeze(-1)).sum(-1)
-            few = max(1, min(top, int(sees.min()) // 4))
+            few = max(1, min(top(len(rows)), int(sees.min()) // 4))
             found[b] = agreement(q[b, :, there], site.k[b, :, rows], sees, pairs, few)
     return found
 
