@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -32,8 +31,8 @@ class Fasa(Selector):
         `budget` says, from its query heads in turn.
     Where it acts
         At every decoding step, in all layers but the first `dense_layers`; prompts are read densely. Nothing is
-        evicted. I is found once for each KV head: by `calibration`, or by the last `window` queries that were seen when
-        the first step chooses, as the chunks whose own ranking has most of its first keys in common with the whole one.
+        evicted. I is found once for each KV head: by `calibration`, or by the last `window` queries that were seen at
+        the first step, as the chunks whose own ranking has most of its first keys in common with the whole one.
     Shapes
         site.q (B, H, 1, D), site.k and site.v (B, G, K, D) -> output (B, H, 1, Dv).
     Guarantees
@@ -108,17 +107,13 @@ class Fasa(Selector):
         if isinstance(n, int) and self.budget.count(n) >= n:
             return None
         state.extend(site)
-        real, products = site.real(), state.predicted(site)
-        if real is not None:
-            products = products.masked_fill(~real.unsqueeze(2), torch.finfo(products.dtype).min)
-        return choose(self.budget, self._votes(products), real, n)
+        return choose(self.budget, self._votes(site, state.predicted(site)), site.real(), n)
 
-    def _votes(self, products: Float[Tensor, "B G J K"]) -> Float[Tensor, "B G K"]:
+    def _votes(self, site: Site, logits: Float[Tensor, "B H 1 K"]) -> Float[Tensor, "B G K"]:
         """What the query heads of a KV head say together; where each names its own, the best place it has with any."""
-        if self.vote == "sum":
-            return products.softmax(-1).sum(2)
-        places = products.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-        return -places.amin(2).float()
+        said = site.softmax(logits) if self.vote == "sum" else best_first(logits)
+        said = said.squeeze(2).unflatten(1, (site.k.shape[1], -1))
+        return said.sum(2) if self.vote == "sum" else -said.amin(2).float()
 
     def _channels(self, site: Site, state: DominantKeys) -> Int[Tensor, "B G C"]:
         pairs = paired(site, self.pairing)
@@ -139,3 +134,8 @@ class Fasa(Selector):
         if self.pairing == "rope":
             Rotary.of(model)
         return adapter
+
+
+def best_first(logits: Float[Tensor, "*B K"]) -> Int[Tensor, "*B K"]:
+    """The place of every key, 0 for the highest; of equal ones the older first."""
+    return logits.argsort(dim=-1, descending=True, stable=True).argsort(-1)

@@ -59,8 +59,8 @@ class DominantKeys(LastQueries):
         self.near[:, :, self.entered : seen] = new.gather(3, channels.unsqueeze(2).expand(-1, -1, new.shape[2], -1))
         self.entered = seen
 
-    def predicted(self, site: Site) -> Float[Tensor, "B G J K"]:
-        """Scaled products of every query of a KV head with every key, over the chosen channels alone."""
+    def predicted(self, site: Site) -> Float[Tensor, "B H 1 K"]:
+        """The logits of every query with every key, over the chosen channels alone."""
         assert self.near is not None
         assert self.channels is not None
         b, h, _, d = site.q.shape
@@ -70,7 +70,7 @@ class DominantKeys(LastQueries):
         if site.reads is not None:
             site.reads.bytes += self.near[:, :, : self.entered].nbytes
         # Over the room as well: a slice is not contiguous, and a batched product would copy it.
-        return wide((q @ self.near.mT)[..., : site.k.shape[2]]) * site.scale
+        return site.logits_of(wide((q @ self.near.mT)[..., : site.k.shape[2]]).reshape(b, h, 1, -1))
 
 
 def paired(site: Site, pairing: str) -> Int[Tensor, "P 2"]:
