@@ -117,7 +117,8 @@ def test_compress_takes_messages(tokenry, small, tmp_path):
 
 def test_all_but_the_shorter_results_is_written_as_it_was(tokenry, small, tmp_path):
     result = json.dumps(json.dumps([{"id": i, "text": f"row {i} of many"} for i in range(50)]))
-    before = '{"temperature": 1.10, "seed": 1e400, "a": 1, "a": 2,\n  "messages":  [{"role": "user", "content": "row \\u0037"}'
+    asked = '{"role": "user", "content": "row \\u0037"}'
+    before = '{"temperature": 1.10, "seed": 1e400, "a": 1, "a": 2,\n  "messages":  [' + asked
     text = f'{before}, {{"role": "tool", "content": {result}, "x":1.0}}] }}'
     file = tmp_path / "m.json"
     file.write_text(text)

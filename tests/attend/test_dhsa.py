@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers.cache_utils import DynamicCache
 
-from tests.attend.feeding import tokens
+from tests.attend.feeding import CACHE, tokens
 from tests.padded import padded
 from tests.tinies import shared
 from tokenry.attend.calibrated.boundaries import Boundaries, boundaries, masses, starts
 from tokenry.attend.dhsa import Dhsa
 from tokenry.attend.rows.choose import choose
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.name import cache_of, with_cache
 
@@ -140,6 +141,43 @@ def test_a_predictor_learns_is_saved_and_cuts(tmp_path):
     assert run.reads.per_step[0] < 42
     with pytest.raises(InvalidValue, match="predictor must read a layer"):
         fresh(predictor=str(tmp_path / "cuts"), dense_layers=2)(model).__enter__()
+
+
+def test_a_predictor_of_a_layer_that_forgets_is_refused(tmp_path):
+    """Its keys are not there, and those of another layer are not what it learnt from."""
+    model = shared("gemma3_text")
+    width = model.config.num_key_value_heads * model.config.head_dim
+    made = Boundaries(layer=2, hidden=16).build(width=width, generator=torch.Generator().manual_seed(0))
+    made.eval().save(tmp_path / "cuts")
+    refused = pytest.raises(Incompatible, match="got layer 2, which has a sliding window of its own")
+    with torch.no_grad(), fresh(predictor=str(tmp_path / "cuts"))(model), refused:
+        model(**PROMPT)
+
+
+def test_a_decoder_behind_an_encoder():
+    model = shared("t5")
+    with torch.no_grad(), fresh(budget="4:sink=1:recent=1:per=layer")(model) as run:
+        model.generate(**PROMPT, max_new_tokens=9, min_new_tokens=9, do_sample=False)
+    assert run.reads.per_step == [2, 3, 4, 4, 4, 4, 4, 4]
+
+
+def test_what_is_behind_a_window_is_not_chosen():
+    """In a plain cache, which holds it: every row that a step reads is one that it may see."""
+    model, method, seen = shared("gemma2"), fresh(budget="12:sink=0:recent=0:per=layer"), []
+    choose_rows = method.select
+
+    def looking(site, state):
+        rows = choose_rows(site, state)
+        at = rows.expand(len(site.k), -1, -1)
+        allowed = site.facts.allowed(site.key_columns()[:, :1])[:, :, 0]
+        assert bool(allowed.gather(-1, at.clamp_min(0))[at >= 0].all())
+        seen.append(site.layer)
+        return rows
+
+    object.__setattr__(method, "select", looking)
+    with torch.no_grad(), method(model):
+        model.generate(**PROMPT, **OPTIONS, **{CACHE: DynamicCache()})
+    assert set(seen) == {0, 1, 2}
 
 
 def test_learning_finds_what_keys_tell():

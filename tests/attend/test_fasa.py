@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers.cache_utils import DynamicCache
 
 from tests.attend.attend_kl import DOCUMENTS, Passage
-from tests.attend.feeding import tokens
+from tests.attend.feeding import CACHE, feed, same, tokens
 from tests.padded import padded
 from tests.tinies import shared
 from tokenry.attend.calibrated.frequencies import Frequencies
-from tokenry.attend.fasa import Fasa
+from tokenry.attend.fasa import Fasa, best_first
 from tokenry.attend.random import RandomRows
 from tokenry.attend.rows import frequencies
 from tokenry.attend.rows.choose import choose
@@ -27,7 +28,7 @@ PROMPT = padded(41)
 OPTIONS = {"max_new_tokens": 6, "do_sample": False}
 
 
-def watched(method, watch, model=None):
+def watched(method, watch, model=None, **options):
     """Generate; `watch(site, state, rows)` sees every choice."""
     select = method.select
 
@@ -40,7 +41,7 @@ def watched(method, watch, model=None):
     object.__setattr__(method, "select", looking)
     model = model or shared("llama")
     with method(model) as run:
-        model.generate(**PROMPT, **OPTIONS)
+        model.generate(**PROMPT, **OPTIONS, **options)
     return run
 
 
@@ -59,6 +60,29 @@ def test_all_chunks_choose_the_rows_with_the_most_attention(pairing):
 
     watched(method, watch, shared("llama", torch.float64))
     assert steps
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "gemma3_text"])
+def test_caps_sinks_and_windows_have_their_say(family):
+    """In a plain cache, which holds what is behind a window: still the rows with the most attention."""
+    method, steps = Fasa(budget=9, share=1.0, dense_layers=0, vote="sum"), []
+
+    def watch(site, state, rows):
+        assert torch.equal(rows, most_attended(method.budget, site))
+        steps.append(site.layer)
+
+    watched(method, watch, shared(family), **{CACHE: DynamicCache()})
+    assert len(set(steps)) == shared(family).config.num_hidden_layers
+
+
+@pytest.mark.parametrize("budget", ["34", "0.1", "0.15"])
+def test_a_shorter_sequence_chooses_the_same_chunks_in_a_batch(budget):
+    """Where the longer one exceeds the budget before, and where a budget is a share of each."""
+    ids, mask = tokens(2, 55), torch.ones(2, 55, dtype=torch.long)
+    mask[1, :9] = 0
+    method = Fasa(budget=budget, dense_layers=0, window=4)
+    both = feed(shared("llama"), method, ids, 41, mask=mask).logits
+    same(both[1], feed(shared("llama"), method, ids[1:, 9:], 32).logits[0])
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text"])
@@ -134,7 +158,9 @@ def test_of_a_long_text_every_so_many_keys_are_ranked(monkeypatch):
     pairs = torch.tensor([[i, i + 4] for i in range(4)])
     k[..., pairs[2]] += torch.randn(1, 1, 200, 2, generator=draw)
     site = Site(layer=0, q=k, k=k, v=k, scale=1.0, facts=None)
-    found = frequencies.agreements(torch.randn(1, 2, 5, 8, generator=draw), torch.full((1, 5), 199), site, pairs, 64)
+    found = frequencies.agreements(
+        torch.randn(1, 2, 5, 8, generator=draw), torch.full((1, 5), 199), site, pairs, lambda _: 64
+    )
     assert found[0, 0].argmax() == 2
 
 
@@ -142,7 +168,7 @@ def test_each_head_names_its_own_best():
     """Two heads of a group share the budget in turns."""
     products = torch.tensor([[[[9.0, 8, 1, 2, 0, 3], [0.0, 1, 9, 8, 2, 3]]]])
     for budget, expected in ((2, [0, 2]), (4, [0, 1, 2, 3])):
-        votes = Fasa(vote="each", budget=Budget(tokens=budget, per="head"))._votes(products)
+        votes = -best_first(products, budget).amin(2).float()
         assert choose(Budget(tokens=budget, per="head"), votes, None, 6).tolist() == [[expected]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.attend.feeding import tokens
+from tests.attend.feeding import feed, same, tokens
 from tests.padded import padded
 from tests.tinies import shared
 from tokenry.attend.parts.precision import Exact, Planes, Progressive, joined, split
@@ -49,6 +49,42 @@ def test_importance_is_all_that_was_given(family):
 
     watched(SpAtten(keep=0.999, unpruned=1.0, heads=0.999, unpruned_heads=1.0), watch, model, input_ids=ids)
     assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("pad", [0, 5])
+def test_who_is_behind_a_window_is_not_asked(pad):
+    """A token is asked by the queries that see it, in windowed layers by those of the window alone."""
+    model, ids, found = shared("gemma3_text"), tokens(1, 40), []
+    mask = torch.ones_like(ids)
+    mask[0, :pad] = 0
+    watched(SpAtten(keep=0.999, unpruned=1.0), lambda _, state, __: found.append(state.asked[0]), model,
+            input_ids=ids, attention_mask=mask)  # fmt: skip
+    behind = torch.arange(40, 0, -1.0) * mask[0]
+    assert torch.equal(found[1] / 4, behind.clamp_max(16))
+    assert torch.equal((found[2] - found[1]) / 4, behind)
+
+
+def test_sequences_with_other_heads_have_their_own_sinks():
+    model, ids = shared("gpt_oss"), tokens(2, 30)
+    method = SpAtten(keep=1.0, heads=0.5, unpruned_heads=0.0)
+    both = feed(model, method, ids, 26).logits
+    for row in range(2):
+        same(both[row], feed(model, method, ids[row : row + 1], 26).logits[0])
+
+
+def test_after_a_crop_into_the_prompt_steps_are_steps():
+    """What comes by itself then is no prompt: the heads that were left stay those, and few values are read."""
+    model, ids, method = shared("llama"), tokens(1, 45), SpAtten(keep=1.0, heads=0.5, unpruned_heads=0.0, values=0.5)
+    with torch.no_grad(), method(model) as run:
+        cache = cache_of(model(ids[:, :40]))
+        for i in (40, 41, 42):
+            model(ids[:, i : i + 1], **with_cache(cache))
+        state = cache.layers[0].states[0]
+        heads, before = state.active, run.reads.per_step
+        cache.crop(-6)
+        model(ids[:, 43:44], **with_cache(cache))
+    assert torch.equal(state.active, heads)
+    assert run.reads.per_step == [*before, 38.0]
 
 
 def test_what_is_left_is_nested_and_the_most_important():

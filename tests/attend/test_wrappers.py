@@ -22,6 +22,7 @@ from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import parse
 from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.cache.kv import KVBuffer
 from tokenry.models.cache.name import cache_of, with_cache
 
 PROMPT = padded(41)
@@ -106,6 +107,29 @@ def test_a_pyramid_falls_and_keeps_its_mean():
     assert (budgets[0], budgets[-1]) == (191, 9), "the window of four is in every layer"
     with pytest.raises(InvalidValue, match="beta must leave every layer a budget"):
         Pyramid(inside="quest[budget=40]", beta=20)(shared("llama")).__enter__()
+
+
+@pytest.mark.parametrize("inside", [
+    "fasa[budget=16]", "snapkv[budget=32]", "window[budget=12:sink=2:recent=10]", "snapkv[budget=40:recent=16]",
+])  # fmt: skip
+def test_a_pyramid_holds_no_more_than_the_method_alone(inside):
+    """Also where a window asks and does not stay, and where nothing is left to share out."""
+    method = Pyramid(inside=inside, beta=2)
+    budgets = [method._of(layer, 5).budget.tokens for layer in range(5)]
+    assert sum(budgets) == 5 * method.budget.tokens
+    assert method._of(0, 1) == method.inside
+
+
+def test_a_pyramid_stands_on_the_layers_that_hold_everything():
+    """Layers with a sliding window of their own take nothing of it."""
+    model = shared("gemma3_text")
+    with Pyramid(inside=SNAP, beta=2)(model):
+        out = generate(model)
+    with SNAP(model):
+        alone = generate(model)
+    per_layer = [[layer.held for layer in cache_of(of).layers if isinstance(layer, KVBuffer)] for of in (out, alone)]
+    assert per_layer[0][0] > per_layer[0][1]
+    assert sum(per_layer[0]) == sum(per_layer[1])
 
 
 def test_what_is_left_stands_as_if_nothing_had_been_between():

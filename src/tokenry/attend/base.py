@@ -166,6 +166,12 @@ class Attention(Method):
         return isinstance(budget, Budget) and budget.count(seen) == seen
 
     @property
+    def fixed(self) -> int:
+        """Tokens of the budget that no choice is about."""
+        budget = getattr(self, "budget", None)
+        return budget.sink + budget.recent if isinstance(budget, Budget) else 0
+
+    @property
     def grows(self) -> bool:
         """Whether what is generated is read beside the budget, which then is of the prompt."""
         return False

@@ -16,11 +16,12 @@ from tokenry.attend.rows.blocks import blocks, each_alone
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.fields import choice, natural, positive, setting, size
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.attention.site import Site, wide
 from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.own import own_part
 
 
 @dataclass
@@ -56,7 +57,8 @@ class Dhsa(Selector):
         Means are differences of running sums and equal the plain ones. The choice depends on its own sequence alone.
     Raises
         InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, or a predictor of another
-        model or of a layer that is not read. Incompatible: a cache that something was evicted from. StorageError: a
+        model or of a layer that is not read. Incompatible: a cache that something was evicted from, or a predictor of a
+        layer with a sliding window of its own. StorageError: a
         predictor that is missing or damaged.
     Deviations
         Without `predictor` chunks have one length, which is the paper's baseline. A chunk that a block begins in
@@ -131,7 +133,7 @@ class Dhsa(Selector):
             site.reads.bytes += means.nbytes
         scores = (self._asking(site) @ means.mT).squeeze(2)
         at = pad(state.of, (0, site.k.shape[2] - state.of.shape[1]), value=-1).clamp_min(0)
-        scores = scores.gather(2, at.unsqueeze(1).expand(-1, scores.shape[1], -1))
+        scores = _of_the_seen(scores.gather(2, at.unsqueeze(1).expand(-1, scores.shape[1], -1)), site)
         return choose(self.budget, scores, site.real(), n)
 
     def _read_prompt(self, site: Site, of: Int[Tensor, "K"]) -> Float[Tensor, "1 H Q Dv"]:
@@ -157,6 +159,7 @@ class Dhsa(Selector):
         high = torch.cat((low[1:], low.new_tensor([past])))
         means = self._means(running[:, :, high] - running[:, :, low], (high - low).unsqueeze(-1))
         scores = (self._asking(block) @ means.mT).squeeze(2).repeat_interleave(high - low, -1)
+        scores = _of_the_seen(scores, block.between(0, past))
         index = choose(self.budget, scores, None, past)
         own = torch.arange(past, block.k.shape[2], device=index.device).expand(1, index.shape[1], -1)
         return block.narrow(torch.cat((index, own), -1)).dense()
@@ -207,9 +210,16 @@ class Dhsa(Selector):
         """The chunks that a layer before has cut the same tokens into."""
         if site.layer == self._first_layer() or site.cache is None or site.buffer is None:
             return None
-        before = getattr(site.cache.layers[self._first_layer()], "states", [])
-        chunks = next((s.of for s in before if isinstance(s, Chunks)), None)
-        return chunks if chunks is not None and chunks.shape[1] == site.buffer.seen else None
+        before = getattr(own_part(site.cache).layers[self._first_layer()], "states", None)
+        if before is None and self.predictor is not None:
+            raise Incompatible(
+                f"dhsa: predictor must read a layer whose keys are all held; got layer {self._first_layer()}, which "
+                f"has a sliding window of its own; learn one of another layer, such as {site.layer}."
+            )
+        chunks = next((s.of for s in before or () if isinstance(s, Chunks)), None)
+        # Behind a prompt each layer reads all tokens of a pass before the next one begins.
+        seen = site.buffer.seen
+        return None if chunks is None or chunks.shape[1] < seen else chunks[:, :seen]
 
     def _sum(self, site: Site, state: Chunks) -> None:
         """Sum the keys of every chunk."""
@@ -259,3 +269,13 @@ class Dhsa(Selector):
                     f"{adapter.depth}; got layer {predictor.layer}."
                 )
         return adapter
+
+
+def _of_the_seen(scores: Float[Tensor, "B #G K"], site: Site) -> Float[Tensor, "B #G K"]:
+    """Scores, the lowest for keys that no query may see, as behind a sliding window."""
+    mask = site.mask()
+    if mask is None:
+        return scores
+    seen = mask.any(2)
+    seen = seen if scores.shape[1] > 1 else seen.any(1, keepdim=True)
+    return scores.masked_fill(~seen, torch.finfo(scores.dtype).min)

@@ -32,8 +32,8 @@ class Fasa(Selector):
         `budget` says, from its query heads in turn.
     Where it acts
         At every decoding step, in all layers but the first `dense_layers`; prompts are read densely. Nothing is
-        evicted. I is found once for each KV head: by `calibration`, or by the last `window` queries that were seen when
-        the first step chooses, as the chunks whose own ranking has most of its first keys in common with the whole one.
+        evicted. I is found once for each KV head: by `calibration`, or by the last `window` queries that were seen at
+        the first step, as the chunks whose own ranking has most of its first keys in common with the whole one.
     Shapes
         site.q (B, H, 1, D), site.k and site.v (B, G, K, D) -> output (B, H, 1, Dv).
     Guarantees
@@ -101,27 +101,21 @@ class Fasa(Selector):
 
     def select(self, site: Site, state: DominantKeys) -> Int[Tensor, "B #G M"] | None:
         assert site.buffer is not None
+        if state.channels is None:
+            # At the first step whatever the budget: when a longer sequence needs it must not matter to a shorter one.
+            state.begin(self._channels(site, state))
         n = site.seen(site.buffer.seen)
         if isinstance(n, int) and self.budget.count(n) >= n:
             return None
-        channels = state.channels if state.channels is not None else self._channels(site, state)
-        state.extend(site, channels)
-        real, products = site.real(), state.predicted(site)
-        if real is not None:
-            products = products.masked_fill(~real.unsqueeze(2), torch.finfo(products.dtype).min)
-        return choose(self.budget, self._votes(products), real, n)
+        state.extend(site)
+        return choose(self.budget, self._votes(site, state.predicted(site)), site.real(), n)
 
-    def _votes(self, products: Float[Tensor, "B G J K"]) -> Float[Tensor, "B G K"]:
-        """What the query heads of a KV head say together; where each names its own, the best place it has with any.
-
-        No head names more than the whole budget, so places behind that are all the last.
-        """
-        if self.vote == "sum":
-            return products.softmax(-1).sum(2)
-        k = products.shape[-1]
-        best = products.topk(self.budget.count(k), -1).indices
-        place = torch.arange(best.shape[-1], dtype=products.dtype, device=products.device).expand_as(best)
-        return -torch.full_like(products, k).scatter(-1, best, place).amin(2)
+    def _votes(self, site: Site, logits: Float[Tensor, "B H 1 K"]) -> Float[Tensor, "B G K"]:
+        """What the query heads of a KV head say together; where each names its own, the best place it has with any."""
+        named = self.budget.count(logits.shape[-1])
+        said = site.softmax(logits) if self.vote == "sum" else best_first(logits, named)
+        said = said.squeeze(2).unflatten(1, (site.k.shape[1], -1))
+        return said.sum(2) if self.vote == "sum" else -said.amin(2).float()
 
     def _channels(self, site: Site, state: DominantKeys) -> Int[Tensor, "B G C"]:
         pairs = paired(site, self.pairing)
@@ -134,7 +128,7 @@ class Fasa(Selector):
             state.see(site, self.window)
             assert state.q is not None
             assert state.columns is not None
-            found = agreements(state.q, state.columns, site, pairs, self.budget.count(site.k.shape[2]))
+            found = agreements(state.q, state.columns, site, pairs, self.budget.count)
         return channels_of(found, pairs, count)
 
     def _adapter(self, model: Any) -> Any:
@@ -142,3 +136,10 @@ class Fasa(Selector):
         if self.pairing == "rope":
             Rotary.of(model)
         return adapter
+
+
+def best_first(logits: Float[Tensor, "*B K"], count: int) -> Int[Tensor, "*B K"]:
+    """The place of each of the `count` highest keys, 0 for the highest; behind them all others are the last."""
+    best = logits.topk(min(count, logits.shape[-1]), -1).indices
+    places = torch.full(logits.shape, logits.shape[-1], device=logits.device)
+    return places.scatter_(-1, best, torch.arange(best.shape[-1], device=logits.device).expand_as(best))

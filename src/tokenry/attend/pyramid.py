@@ -18,6 +18,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import part, positive
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
+from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.own import own_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class Pyramid(Wrapper):
         Of the budget of the method inside, b are beside what every layer keeps: sinks, recent tokens and the window of
         queries. With m = b / `beta`, layer l of L gets 2 b - m - l (2 b - 2 m) / (L - 1) of these: the mean is b.
     Where it acts
-        Where the method inside does.
+        Where the method inside does. L counts the layers whose keys are all held; those with a sliding window of their
+        own have no part in it.
     Shapes
         site.q (B, H, Q, D), site.k and site.v (B, G, K, D) -> output (B, H, Q, Dv).
     Guarantees
@@ -66,19 +69,21 @@ class Pyramid(Wrapper):
             raise InvalidValue(f"{self.name()}: inside must have a budget in tokens; got {self.inside}.")
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        return self._of(site.layer, ModelAdapter.of(site.model).depth).attend(site, state)
+        if site.buffer is None:
+            return self.inside.attend(site, state)
+        layers = _holding(site)
+        return self._of(layers.index(site.layer), len(layers)).attend(site, state)
 
     def _of(self, layer: int, layers: int) -> Attention:
-        """The method of one layer."""
+        """The method of one of the layers that hold every token."""
         budget = self.budget
         assert budget.tokens is not None
-        inside: Any = self.inside
-        while isinstance(inside, Wrapper):
-            inside = inside.inside
-        fixed = budget.sink + budget.recent + getattr(inside, "window", 0)
+        fixed = self.inside.fixed
         mean = budget.tokens - fixed
+        if layers == 1 or mean <= 0:
+            return self.inside
         least = mean / self.beta
-        fall = (2 * mean - 2 * least) / max(1, layers - 1)
+        fall = (2 * mean - 2 * least) / (layers - 1)
         return _method(self.inside, replace(budget, tokens=fixed + max(1, round(2 * mean - least - layer * fall))))
 
     def _adapter(self, model: Any) -> ModelAdapter:
@@ -93,6 +98,15 @@ class Pyramid(Wrapper):
                     f"{layers} does not get one: {error}"
                 ) from error
         return adapter
+
+
+def _holding(site: Site) -> list[int]:
+    """The layers of a cache that hold every token; those that it has not made yet will be."""
+    assert site.cache is not None
+    made = own_part(site.cache).layers
+    places = ModelAdapter.of(site.model).sites.values()
+    layers = sorted({place.layer for place in places if place.kind == "self"})
+    return [layer for layer in layers if layer >= len(made) or isinstance(made[layer], KVBuffer)]
 
 
 @lru_cache(maxsize=512)

@@ -71,6 +71,10 @@ class SnapKV(Evictor):
                 f"got {self.budget.tokens}; raise the budget or lower window."
             )
 
+    @property
+    def fixed(self) -> int:
+        return self.budget.sink + max(self.budget.recent, self.window)
+
     def observe(self, site: Site, state: LastQueries) -> None:
         state.see(site, self.window)
 

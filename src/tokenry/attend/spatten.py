@@ -179,8 +179,7 @@ class SpAtten(Reducer):
         real = site.real()
         there = columns >= state.first if real is None else (columns >= state.first) & real[:, 0]
         at = torch.where(there, columns - state.first, 0)
-        causal = site.facts is not None and site.facts.causal
-        count = there.flip(1).cumsum(1).flip(1) if causal else there.sum(1, keepdim=True).expand_as(there)
+        count = _could_give(site, there)
         state.tokens = state.tokens.scatter_add(1, at, received.sum(1) * there)
         state.asked = state.asked.scatter_add(1, at, (count * there).float() * site.q.shape[1])
 
@@ -223,6 +222,21 @@ class SpAtten(Reducer):
         return _with_values(site, probs, self.values)
 
 
+def _could_give(site: Site, there: Bool[Tensor, "B K"]) -> Int[Tensor, "B K"]:
+    """How many queries of the pass see the key of every row; `there` are the tokens that these are of."""
+    if site.facts is not None and site.facts.window is not None:
+        count, real = there.long().zero_(), site.real_queries()
+        for queries, part in site.streamed():
+            mask = part.mask()
+            seen = there[:, None, : part.k.shape[2]] if mask is None else mask[:, 0]
+            seen = seen if real is None else seen & real[:, queries, None]
+            count[:, : seen.shape[2]] += seen.sum(1)
+        return count
+    if site.facts is not None and site.facts.causal:
+        return there.flip(1).cumsum(1).flip(1)
+    return there.sum(1, keepdim=True).expand_as(there)
+
+
 def _with_values(site: Site, probs: Float[Tensor, "B H 1 K"], share: float) -> Float[Tensor, "B H 1 Dv"]:
     """The sum over the values with the largest probabilities alone; the others are not read."""
     b, h, _, k = probs.shape
@@ -249,7 +263,7 @@ def _of_heads(site: Site, own: Int[Tensor, "B H2"]) -> Site:
     return replace(
         site, q=some(site.q, own), k=some(site.k, group), v=some(site.v, group),
         columns=None if columns is None else columns.gather(1, group.unsqueeze(-1).expand(-1, -1, columns.shape[-1])),
-        sinks=None if site.sinks is None else site.sinks[own[0]],
+        sinks=None if site.sinks is None else site.sinks[own],
         bias=None if site.bias is None else some(site.bias.expand(len(own), -1, -1, -1), own),
     )  # fmt: skip
 

@@ -131,8 +131,7 @@ class _Reducing:
         unsure = self.run.unsure_of(site)
         site.later = self._is_later(buffer.seen - n)
         site.decoding = site.later and n == 1
-        if unsure and n > 1 and site.prompt is None and not site.later:
-            buffer.unsure = unsure
+        buffer.unsure = unsure if n > 1 and site.prompt is None and not site.later else ""
         return self.run.method.attend(site, self.state)
 
     def _is_later(self, first: int) -> bool:
@@ -142,14 +141,17 @@ class _Reducing:
     def _enter(self, view: View) -> View:
         """Note where the prompt ends: where somebody said, or before the first token that comes by itself."""
         end = self.run.prompt_tokens
-        if end is None and view.decoding and self._began is None:
+        if end is None and self._began is not None and self._began <= view.first:
+            end = self._began
+        elif end is None and view.decoding:
+            # Also where a crop went back into the prompt.
             end = view.first
         if end is not None and view.first < end < view.first + view.total:
             raise Incompatible(
                 f"{self.run.method.name()}: a pass must not bring the end of the prompt and what comes after it, as "
                 f"drafts do; got {view.total} tokens from {view.first} on, prompt_tokens={end}; read the prompt first."
             )
-        self._began = end if self._began is None else self._began
+        self._began = end
         return replace(view, later=self._is_later(view.first))
 
     def stream(self, stack: str) -> Stream | None:

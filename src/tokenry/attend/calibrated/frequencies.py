@@ -69,7 +69,7 @@ class Frequencies(Learned):
             if site.kind == "self":
                 asking = site.for_queries(slice(-found.queries, None))
                 columns, pairs = asking.query_columns()[None], paired(site, found.pairing)
-                new = agreements(asking.q, columns, site, pairs, found.top)[0]
+                new = agreements(asking.q, columns, site, pairs, lambda _: found.top)[0]
                 sums[site.layer] = sums.get(site.layer, torch.zeros_like(new)) + new
             return site.dense()
 

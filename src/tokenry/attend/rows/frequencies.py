@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +40,14 @@ class DominantKeys(LastQueries):
     def forget(self) -> None:
         """Nothing is evicted under this state, and a crop is told apart."""
 
-    def extend(self, site: Site, channels: Int[Tensor, "B G C"]) -> None:
+    def begin(self, channels: Int[Tensor, "B G C"]) -> None:
+        """Predict with these channels from now on."""
+        self.channels, self.near, self.entered = channels, None, 0
+
+    def extend(self, site: Site) -> None:
         """Bring the small cache up to what the site holds."""
-        if channels is not self.channels or self.near is None:
-            self.channels, self.near, self.entered = channels, None, 0
+        channels = self.channels
+        assert channels is not None
         assert site.buffer is not None
         k, seen = site.k.shape[2], site.buffer.seen
         if self.near is None or self.near.shape[2] < k:
@@ -57,8 +62,8 @@ class DominantKeys(LastQueries):
         self.near[:, :, self.entered : seen] = new.gather(3, channels.unsqueeze(2).expand(-1, -1, new.shape[2], -1))
         self.entered = seen
 
-    def predicted(self, site: Site) -> Float[Tensor, "B G J K"]:
-        """Scaled products of every query of a KV head with every key, over the chosen channels alone."""
+    def predicted(self, site: Site) -> Float[Tensor, "B H 1 K"]:
+        """The logits of every query with every key, over the chosen channels alone."""
         assert self.near is not None
         assert self.channels is not None
         b, h, _, d = site.q.shape
@@ -68,7 +73,7 @@ class DominantKeys(LastQueries):
         if site.reads is not None:
             site.reads.bytes += self.near[:, :, : self.entered].nbytes
         # Over the room as well: a slice is not contiguous, and a batched product would copy it.
-        return wide((q @ self.near.mT)[..., : site.k.shape[2]]) * site.scale
+        return site.logits_of(wide((q @ self.near.mT)[..., : site.k.shape[2]]).reshape(b, h, 1, -1))
 
 
 def paired(site: Site, pairing: str) -> Int[Tensor, "P 2"]:
@@ -103,8 +108,9 @@ def agreement(
 
 
 def agreements(
-    q: Float[Tensor, "B H W D"], columns: Int[Tensor, "B W"], site: Site, pairs: Int[Tensor, "P 2"], top: int
-) -> Float[Tensor, "B G P"]:
+    q: Float[Tensor, "B H W D"], columns: Int[Tensor, "B W"], site: Site, pairs: Int[Tensor, "P 2"],
+    top: Callable[[int], int],
+) -> Float[Tensor, "B G P"]:  # fmt: skip
     """The same for every sequence of a batch by itself, with at most a quarter of its keys as `top`.
 
     Of a long sequence every so many keys are ranked, `SAMPLE` at most, and so many times fewer are compared.
@@ -113,16 +119,18 @@ def agreements(
         q: the queries that judge.
         columns: where they stand, -1 for none.
         site: of the keys that are judged.
+        top: how many keys are compared in a sequence of so many.
     """
     real = site.real()
     found = torch.zeros(len(q), site.k.shape[1], len(pairs), device=q.device)
     for b, there in enumerate(columns >= 0):
         if bool(there.any()):
             rows = torch.arange(site.k.shape[2], device=q.device) if real is None else real[b, 0].nonzero()[:, 0]
-            every = -(-len(rows) // SAMPLE)
+            held = len(rows)
+            every = -(-held // SAMPLE)
             rows = rows[::every]
             sees = (rows <= columns[b, there].unsqueeze(-1)).sum(-1)
-            few = max(1, min(top // every, int(sees.min()) // 4))
+            few = max(1, min(top(held) // every, int(sees.min()) // 4))
             found[b] = agreement(q[b, :, there], site.k[b, :, rows], sees, pairs, few)
     return found
 

@@ -51,6 +51,10 @@ class Wrapper(Attention):
         return self.inside.extends
 
     @property
+    def fixed(self) -> int:
+        return self.inside.fixed
+
+    @property
     def grows(self) -> bool:
         return self.inside.grows
 

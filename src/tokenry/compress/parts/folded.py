@@ -112,7 +112,7 @@ def _lines(kind: Kind, text: str) -> Cut:
             number[parent[u], 1] = max(number[parent[u], 1], number[u, 1])
     return replace(
         Cut.of(
-            kind, text, units.bounds, parent=parent, number=number, again=again, hollow=np.arange(count) < len(heads),
+            kind, text, units.bounds, parent=parent.tolist(), number=number, again=again, hollow=np.arange(count) < len(heads),
             strong=np.bincount(of, whole.strong, minlength=count) > 0,
             alarms=np.bincount(of, whole.alarms, minlength=count) > 0,
         ),
@@ -121,7 +121,7 @@ def _lines(kind: Kind, text: str) -> Cut:
         parts=((0, middle), (middle, len(text))),
         needs={u: tuple({units.called[name] for name in needs} - {u}) for u, needs in enumerate(units.needs) if needs},
         says=says,
-        titles={int(of[u]): name for u, name in reversed(whole.titles.items())},
+        titles={int(of[u]): name for u, name in reversed(list(whole.titles.items()))},
     )  # fmt: skip
 
 

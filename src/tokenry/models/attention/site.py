@@ -53,7 +53,7 @@ class Site:
             where it is no batch.
         hidden_first: the column of the first of these.
         cap: soft cap on logits, or None.
-        sinks: learned extra logits (H), or None.
+        sinks: learned extra logits (H), or (B, H) where sequences have other heads, or None.
         bias: learned extra logits (1 or B, H, Q, N) of every column for each query, or None.
         bias_first: the column of the first of these.
         reads: the account that attention is entered into.
@@ -78,7 +78,7 @@ class Site:
     hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
     hidden_first: int = 0
     cap: float | None = None
-    sinks: Float[Tensor, "H"] | None = None
+    sinks: Float[Tensor, "H"] | Float[Tensor, "B H"] | None = None
     bias: Float[Tensor, "#B H Q N"] | None = field(default=None, repr=False)
     bias_first: int = 0
     reads: Reads | None = field(default=None, repr=False)
@@ -159,22 +159,27 @@ class Site:
 
         Where the output is wanted as well, `dense_and_probs` and `dense_and_received` read the keys once for both.
         """
-        return self._probs(self.logits(queries))
+        return self.softmax(self.logits(queries))
 
     def _logits(self, queries: slice) -> Float[Tensor, "B H Q K"]:
         q = self.q[:, :, queries]
         b, h, n, d = q.shape
         g = self.k.shape[1]
         scores = _by_head(q.reshape(b, g, (h // g) * n, d), self.k.mT)
-        scores = wide(scores).view(b, g, h // g, n, -1) * self.scale
+        return self.logits_of(wide(scores).view(b, h, n, -1), queries)
+
+    def logits_of(self, products: Float[Tensor, "B H Q K"], queries: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
+        """What attention makes of the products of some queries with the keys: scaled, capped, biased and masked."""
+        scores = products * self.scale
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
         if self.bias is not None:
-            scores = scores + self._bias(queries).view(-1, g, h // g, n, scores.shape[-1])
+            scores = scores + self._bias(queries)
         mask = self.mask(queries)
         if mask is not None:
-            scores = scores.masked_fill(~mask.unsqueeze(2), torch.finfo(scores.dtype).min)
-        return scores.view(b, h, n, -1)
+            seen = mask if mask.shape[1] == 1 else mask.repeat_interleave(self.groups, 1)
+            scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+        return scores
 
     def _bias(self, queries: slice) -> Float[Tensor, "#B H Q K"]:
         """The extra logits of the keys that this site holds."""
@@ -187,10 +192,11 @@ class Site:
         columns = (self.columns - self.bias_first).clamp_min(0).repeat_interleave(self.groups, 1).unsqueeze(2)
         return bias.expand(columns.shape[0], -1, -1, -1).gather(-1, columns.expand(-1, -1, n, -1))
 
-    def _probs(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
+    def softmax(self, scores: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q K"]:
+        """Probabilities of logits, of which learned sinks take their part."""
         if self.sinks is None:
             return scores.softmax(-1)
-        sinks = wide(self.sinks).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        sinks = wide(self.sinks).view(-1, scores.shape[1], 1, 1).expand(*scores.shape[:3], 1)
         return torch.cat((scores, sinks), -1).softmax(-1)[..., :-1]
 
     def dense(self) -> Float[Tensor, "B H Q Dv"]:
@@ -256,11 +262,11 @@ class Site:
             change: gets which queries, the site for them, as `streamed` yields both, and their probabilities.
         """
         self._account()
-        parts = ((some, part, part._probs(part._logits(slice(None)))) for some, part in self.streamed())
+        parts = ((some, part, part.softmax(part._logits(slice(None)))) for some, part in self.streamed())
         return torch.cat([part._weighted(change(some, part, probs)) for some, part, probs in parts], 2)
 
     def _both(self) -> tuple[Float[Tensor, "B H Q Dv"], Float[Tensor, "B H Q K"]]:
-        probs = self._probs(self._logits(slice(None)))
+        probs = self.softmax(self._logits(slice(None)))
         return self._weighted(probs), probs
 
     def real_queries(self) -> Bool[Tensor, "B Q"] | None:
@@ -304,6 +310,7 @@ class Site:
             self, q=self.q[some], k=self.k[some], v=self.v[some], facts=self.facts and self.facts.sequences(some),
             columns=None if self.columns is None else self.columns[some],
             bias=self.bias if self.bias is None or len(self.bias) == 1 else self.bias[some],
+            sinks=self.sinks if self.sinks is None or self.sinks.ndim == 1 else self.sinks[some],
         )  # fmt: skip
 
     def alone(self, sequence: int) -> tuple[Site, slice | Int[Tensor, "N"]] | None:
@@ -388,7 +395,7 @@ class Site:
         )
 
     def _explicit(self, queries: slice) -> Tensor:
-        return self._weighted(self._probs(self._logits(queries)))
+        return self._weighted(self.softmax(self._logits(queries)))
 
     def _weighted(self, probs: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q Dv"]:
         b, h, n, k = probs.shape
