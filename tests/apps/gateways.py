@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from tests.compress.test_shorten import TEXTS
 from tests.pipeline.test_messages import call, result
+from tokenry.apps.cli.serve import PARSER
 from tokenry.apps.server.config import Config
 from tokenry.apps.server.gateway import Gateway
 
@@ -66,7 +67,7 @@ def serving(app):
     """An application on a free port of this machine."""
     free = socket.socket()
     free.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", date_header=False, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(uvicorn.Config(app, http=PARSER, log_level="error", date_header=False, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [free]}, daemon=True)
     thread.start()
     while not server.started:

@@ -14,6 +14,8 @@ from tokenry.apps.cli import options as o
 
 DRAIN_SECONDS = 30
 """That answers under way get when a served model is stopped."""
+PARSER = "h11"
+"""Reads requests, whatever else is installed: another parser takes lines that this one refuses."""
 SAVINGS_SCHEMA = "tokenry.savings/0"
 
 
@@ -65,8 +67,8 @@ def serve(
     app = Gateway(settings).app()
     sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
     uvicorn.run(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
-        date_header=False, timeout_graceful_shutdown=int(settings.drain_seconds),
+        app, host=settings.host, port=settings.port, http=PARSER, log_level="warning", access_log=False,
+        server_header=False, date_header=False, timeout_graceful_shutdown=int(settings.drain_seconds),
     )  # fmt: skip
 
 
@@ -96,7 +98,7 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
     sys.stderr.write(f"http://{host}:{port} serves {speaker.language.name}\n")
     uvicorn.run(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        app, host=host, port=port, http=PARSER, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip
     speaker.close()

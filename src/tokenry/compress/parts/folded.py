@@ -112,7 +112,8 @@ def _lines(kind: Kind, text: str) -> Cut:
             number[parent[u], 1] = max(number[parent[u], 1], number[u, 1])
     return replace(
         Cut.of(
-            kind, text, units.bounds, parent=parent.tolist(), number=number, again=again, hollow=np.arange(count) < len(heads),
+            kind, text, units.bounds, parent=parent.tolist(), number=number, again=again,
+            hollow=np.arange(count) < len(heads),
             strong=np.bincount(of, whole.strong, minlength=count) > 0,
             alarms=np.bincount(of, whole.alarms, minlength=count) > 0,
         ),
