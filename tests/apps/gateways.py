@@ -67,7 +67,9 @@ def serving(app):
     """An application on a free port of this machine."""
     free = socket.socket()
     free.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, http=PARSER, log_level="error", date_header=False, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=PARSER, log_level="error", date_header=False, timeout_graceful_shutdown=5)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [free]}, daemon=True)
     thread.start()
     while not server.started:
