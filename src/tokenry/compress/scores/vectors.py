@@ -14,7 +14,7 @@ from tokenry.core.progress import counted
 from tokenry.models.files.load import Encoder
 from tokenry.models.text.as_text import text_windows
 
-BATCH = 512
+BATCH = 1024
 """Tokens read at once, padding included; more no longer helps a processor and costs it its cache."""
 
 Window = tuple[int, Float[Tensor, "T E"], Int[Tensor, "T 2"]]
