@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -83,6 +84,19 @@ def smollm2_vocabulary():
 def smollm2_ids():
     text = read("moby_dick")
     return torch.tensor(load_tokenizer("smollm2")(text, verbose=False)["input_ids"])
+
+
+def test_added_tokens_are_never_split_nor_made():
+    """Neither by a table that was made for the same pieces without them."""
+    v = Vocabulary((b" ", b"a", b"b", b"ab", b"abab"), {"ab": 3})
+    assert splits_of(Vocabulary(v.pieces)).pairs(4) == [(3, 3)]
+    assert splits_of(v).pairs(3) == splits_of(v).pairs(4) == []
+    tokenizer = deepcopy(load_tokenizer("smollm2"))
+    tokenizer.add_tokens(["the world"])
+    added = vocabulary_of(tokenizer)
+    ids = torch.tensor(tokenizer("Of the world here")["input_ids"])
+    new = StochasTok(share=1.0).respell(ids, added, torch.Generator().manual_seed(0))
+    assert added.added["the world"] in new.ids.tolist()
 
 
 def test_the_table_holds_every_pair_and_no_other():

@@ -76,7 +76,7 @@ class Donor:
         own = language.tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
         if max(own.values(), default=-1) < len(found.input):
             # Marks that were added to a tokenizer, but never to the model, stand for nothing that it knows.
-            vocabulary = Vocabulary(vocabulary.pieces[: len(found.input)])
+            vocabulary = vocabulary.first(len(found.input))
         return cls(language.tokenizer, vocabulary, found.input, found.output, tell)
 
     @property

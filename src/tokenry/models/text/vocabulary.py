@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tokenry.core.errors import StorageError, UnsupportedModel
-from tokenry.core.vocabulary import Vocabulary
+from tokenry.core.vocabulary import Merge, Vocabulary
 from tokenry.models.files.vocabularies.opened import LARGEST_ID
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+LONGEST_PIECE = 1024
+"""Bytes of the longest piece whose halves are looked for, far beyond any real one."""
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -23,7 +26,7 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     """The bytes of every id of a fast tokenizer, read from its pieces and not by decoding them.
 
     Added tokens that are marked special stand for no text, nor does the piece for what is unknown; all other added
-    tokens stand for what they show.
+    tokens stand for what they show. The merges of byte pairs come along.
 
     Raises:
         UnsupportedModel: a kind of piece that is not known.
@@ -38,17 +41,25 @@ def pieces_of(description: Mapping[str, Any]) -> Vocabulary:
         StorageError: an id that is no number, out of range, or given to two pieces.
     """
     added = description.get("added_tokens") or []
-    known = table_of(description["model"])
+    model = description["model"]
+    known = table_of(model)
     spelled = _speller(description)
     pieces: list[bytes | None] = [None] * (1 + max([*known.values(), *map(_id, added)], default=-1))
     for piece, i in known.items():
         pieces[i] = spelled(piece)
-    unknown = _unknown(description["model"], known)
+    unknown = _unknown(model, known)
     if unknown is not None:
         pieces[unknown] = None
     for a in added:
         pieces[a["id"]] = None if a["special"] else a["content"].encode()
-    return Vocabulary(tuple(pieces))
+    return Vocabulary(
+        tuple(pieces),
+        {a["content"]: a["id"] for a in added},
+        partial(_merges, known, model["merges"], model.get("continuing_subword_prefix") or "")
+        if model["type"] == "BPE"
+        else None,
+        whole_first=bool(model.get("ignore_merges")),
+    )
 
 
 def table_of(model: Mapping[str, Any]) -> dict[str, int]:
@@ -74,6 +85,21 @@ def byte_characters() -> dict[int, str]:
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [b for b in range(256) if b not in shown]
     return {b: chr(b) for b in shown} | {b: chr(256 + i) for i, b in enumerate(hidden)}
+
+
+def by_rank(ranks: Mapping[bytes, int], id_of: Callable[[bytes], int]) -> Iterable[Merge]:
+    """The merges of a vocabulary in which two pieces merge where their whole is a piece, the lowest rank first."""
+    for piece, rank in ranks.items():
+        for cut in range(1, min(len(piece), LONGEST_PIECE)):
+            left, right = piece[:cut], piece[cut:]
+            if left in ranks and right in ranks:
+                yield id_of(left), id_of(right), id_of(piece), rank
+
+
+def _merges(known: Mapping[str, int], merges: Sequence[str | Sequence[str]], prefix: str) -> Iterable[Merge]:
+    for rank, pair in enumerate(merges):
+        left, right = pair.split(" ") if isinstance(pair, str) else pair
+        yield known[left], known[right], known[left + right.removeprefix(prefix)], rank
 
 
 def _speller(description: Mapping[str, Any]) -> Callable[[str], bytes]:

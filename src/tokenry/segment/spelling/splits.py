@@ -16,7 +16,7 @@ LONGEST = 1024
 KNOWN = 8
 """Vocabularies whose tables are kept."""
 
-_tables: dict[str, Splits] = {}
+_tables: dict[tuple[str, frozenset[int]], Splits] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +44,14 @@ class Splits:
 def splits_of(vocabulary: Vocabulary) -> Splits:
     """The table of a vocabulary, made once for all vocabularies of the same pieces.
 
-    Marks have no pairs and are in none. Ids that spell the same are different ids, each with its pairs.
+    Marks and other tokens that were added have no pairs and are in none: what stands for them is one token wherever it
+    stands, and text spelled in other pieces never becomes one. Ids that spell the same are different ids, each with its
+    pairs.
 
     Raises:
         Incompatible: pieces that do not spell text when put side by side.
     """
-    key = vocabulary.fingerprint
+    key = vocabulary.fingerprint, frozenset(vocabulary.added.values())
     if key not in _tables:
         _check(vocabulary)
         while len(_tables) >= KNOWN:
@@ -69,14 +71,15 @@ def _check(vocabulary: Vocabulary) -> None:
 
 def _build(vocabulary: Vocabulary) -> Splits:
     known: dict[bytes, list[int]] = {}
+    whole = frozenset(vocabulary.added.values())
     for i, piece in enumerate(vocabulary):
-        if piece:
+        if piece and i not in whole:
             known.setdefault(piece, []).append(i)
     first: list[int] = []
     second: list[int] = []
     begins = [0]
-    for piece in vocabulary:
-        size = len(piece) if piece and len(piece) <= LONGEST else 0
+    for i, piece in enumerate(vocabulary):
+        size = len(piece) if piece and len(piece) <= LONGEST and i not in whole else 0
         for cut in range(1, size):
             assert piece is not None
             if (before := known.get(piece[:cut])) and (after := known.get(piece[cut:])):

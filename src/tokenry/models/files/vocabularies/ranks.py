@@ -7,12 +7,14 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel
 from tokenry.core.needs import need
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.models.files.vocabularies.opened import LARGEST_ID, Opened, Ranked
+from tokenry.models.text.vocabulary import by_rank
 
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 CL100K = (
@@ -140,7 +142,9 @@ def _ranked(name: str, format: str, file: Path, content: Ranked, marks: Mapping[
     surfaces = [piece or b"" for piece in pieces]
     for mark, i in marks.items():
         surfaces[i] = mark.encode()
-    return Opened(name, "bpe", format, Vocabulary(tuple(pieces)), tuple(surfaces), dict(marks), content)
+    merging = partial(by_rank, ranks, lambda piece: ranks[piece] + content.first)
+    vocabulary = Vocabulary(tuple(pieces), dict(marks), merging, whole_first=True)
+    return Opened(name, "bpe", format, vocabulary, tuple(surfaces), dict(marks), content)
 
 
 def _check_pattern(pattern: str, file: Path) -> None:

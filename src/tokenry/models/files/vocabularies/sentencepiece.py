@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tokenry.core.errors import StorageError, UnsupportedModel
 from tokenry.core.needs import need
-from tokenry.core.vocabulary import Vocabulary
+from tokenry.core.vocabulary import Merge, Vocabulary
 from tokenry.models.files.protobuf import fields
 from tokenry.models.files.vocabularies.opened import LARGEST_ID, Kind, Opened, Scored
+from tokenry.models.text.vocabulary import by_rank
 
 _KINDS: dict[int, Kind] = {1: "unigram", 2: "bpe"}
 # Numbers of the fields in sentencepiece_model.proto.
-_TRAINER, _NORMALISER = 2, 3
+_PIECE, _TRAINER, _NORMALISER = 1, 2, 3
+_PIECE_TYPE = 3
+_NORMAL, _CONTROL, _USER, _BYTE = 1, 3, 4, 6
 _MODEL_TYPE = 3
 _NAME, _PREFIX, _REMOVE_SPACES = 1, 3, 4
 
@@ -50,7 +55,11 @@ def read_sentencepiece(name: str, file: Path) -> Opened:
         (b"" if piece is None else piece) if not processor.is_unknown(i) else processor.decode([i]).encode()
         for i, piece in enumerate(pieces)
     )
-    return Opened(name, kind, "sentencepiece", Vocabulary(pieces), surfaces, {}, content)
+    types = [int(dict(fields(value)).get(_PIECE_TYPE, _NORMAL)) for number, value in fields(data) if number == _PIECE]
+    added = {processor.id_to_piece(i): i for i, type in enumerate(types) if type in (_CONTROL, _USER)}
+    merging = partial(_merges, processor, pieces, types) if kind == "bpe" else None
+    vocabulary = Vocabulary(pieces, added, merging)
+    return Opened(name, kind, "sentencepiece", vocabulary, surfaces, {}, content)
 
 
 def _size(processor: Any, file: Path) -> int:
@@ -58,6 +67,14 @@ def _size(processor: Any, file: Path) -> int:
     if not 0 < size < LARGEST_ID:
         raise StorageError(f"{file}: must hold between 1 and {LARGEST_ID} pieces; got {size}.")
     return size
+
+
+def _merges(processor: Any, pieces: Sequence[bytes | None], types: Sequence[int]) -> Iterable[Merge]:
+    """Two pieces merge where their whole is a piece, the one with the best score first."""
+    ids = {piece: i for i, (piece, type) in enumerate(zip(pieces, types, strict=True)) if piece and type != _BYTE}
+    scores = {piece: processor.get_score(i) for piece, i in ids.items()}
+    ranks = {score: rank for rank, score in enumerate(sorted(set(scores.values()), reverse=True))}
+    return by_rank({piece: ranks[score] for piece, score in scores.items()}, ids.__getitem__)
 
 
 def _speller(processor: Any) -> Any:
