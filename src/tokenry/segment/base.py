@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import setting
@@ -18,7 +18,7 @@ from tokenry.models.files.vocabularies.opened import Kind, Opened
 from tokenry.segment.engines.encoding import decode, encode, runner
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.training.progress import Progress, silent
-from tokenry.segment.training.trained import Learnt, enough, new_folder, save, say_fewer
+from tokenry.segment.training.trained import Learnt, enough, new_folder, save, say_fewer, trained_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,7 @@ class Tokenizer(Method):
         out: str | Path,
         seed: int = 0,
         progress: Progress = silent,
+        **fields: Any,
     ) -> Self:
         """Learn a vocabulary, write it to a new folder whole or not at all, and open it.
 
@@ -86,25 +87,31 @@ class Tokenizer(Method):
             out: a folder that does not exist yet; `tokenizer.json` in it loads in transformers too.
             seed: of whatever is drawn.
             progress: is told of what goes on.
+            fields: of the method, which say how it learns; the folder remembers them.
 
         Raises:
-            InvalidValue: too few ids, an empty corpus, or a folder that exists.
+            InvalidValue: too few ids, an empty corpus, a folder that exists, or a field it does not have.
             UnreadableInput: a file that is missing or no text.
 
         Warns:
             FewerIds: the corpus gave fewer ids than were asked for.
         """
-        enough(cls.name(), vocab_size, cls.fewest)
+        method = cls.from_dict(fields)
+        enough(cls.name(), vocab_size, method.fewest_ids)
         folder = new_folder(cls.name(), out)
-        learnt = cls.learn(corpus, vocab_size, seed, progress)
-        save(folder, learnt)
+        learnt = method.learn(corpus, vocab_size, seed, progress)
+        save(folder, learnt, str(method))
         say_fewer(cls.name(), vocab_size, learnt, cls.used_up)
         return cls.from_folder(folder)
 
-    @classmethod
-    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
+    @property
+    def fewest_ids(self) -> int:
+        """Ids that every vocabulary has that is trained with these fields."""
+        return self.fewest
+
+    def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """What `train` writes; a method that cannot be trained refuses."""
-        raise InvalidValue(f"{cls.name()}: must be a tokenizer that can be trained; use bpe, unigram or wordpiece.")
+        raise InvalidValue(f"{self.name()}: must be a tokenizer that can be trained; use bpe, unigram or wordpiece.")
 
     @classmethod
     @abstractmethod
@@ -158,7 +165,8 @@ class FromFile(Tokenizer):
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        return cls(source=str(folder))
+        method = trained_by(folder)
+        return replace(method, source=str(folder)) if isinstance(method, cls) else cls(source=str(folder))
 
     def _pattern(self) -> str | None:
         return None

@@ -73,8 +73,7 @@ class Bpe(FromFile):
     source: str = setting("smollm2", doc="an alias, a file, a folder, an encoding of tiktoken or a hub id")
     pattern: str | None = setting(None, doc="how a .tiktoken file that is not known splits text")
 
-    @classmethod
-    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
+    def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Merge the most frequent pairs; nothing is drawn, so `seed` changes nothing."""
         from tokenizers import Tokenizer, models, trainers
 

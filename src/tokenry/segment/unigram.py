@@ -72,8 +72,7 @@ class Unigram(FromFile):
 
     source: str = setting("sample-unigram", doc="a file, a folder, a hub id, or the small vocabulary that comes along")
 
-    @classmethod
-    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
+    def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Count splits, then let sentencepiece choose pieces; nothing is drawn, so `seed` changes nothing.
 
         The trainer of tokenizers is not used: it gives another vocabulary each time.

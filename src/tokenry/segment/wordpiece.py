@@ -71,8 +71,7 @@ class WordPiece(FromFile):
 
     source: str = setting("minilm", doc="an alias, a file, a folder or a hub id")
 
-    @classmethod
-    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
+    def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Merge the most frequent pairs inside words, with upper and lower case; nothing is drawn."""
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 

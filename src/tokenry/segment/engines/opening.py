@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import entries, parse
@@ -10,6 +12,7 @@ from tokenry.models.files.vocabularies.find import open_vocabulary
 from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile, Tokenizer
 from tokenry.segment.bpe import Bpe
+from tokenry.segment.training.trained import trained_by
 from tokenry.segment.unigram import Unigram
 from tokenry.segment.wordpiece import WordPiece
 
@@ -21,7 +24,7 @@ def open_tokenizer(name: str) -> Tokenizer:
 
     Args:
         name: an alias of `tokenry models list`, a file, a folder, an encoding of tiktoken or a hub id, whose kind is
-            looked up; or a method of this room in its one-line form, such as `bpe:source=cl100k_base,special=true`.
+            looked up, unless a folder says which method learnt it; or a method of this room in its one-line form, such as `bpe:source=cl100k_base,special=true`.
 
     Raises:
         UnknownModel: nothing is found under this name.
@@ -35,4 +38,5 @@ def open_tokenizer(name: str) -> Tokenizer:
         if not isinstance(found, Tokenizer):
             raise InvalidValue(f"tokenizer {name!r}: must be a tokenizer; {method} changes tokens that there are.")
         return found
-    return CLASSES[open_vocabulary(name).kind](source=name)
+    by = trained_by(Path(name).expanduser())
+    return replace(by, source=name) if isinstance(by, FromFile) else CLASSES[open_vocabulary(name).kind](source=name)

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenry.core.errors import InvalidValue, Notice
-from tokenry.core.saving import whole_folder
+from tokenry.core.errors import InvalidValue, Notice, TokenryError
+from tokenry.core.method import Method
+from tokenry.core.registry import parse
+from tokenry.core.saving import read_json, whole_folder
 from tokenry.models.text.vocabulary import byte_characters
+
+_BY = "trained_by"
 
 END = "<|endoftext|>"
 """The one mark of a trained vocabulary of bytes."""
@@ -38,6 +42,13 @@ def byte_level_steps() -> tuple[Any, Any]:
     return pre_tokenizers.Sequence([split, _show()]), decoders.ByteLevel()
 
 
+def shown_in_bytes() -> tuple[Any, Any]:
+    """The pre-tokenizer that shows text in bytes without splitting it, and the decoder that undoes it."""
+    from tokenizers import decoders
+
+    return _show(), decoders.ByteLevel()
+
+
 def byte_level_words() -> Any:
     """The same pre-tokenizer as training sees it, where no word is longer than `LONGEST`."""
     from tokenizers import Regex, pre_tokenizers
@@ -50,6 +61,15 @@ def in_parts() -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{LONGEST}}}"), "isolated")
+
+
+def trained_by(folder: Path) -> Method | None:
+    """The method that wrote a folder, with the fields it learnt with; None for all other folders."""
+    try:
+        by = read_json(folder / "tokenizer_config.json").get(_BY)
+        return parse(by) if isinstance(by, str) and by.startswith("segment/") else None
+    except TokenryError:
+        return None
 
 
 def _show() -> Any:
@@ -70,11 +90,13 @@ class Learnt:
         description: what `tokenizer.json` holds.
         marks: what transformers calls each mark, such as `eos_token`.
         added: marks in the order of their ids.
+        whole: text that is one token wherever it stands; ids of it follow those of all pieces.
     """
 
     description: Mapping[str, Any]
     marks: Mapping[str, str]
     added: Sequence[str]
+    whole: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,7 +105,10 @@ class Learnt:
     def ids(self) -> dict[str, int]:
         """The id of every piece."""
         table = self.description["model"]["vocab"]
-        return table if isinstance(table, dict) else {piece: i for i, (piece, _) in enumerate(table)}
+        found = dict(table) if isinstance(table, dict) else {piece: i for i, (piece, _) in enumerate(table)}
+        for name in (*self.added, *self.whole):
+            found.setdefault(name, len(found))
+        return found
 
 
 def enough(who: str, vocab_size: int, fewest: int) -> None:
@@ -119,15 +144,23 @@ def new_folder(who: str, out: str | Path) -> Path:
     return folder
 
 
-def save(folder: Path, learnt: Learnt) -> None:
-    """Write the folder, whole or not at all."""
+def save(folder: Path, learnt: Learnt, by: str) -> None:
+    """Write the folder, whole or not at all.
+
+    Args:
+        by: the method in its one-line form.
+    """
     from tokenizers import Tokenizer
 
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False}
     ids = learnt.ids
-    tokens = [{"id": ids[mark], "content": mark, **flags} for mark in learnt.added]
+    tokens = [{"id": ids[m], "content": m, **flags, "normalized": False, "special": True} for m in learnt.added]
+    # Text is looked for after it was normalised, as all other pieces are.
+    tokens += [{"id": ids[w], "content": w, **flags, "normalized": True, "special": False} for w in learnt.whole]
     library = Tokenizer.from_str(json.dumps({**learnt.description, "added_tokens": tokens}))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **learnt.marks}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **learnt.marks, _BY: by,
+    }  # fmt: skip
     with whole_folder(folder) as draft:
         library.save(str(draft / "tokenizer.json"))
         (draft / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
