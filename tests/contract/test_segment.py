@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,16 @@ def test_sequences_make_batches(tokenizer):
     assert not batch.mask[1, 0]
 
 
+def train(case, corpus, out, **how):
+    """A small vocabulary, with the fields of the trial."""
+    return case.method.train(corpus, vocab_size=900, out=out, **fields(case), **how)
+
+
+def fields(case):
+    """What the trial says of training."""
+    return {name: value for name, value in case.entry.card.trial.items() if name not in ("source", "special")}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Each kind trained once on two texts and a file."""
@@ -151,7 +163,7 @@ def trained(tmp_path_factory):
             folder = tmp_path_factory.mktemp("trained")
             (folder / "corpus.txt").write_text(read(CORPUS[1]), encoding="utf-8")
             corpus = [read(CORPUS[0]), folder / "corpus.txt"]
-            kept[case.name] = (corpus, case.method.train(corpus, vocab_size=900, out=folder / "made"))
+            kept[case.name] = (corpus, train(case, corpus, folder / "made"))
         return kept[case.name]
 
     return of
@@ -159,7 +171,7 @@ def trained(tmp_path_factory):
 
 def test_training_is_the_same_twice(case, trained, tmp_path):
     corpus, tokenizer = trained(case)
-    again = case.method.train(corpus, vocab_size=900, out=tmp_path / "again")
+    again = train(case, corpus, tmp_path / "again")
     assert 600 < tokenizer.vocab_size <= 900
     assert again.vocabulary.fingerprint == tokenizer.vocabulary.fingerprint
     made = [Path(t.source, "tokenizer.json").read_bytes() for t in (tokenizer, again)]
@@ -174,7 +186,7 @@ def test_what_was_trained_opens_everywhere(case, trained, text):
     assert open_tokenizer(tokenizer.source) == tokenizer
     theirs = AutoTokenizer.from_pretrained(tokenizer.source)
     ids = tokenizer.encode(text).ids.tolist()
-    marking = case.method(source=tokenizer.source, special=True)
+    marking = replace(tokenizer, special=True)
     assert theirs(text, add_special_tokens=False)["input_ids"] == marking.encode(text).ids.tolist()
     if tokenizer.lossless:
         assert tokenizer.decode(ids) == text.encode()
@@ -188,7 +200,7 @@ def test_training_helps(case, trained):
 
 
 def test_what_cannot_be_trained(case, tmp_path):
-    train, out = case.method.train, tmp_path / "out"
+    train, out = partial(case.method.train, **fields(case)), tmp_path / "out"
     for corpus in ([], [""], ["", ""]):
         with pytest.raises(InvalidValue, match="corpus: must hold some text"):
             train(corpus, vocab_size=900, out=out)
@@ -222,11 +234,16 @@ def test_an_interrupted_training_leaves_nothing(case, tmp_path):
 
     given_list = [read(CORPUS[0])]
     with pytest.raises((KeyboardInterrupt, InvalidValue)):
-        case.method.train(corpus(), vocab_size=900, out=tmp_path / "out")
+        train(case, corpus(), tmp_path / "out")
     if case.entry.name != "wordpiece":
         with pytest.raises(KeyboardInterrupt):
-            case.method.train(given_list, vocab_size=900, out=tmp_path / "out", progress=stop)
+            train(case, given_list, tmp_path / "out", progress=stop)
     assert not list(tmp_path.iterdir())
+
+
+def test_training_refuses_what_it_does_not_have(case, tmp_path):
+    with pytest.raises(InvalidValue, match="nonsense"):
+        case.method.train(["text"], vocab_size=900, out=tmp_path / "out", nonsense=1)
 
 
 def test_lost_bytes_are_said(tokenizer):

@@ -48,7 +48,7 @@ class CompressionBpe(FromFile):
         year=2026,
         url="https://arxiv.org/abs/2601.09039",
         summary="byte pairs chosen among the most frequent ones by how well an LZ coder does behind them",
-        trial={"source": "smollm2"},
+        trial={"source": "smollm2", "width": 2, "sample": 4096},
         claims=(),
         deviations=(
             "how many pairs are looked at is not published; 8 here",
@@ -61,7 +61,7 @@ class CompressionBpe(FromFile):
 
     source: str = setting("smollm2", doc="a folder that `train` wrote, or any other vocabulary of byte pairs")
     width: int = positive(8, doc="in training: pairs that each merge is chosen from")
-    sample: int = positive(65536, doc="in training: characters of the sample that is compressed")
+    sample: int = positive(32768, doc="in training: characters of the sample that is compressed")
     coder: str = choice("gzip", "lzma", default="gzip", doc="in training: what compresses it")
 
     def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:

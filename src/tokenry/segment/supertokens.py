@@ -65,6 +65,7 @@ class Supertokens(FromFile):
 
     kind: ClassVar[Kind] = "bpe"
     fewest: ClassVar[int] = len(ALPHABET) + 1
+    used_up: ClassVar[str] = "no two short pieces stand side by side in a stretch as often as `frequency`"
 
     source: str = setting("smollm2", doc="a folder that `train` wrote, or any other vocabulary of byte pairs")
     longest: int = natural(30, doc="in training: bytes of the longest piece; 0 for any")

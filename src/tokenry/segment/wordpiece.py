@@ -82,7 +82,7 @@ class WordPiece(FromFile):
         first, later = _letters(library, twice(corpus), progress)
         # The trainer numbers letters as they turn up in a table without order, unless they are given.
         given = [*MARKS.values(), *first, *(INSIDE + letter for letter in later)]
-        enough(cls.name(), vocab_size, len(given))
+        enough(self.name(), vocab_size, len(given))
         library.pre_tokenizer = pre_tokenizers.Sequence([split, in_parts()])
         trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=given, show_progress=False)
         library.train_from_iterator(texts(corpus, progress), trainer=trainer)

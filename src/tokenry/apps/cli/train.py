@@ -14,7 +14,7 @@ from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
 from tokenry.apps.cli.status import bars, warn
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import entries, load
+from tokenry.core.registry import entries, load, named
 
 TRAIN_SCHEMA = "tokenry.train/0"
 
@@ -23,7 +23,9 @@ def train(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="A tokenizer of `tokenry list`, such as bpe.", autocompletion=complete.methods
+            metavar="KIND",
+            help="A tokenizer of `tokenry list`, such as bpe or kl3m:longest=3.",
+            autocompletion=complete.methods,
         ),
     ],
     corpus: Annotated[list[Path], typer.Argument(metavar="CORPUS...", help="Text files, and folders of them.")],
@@ -34,7 +36,8 @@ def train(
 ) -> None:
     """Learn a vocabulary from text and write it to a folder."""
     names = {n: e.full_name for e in entries() if e.room == "segment" for n in (e.name, e.full_name)}
-    if kind not in names:
+    entry, fields = named(kind)
+    if entry is None or entry.full_name not in names:
         raise InvalidValue(f"train: must be one of {', '.join(n for n in names if '/' not in n)}; got {kind!r}.")
 
     files = [file for path in corpus for file in _files(path)]
@@ -43,12 +46,12 @@ def train(
 
     from tokenry.segment.base import Tokenizer
 
-    method = load(names[kind])
+    method = load(entry.full_name)
     if not issubclass(method, Tokenizer):
         raise InvalidValue(f"train: must be a tokenizer; {kind} changes tokens that there are.")
     start = time.perf_counter()
     with bars() as progress:
-        tokenizer = method.train(files, vocab_size=vocab_size, out=out, seed=seed, progress=progress)
+        tokenizer = method.train(files, vocab_size=vocab_size, out=out, seed=seed, progress=progress, **fields)
     found = {
         "schema": TRAIN_SCHEMA, "kind": kind, "vocab_size": tokenizer.vocab_size, "files": len(files), "out": str(out),
         "lossless": {"level": tokenizer.lossless.level, "why": tokenizer.lossless.why},

@@ -24,7 +24,8 @@ def open_tokenizer(name: str) -> Tokenizer:
 
     Args:
         name: an alias of `tokenry models list`, a file, a folder, an encoding of tiktoken or a hub id, whose kind is
-            looked up, unless a folder says which method learnt it; or a method of this room in its one-line form, such as `bpe:source=cl100k_base,special=true`.
+            looked up, unless a folder says which method learnt it; or a method of this room in its one-line form, such
+            as `bpe:source=cl100k_base,special=true`.
 
     Raises:
         UnknownModel: nothing is found under this name.

@@ -60,23 +60,22 @@ class Coding:
         self._last = np.zeros(len(self._ids), bool)
         self._last[ends[ends > 0] - 1] = True
         self._code = CODERS[coder]
-        self._made = int(self._ids.max(initial=0)) + 1
+        self._wide = np.dtype("<u2")
         self.name = f"{coder} {width} {zlib.crc32(self._ids.tobytes())}"
 
-    def choose(self, pairs: Sequence[tuple[int, int]]) -> int:
+    def choose(self, pairs: Sequence[tuple[int, int]], made: int) -> int:
         """The pair after which the coder needs the fewest bytes."""
-        sizes = [self.size(_joined(self._ids, self._last, *pair, self._made)[0]) for pair in pairs]
+        sizes = [self.size(_joined(self._ids, self._last, *pair, made)[0]) for pair in pairs]
         return sizes.index(min(sizes))
 
     def merged(self, left: int, right: int, made: int) -> None:
         """Follow a merge."""
         self._ids, self._last = _joined(self._ids, self._last, left, right, made)
-        self._made = max(self._made, made + 1)
+        self._wide = np.dtype("<u2" if made < (1 << 16) - 1 else "<u4")
 
     def size(self, ids: Int[np.ndarray, "T"] | None = None) -> int:
         """Bytes of the sample behind the coder, at two bytes an id, or four where these are not enough."""
-        wide = np.dtype("<u2" if self._made < 1 << 16 else "<u4")
-        return len(self._code((self._ids if ids is None else ids).astype(wide).tobytes()))
+        return len(self._code((self._ids if ids is None else ids).astype(self._wide).tobytes()))
 
 
 def _joined(

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def"
 """The loops of `pairs`, compiled. A pair of ids is one key: the left one in the upper 32 bits."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pairs of neighbours in counted sequences, kept up to date while one pair after the other becomes a new id.
 
-Memory is 24 bytes a symbol and 32 a pair, both in arrays that compiled loops read. Each symbol stands in the list of its
+Memory is 24 bytes a symbol and 32 a pair, in arrays that compiled loops read. Each symbol stands in the list of its
 pair with the next one, so that a merge looks at nothing but the places it changes.
 """
 

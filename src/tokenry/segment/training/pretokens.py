@@ -75,7 +75,9 @@ def joined(pieces: Sequence[str], lengths: Callable[[int], np.ndarray]) -> list[
 def chunks(text: str, lengths: Callable[[int], np.ndarray], run: int = 0) -> list[str]:
     """Stretches of so many characters as are drawn; equal characters from `run` on are a stretch of their own."""
     found = []
-    for stretch in splitting(rf"(?s)(?:(.)\1{{{run - 1},}}|(?:(?!(.)\2{{{run - 1}}}).)+)").finditer(text) if run else ():
+    for stretch in (
+        splitting(rf"(?s)(?:(.)\1{{{run - 1},}}|(?:(?!(.)\2{{{run - 1}}}).)+)").finditer(text) if run else ()
+    ):
         found += in_parts([stretch[0]]) if stretch[1] else joined(stretch[0], lengths)
     return found if run else joined(text, lengths)
 

@@ -90,7 +90,7 @@ class Learnt:
         description: what `tokenizer.json` holds.
         marks: what transformers calls each mark, such as `eos_token`.
         added: marks in the order of their ids.
-        whole: text that is one token wherever it stands; ids of it follow those of all pieces.
+        whole: text that is one token wherever it stands.
     """
 
     description: Mapping[str, Any]

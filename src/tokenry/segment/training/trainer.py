@@ -20,6 +20,7 @@ from tokenry.segment.training.pairs import Pairs
 from tokenry.segment.training.progress import Progress, silent
 from tokenry.segment.training.trained import ALPHABET
 
+
 class Score(Protocol):
     """Chooses among the most frequent pairs.
 
@@ -31,8 +32,8 @@ class Score(Protocol):
     width: int
     name: str
 
-    def choose(self, pairs: Sequence[tuple[int, int]]) -> int:
-        """Which pair becomes the next piece; of the pairs the most frequent is the first."""
+    def choose(self, pairs: Sequence[tuple[int, int]], made: int) -> int:
+        """Which pair becomes the next piece, with the id `made`; of the pairs the most frequent is the first."""
 
     def merged(self, left: int, right: int, made: int) -> None:
         """Hear which one it became."""
@@ -106,7 +107,7 @@ def learn(
             best = pairs.best(width, fewest)
             if not best:
                 break
-            at = score.choose([(a, b) for a, b, _ in best]) if score and len(best) > 1 else 0
+            at = score.choose([(a, b) for a, b, _ in best], len(found.pieces)) if score and len(best) > 1 else 0
             left, right, count = best[at]
         made = _made(found, known, left, right)
         pairs.merge(left, right, made)
