@@ -12,6 +12,7 @@ from tokenry.core.errors import InvalidValue, StorageError, UnknownModel
 from tokenry.models.files import hub, store
 from tokenry.models.files.catalog import ALIASES
 from tokenry.models.files.vocabularies.gguf import read_gguf
+from tokenry.models.files.vocabularies.merges_txt import read_merges
 from tokenry.models.files.vocabularies.opened import LARGEST_FILE, Opened
 from tokenry.models.files.vocabularies.ranks import read_encoding, read_tekken, read_tiktoken
 from tokenry.models.files.vocabularies.sentencepiece import read_sentencepiece
@@ -23,7 +24,10 @@ SHIPPED: Mapping[str, Path] = {"sample-unigram": Path(__file__).with_name("sampl
 ENCODINGS = ("gpt2", "r50k_base", "p50k_base", "p50k_edit", "cl100k_base", "o200k_base", "o200k_harmony")
 """Names that tiktoken opens."""
 
-_IN_FOLDERS = ("tokenizer.json", "tekken.json", "tokenizer.model", "*.tiktoken", "tekken_*.json", "*.model", "*.gguf")
+_IN_FOLDERS = (
+    "tokenizer.json", "tekken.json", "tokenizer.model", "merges.txt", "*.tiktoken", "tekken_*.json", "*.model",
+    "*.gguf",
+)  # fmt: skip
 
 
 def open_vocabulary(name: str, pattern: str | None = None) -> Opened:
@@ -80,6 +84,8 @@ def _read(name: str, file: Path, pattern: str | None, size: int, changed: int) -
         return read_gguf(name, file)
     if size > LARGEST_FILE:
         raise StorageError(f"{file}: must be at most {LARGEST_FILE >> 20} MB; got {size >> 20} MB.")
+    if file.name == "merges.txt":
+        return read_merges(name, file)
     if file.suffix == ".tiktoken":
         return read_tiktoken(name, file, pattern)
     if head[:1] == b"{" or file.suffix == ".json":
@@ -87,7 +93,7 @@ def _read(name: str, file: Path, pattern: str | None, size: int, changed: int) -
     if file.suffix == ".model" or ".model." in file.name:
         return read_sentencepiece(name, file)
     raise InvalidValue(
-        f"{file}: must be a tokenizer.json, tekken .json, .tiktoken, SentencePiece .model or .gguf file; "
+        f"{file}: must be a tokenizer.json, tekken .json, .tiktoken, merges.txt, SentencePiece .model or .gguf file; "
         f"got {file.name}; convert it to tokenizer.json."
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenry.core.errors import StorageError, UnsupportedModel
 from tokenry.models.files.gguf_header import gguf_header
+from tokenry.models.files.vocabularies.gguf_encoders import of_scores, of_words
 from tokenry.models.files.vocabularies.opened import Opened
 from tokenry.models.files.vocabularies.ranks import O200K, QWEN
 from tokenry.models.files.vocabularies.tokenizer_json import describe
@@ -63,6 +64,10 @@ def gguf_description(file: Path) -> dict[str, Any]:
         steps = _byte_level(tokens, found.get("tokenizer.ggml.merges") or [], way)
     elif model == "llama":
         steps = _by_score(tokens, found.get("tokenizer.ggml.scores") or [], kinds, found)
+    elif model == "bert":
+        steps = of_words(tokens, kinds)
+    elif model == "t5":
+        steps = of_scores(tokens, found.get("tokenizer.ggml.scores") or [], kinds, found)
     else:
         raise UnsupportedModel(
             f"{file}: has a vocabulary of the kind {model!r}, which is not known; use its tokenizer.json."
