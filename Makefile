@@ -59,6 +59,7 @@ bench: $(READY)
 	$(BENCH).models.every_family
 	$(BENCH).models.every_mode
 	$(BENCH).segment.stochastok
+	$(BENCH).segment.trained
 	$(BENCH).quantize.images
 	$(BENCH).quantize.speech
 	$(BENCH).signal.patches
