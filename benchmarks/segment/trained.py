@@ -11,7 +11,6 @@ import ast
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import sysconfig
@@ -45,10 +44,10 @@ ABOUT = (
     "Each vocabulary is trained on three quarters of the paragraphs and measured on the others, beside plain byte "
     "pairs of the same size from the same text, and beside merges that are drawn at random. Paragraphs are each there "
     "once, but licences resemble each other, which helps whoever learns long pieces. `reach` is how many bytes of the "
-    "text are cut otherwise after one letter was changed in the middle of a passage. Errors are those of reading print: "
-    "rn becomes m, l becomes 1, O becomes 0, e becomes c, each in one of five places; a token is untouched when the "
-    "damaged text has one with the same bytes in the same place. Trainers read the same files in a process each with "
-    "one thread; rustbpe where it is installed. Seconds are of the processor, the best of three."
+    "text are cut otherwise after one letter was changed in the middle of a passage. Errors are those of reading "
+    "print: rn becomes m, l becomes 1, O becomes 0, e becomes c, each in one of five places; a token is untouched when "
+    "the damaged text has one with the same bytes in the same place. Trainers read the same files in a process each "
+    "with one thread; rustbpe where it is installed. Seconds are of the processor, the best of three."
 )
 
 SIZES, CODED, SHORT, DOMAIN, SPEED = (4096, 8192, 16384), 1024, 8192, 16384, 32768
@@ -61,12 +60,7 @@ TRAINERS = ("tokenry", "tokenizers", "rustbpe")
 
 def main() -> None:
     """Train and measure them all."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--trainer", choices=TRAINERS, help="only train with this one and print what it took")
-    given = options.parse_args()
-    if given.trainer:
-        print(json.dumps(trained_alone(given.trainer)))
-        return
+    argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.simplefilter("ignore")
     settings = {
         "sizes": SIZES, "coded": CODED, "short": SHORT, "domain": DOMAIN, "speed": SPEED, "width": WIDTH,
@@ -106,21 +100,15 @@ def coded() -> list[Row]:
     """What gzip leaves of ids, by who chose the merges."""
     read, held = halves(prose())
     text = passages(read, READ)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        made: dict[str, Tokenizer] = {}
-        seconds = {}
-        for name, cls, fields in (
-            (PLAIN, Bpe, {}),
-            (f"compression_bpe, width {WIDTH}", CompressionBpe, {"width": WIDTH, "sample": SAMPLE}),
-            ("compression_bpe, width 1", CompressionBpe, {"width": 1}),
-        ):
-            start = time.process_time()
-            out = Path(folder) / str(len(made))
-            made[name] = cls.train([text], vocab_size=CODED, out=out, **fields)  # type: ignore[attr-defined]
-            seconds[name] = time.process_time() - start
-        rows = [
-            {"arm": n, "seconds": seconds[n]} | left(lambda t, f=f: f.ids(t).tolist(), held) for n, f in made.items()
-        ]  # type: ignore[misc, attr-defined]
+    rows: list[Row] = []
+    for name, method, fields in (
+        (PLAIN, Bpe, {}),
+        (f"compression_bpe, width {WIDTH}", CompressionBpe, {"width": WIDTH, "sample": SAMPLE}),
+        ("compression_bpe, width 1", CompressionBpe, {"width": 1}),
+    ):
+        start = time.process_time()
+        made = trained(method, [text], CODED, **fields)
+        rows.append({"arm": name, "seconds": time.process_time() - start} | left(partial(cut, made), held))
     drawn = learn(counted([text], words), CODED, score=Drawn())
     return [*rows, {"arm": f"any of the first {WIDTH}", "seconds": None} | left(cutting(drawn), held)]
 
@@ -155,10 +143,10 @@ def domain() -> list[Row]:
 def errors() -> list[Row]:
     """Tokens that errors of reading leave as they are."""
     read, held = halves(licences())
-    arms: dict[str, Any] = {
-        PLAIN: trained(Bpe, read, SHORT), "kl3m, up to 3 characters": trained(Kl3m, read, SHORT, longest=3, add=(), nfkc=False),
-        "kl3m, up to 4 characters": trained(Kl3m, read, SHORT, longest=4, add=(), nfkc=False),
-    }  # fmt: skip
+    arms: dict[str, Any] = {PLAIN: trained(Bpe, read, SHORT)} | {
+        f"kl3m, up to {longest} characters": trained(Kl3m, read, SHORT, longest=longest, add=(), nfkc=False)
+        for longest in (3, 4)
+    }
     found = []
     for name, tokenizer in arms.items():
         ends = [untouched(tokenizer, text, seed) for seed, text in enumerate(passages(held, 4000)[:40])]
@@ -176,7 +164,7 @@ def speed() -> list[Row]:
         runs = []
         for _ in range(3):
             done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.segment.trained", "--trainer", name],
+                [sys.executable, "-m", "benchmarks.segment.trainer_child", name, str(SPEED), str(MEGABYTES)],
                 env=env, capture_output=True, text=True, check=False,
             )  # fmt: skip
             if done.returncode == 0:
@@ -184,26 +172,6 @@ def speed() -> list[Row]:
         if runs:
             found.append({"arm": name} | min(runs, key=lambda run: float(run["seconds"])))
     return found
-
-
-def trained_alone(name: str) -> Row:
-    """Train with one library in this process."""
-    texts = code()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if name == "rustbpe":
-        import rustbpe
-
-        start = time.process_time()
-        rustbpe.Tokenizer().train_from_iterator(iter(texts), SPEED)
-    elif name == "tokenizers":
-        start = time.process_time()
-        Bpe().learn(texts, SPEED, 0, lambda *_: None)
-    else:
-        start = time.process_time()
-        learn(counted(texts, words), SPEED)
-    seconds = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "megabytes": peak / 1024, "before": before / 1024, "text": sum(map(len, texts)) / 1e6}
 
 
 def trained(method: type[Tokenizer], texts: list[str], size: int, **fields: Any) -> Any:
@@ -249,7 +217,7 @@ def cutting(found: Any) -> Callable[[str], list[int]]:
 
 def cut(tokenizer: Any, text: str) -> list[int]:
     """The ids of a text."""
-    return list(tokenizer.ids(text).tolist() if hasattr(tokenizer, "ids") else tokenizer.encode(text))
+    return list(tokenizer.ids(text) if hasattr(tokenizer, "ids") else tokenizer.encode(text))
 
 
 def reach(tokenizer: Any, texts: list[str]) -> float:
@@ -333,16 +301,6 @@ def passages(texts: Sequence[str], size: int) -> list[str]:
     return [whole[at : at + size] for at in range(0, len(whole), size)]
 
 
-def code() -> list[str]:
-    """Modules of Python's library, 20 MB at most."""
-    found, size = [], 0
-    for file in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
-        if size < MEGABYTES * 1_000_000 and "site-packages" not in file.parts:
-            found.append(file.read_text(encoding="utf-8", errors="ignore"))
-            size += len(found[-1])
-    return found
-
-
 def claims(record: Record) -> list[dict[str, Any]]:
     """What the cards expect."""
 
@@ -365,9 +323,9 @@ def claims(record: Record) -> list[dict[str, Any]]:
         short, plain = (1 - value("bytes_in_them", part="errors", arm=a) for a in ("kl3m, up to 3 characters", PLAIN))
         found.append(claim("errors: text in touched tokens, of short pieces in shares of plain ones", short / plain,
                            at_most=0.75))  # fmt: skip
-    ours, theirs = (record.find(part="speed", arm=a) for a in ("tokenry", "rustbpe"))
-    if ours and theirs:
-        found.append(claim("seconds of training in those of rustbpe", ours["seconds"] / theirs["seconds"], at_most=2))
+    if record.find(part="speed", arm="rustbpe"):
+        ours, theirs = (value("seconds", part="speed", arm=arm) for arm in ("tokenry", "rustbpe"))
+        found.append(claim("seconds of training in those of rustbpe", ours / theirs, at_most=2))
     return found
 
 
