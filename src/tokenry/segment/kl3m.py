@@ -16,7 +16,7 @@ from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.training.corpus import texts
 from tokenry.segment.training.domain import GROUPS, outside
-from tokenry.segment.training.pretokens import counted, in_parts, joined, words
+from tokenry.segment.training.pretokens import counted, joined, words
 from tokenry.segment.training.progress import Progress
 from tokenry.segment.training.trained import ALPHABET, END, Learnt, byte_level_steps, shown_in_bytes
 from tokenry.segment.training.trainer import learn
@@ -122,9 +122,9 @@ class Kl3m(FromFile):
 
     def _joined(self, found: list[str], draws: np.random.Generator) -> list[str]:
         if self.across == "whitespace":
-            return in_parts(joined(found, lambda n: draws.geometric(max(self.share, 1e-9), n).clip(1, 64)))
+            return joined(found, lambda n: draws.geometric(max(self.share, 1e-9), n).clip(1, 64))
         if self.across == "chunks" and draws.random() < self.share:
-            return in_parts(joined(found, partial(_between, draws)))
+            return joined(found, partial(_between, draws))
         return found
 
 

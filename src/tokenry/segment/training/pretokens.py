@@ -25,8 +25,10 @@ class Forgotten(Notice):
     """A corpus has so many different pieces that the rarest were not counted to the end."""
 
 
-def counted(texts: Iterable[str], split: Pretokens, most: int = MOST) -> dict[str, int]:
+def counted(texts: Iterable[str], split: Pretokens, most: int = MOST, longest: int = LONGEST) -> dict[str, int]:
     """How often each piece occurs; beyond `most` of them those that occurred least so far are forgotten.
+
+    A piece of more than `longest` characters is counted as its parts of so many.
 
     Warns:
         Forgotten: that happened.
@@ -46,19 +48,18 @@ def counted(texts: Iterable[str], split: Pretokens, most: int = MOST) -> dict[st
             Forgotten,
             stacklevel=3,
         )
+    # Each different piece is looked at once, and not wherever it stands.
+    for piece in [piece for piece in counts if len(piece) > longest]:
+        often = counts.pop(piece)
+        for at in range(0, len(piece), longest):
+            counts[piece[at : at + longest]] += often
     return dict(counts)
 
 
 def words(text: str) -> list[str]:
     """Words with the space before them, as the byte vocabularies of this room split text."""
-    return in_parts(splitting(SPLIT).findall(text))
-
-
-def in_parts(pieces: list[str], longest: int = LONGEST) -> list[str]:
-    """Pieces of which none is longer than so many characters."""
-    if len(max(pieces, key=len, default="")) <= longest:
-        return pieces
-    return [piece[at : at + longest] for piece in pieces for at in range(0, len(piece), longest)]
+    found: list[str] = splitting(SPLIT).findall(text)
+    return found
 
 
 def joined(pieces: Sequence[str], lengths: Callable[[int], np.ndarray]) -> list[str]:
@@ -78,7 +79,7 @@ def chunks(text: str, lengths: Callable[[int], np.ndarray], run: int = 0) -> lis
     for stretch in (
         splitting(rf"(?s)(?:(.)\1{{{run - 1},}}|(?:(?!(.)\2{{{run - 1}}}).)+)").finditer(text) if run else ()
     ):
-        found += in_parts([stretch[0]]) if stretch[1] else joined(stretch[0], lengths)
+        found += [stretch[0]] if stretch[1] else joined(stretch[0], lengths)
     return found if run else joined(text, lengths)
 
 
