@@ -56,7 +56,7 @@ class Supertokens(FromFile):
         url="https://arxiv.org/abs/2505.09738",
         summary="byte pairs learnt across words, on stretches of random length",
         trial={"source": "smollm2"},
-        claims=(),
+        claims=("no text takes time that grows with the square of its length, though merges run over all of it",),
         deviations=(
             "the separator character is never written into the text: what it would cut is cut",
             "a run of equal characters is a stretch of its own in training; in encoding nothing is",

@@ -64,7 +64,8 @@ def words(text: str) -> list[str]:
 
 def joined(pieces: Sequence[str], lengths: Callable[[int], np.ndarray]) -> list[str]:
     """Neighbours put together, so many at a time as are drawn."""
-    found, at = [], 0
+    found: list[str] = []
+    at = 0
     for size in lengths(len(pieces)).tolist():
         if at >= len(pieces):
             break
@@ -75,12 +76,13 @@ def joined(pieces: Sequence[str], lengths: Callable[[int], np.ndarray]) -> list[
 
 def chunks(text: str, lengths: Callable[[int], np.ndarray], run: int = 0) -> list[str]:
     """Stretches of so many characters as are drawn; equal characters from `run` on are a stretch of their own."""
-    found = []
-    for stretch in (
-        splitting(rf"(?s)(?:(.)\1{{{run - 1},}}|(?:(?!(.)\2{{{run - 1}}}).)+)").finditer(text) if run else ()
-    ):
+    if not run:
+        return joined(text, lengths)
+    found: list[str] = []
+    same = rf"(.)\1{{{run - 1},}}"
+    for stretch in splitting(rf"(?s){same}|(?:(?!(.)\2{{{run - 1}}}).)+").finditer(text):
         found += [stretch[0]] if stretch[1] else joined(stretch[0], lengths)
-    return found if run else joined(text, lengths)
+    return found
 
 
 def nfc(text: str) -> str:
