@@ -50,8 +50,7 @@ class CompressionBpe(FromFile):
         summary="byte pairs chosen among the most frequent ones by how well an LZ coder does behind them",
         trial={"source": "smollm2", "width": 2, "sample": 4096},
         claims=(
-            "with six pairs to choose from, gzip needs fewer bytes for the sample than after as many merges of plain byte "
-            "pairs",
+            "with six pairs to choose from, gzip needs fewer bytes for the sample than after as many plain merges",
         ),
         deviations=(
             "how many pairs are looked at is not published; 8 here",
