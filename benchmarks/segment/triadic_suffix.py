@@ -26,9 +26,9 @@ from tokenry.segment.numbers.triads import signs, suffix
 TITLE = "Arithmetic with triadic suffixes"
 SUBJECTS = ("segment/triadic_suffix",)
 ABOUT = (
-    "A new model of two layers learns sums, comparisons and the number of digits before the point, all at once. Numbers "
-    "are written in single digits, in groups of three without labels, with fused ids of groups and labels, or with "
-    "digits and a label behind each group; `random labels` is the last with labels drawn anew for every group. "
+    "A new model of two layers learns sums, comparisons and the number of digits before the point, all at once. "
+    "Numbers are written in single digits, in groups of three without labels, with fused ids of groups and labels, or "
+    "with digits and a label behind each group; `random labels` is the last with labels drawn anew for every group. "
     "Comparisons are learnt up to six digits and tested up to nine as well; sums have up to four, and the model counts "
     "digits of up to nine. The mean of the seeds, with the lowest and the highest in brackets."
 )
@@ -36,7 +36,7 @@ ABOUT = (
 DIGITS, GROUPS, FUSED, MARKED, RANDOM = "digits", "groups of three", "fused", "marked", "random labels"
 ARMS = (DIGITS, GROUPS, FUSED, MARKED, RANDOM)
 SEEDS = (0, 1, 2)
-WIDTH, LAYERS, HEADS, BATCH, STEPS, RATE, TESTS = 64, 2, 4, 64, 1500, 3e-3, 1000
+WIDTH, LAYERS, HEADS, BATCH, STEPS, RATE, TESTS = 64, 2, 4, 64, 750, 3e-3, 1000
 SUM, LARGER, LONGER, COUNT = "sum", "comparison", "comparison of 7 to 9 digits", "digits before the point"
 KINDS = (SUM, LARGER, LONGER, COUNT)
 END = "end"
@@ -74,7 +74,8 @@ def question(draw: random.Random, kind: str) -> Question:
     least, most = (7, 9) if kind == LONGER else (1, 6)
     length = draw.randint(least, most)
     a, b = (
-        str(_of_length(draw, length if draw.random() < 0.7 else draw.randint(least, most))) + _fraction(draw) for _ in "ab"
+        str(_of_length(draw, length if draw.random() < 0.7 else draw.randint(least, most))) + _fraction(draw)
+        for _ in "ab"
     )
     return kind, [a, "?", b, "="], ["<" if float(a) < float(b) else ">"]
 
@@ -193,16 +194,14 @@ def tested(model: LlamaForCausalLM, arm: str, kind: str, tokens: dict[str, int])
 def claims(record: Record) -> list[dict[str, Any]]:
     """Labels are to help where the order of magnitude decides."""
 
-    def gain(arm: str, other: str, kind: str) -> float:
-        return 100 * (mean(record.rows, arm, kind)[0] - mean(record.rows, other, kind)[0])
-
-    return [
-        claim(f"triadic_suffix, fused: points more right than {GROUPS} in {COUNT}", gain(FUSED, GROUPS, COUNT), at_least=5),
-        claim(f"triadic_suffix, fused: points more right than {GROUPS} in {LARGER}", gain(FUSED, GROUPS, LARGER), at_least=5),
-        claim(f"triadic_suffix, marked: points more right than {DIGITS} in {LARGER}", gain(MARKED, DIGITS, LARGER), at_least=5),
-        claim(f"triadic_suffix, marked: points more right than {DIGITS} in {LONGER}", gain(MARKED, DIGITS, LONGER), at_least=5),
-        claim(f"triadic_suffix, marked: points more right than {RANDOM} in {COUNT}", gain(MARKED, RANDOM, COUNT), at_least=5),
-    ]  # fmt: skip
+    found = []
+    for form, other, kind in (
+        (FUSED, GROUPS, COUNT), (FUSED, GROUPS, LARGER), (MARKED, DIGITS, LARGER), (MARKED, DIGITS, LONGER),
+        (MARKED, RANDOM, COUNT),
+    ):  # fmt: skip
+        gain = 100 * (mean(record.rows, form, kind)[0] - mean(record.rows, other, kind)[0])
+        found.append(claim(f"triadic_suffix, {form}: points more right than {other} in {kind}", gain, at_least=5))
+    return found
 
 
 def mean(rows: list[Row], arm: str, kind: str) -> tuple[float, float, float]:
@@ -225,7 +224,11 @@ def tables(document: Result) -> list[Table]:
             )
         )  # fmt: skip
     heads = ("arm", *KINDS, "ids", "million tokens read", "seconds")
-    return [Table(f"right answers to {TESTS:,} questions of each kind; a guess compares right in half of them", heads, cells)]
+    return [
+        Table(
+            f"right answers to {TESTS:,} questions of each kind; a guess compares right in half of them", heads, cells
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def test_other_numbers_have_other_ids():
         assert len({tuple(tokenizer.encode(n).ids.tolist()) for n in forms}) == len(forms)
 
 
-@pytest.mark.parametrize(("number", "count"), [("5", 1), ("999", 1), ("1000", 2), ("1234567", 3), ("1.5", 3), ("0.1234", 4)])
+@pytest.mark.parametrize(
+    ("number", "count"), [("5", 1), ("999", 1), ("1000", 2), ("1234567", 3), ("1.5", 3), ("0.1234", 4)]
+)
 def test_one_id_for_three_digits_begun_and_one_for_the_point(number, count):
     assert len(made(exact=False).encode(number)) == count
 
@@ -112,7 +114,7 @@ def test_rows_for_new_ids():
         assert found.shape == (tokenizer.vocab_size, 8)
         assert torch.equal(found[:first], rows[:first])
         assert torch.equal(found, tokenizer.extended(rows))
-        with pytest.raises(InvalidValue, match="rows must be at least"):
+        with pytest.raises(InvalidValue, match="rows must be"):
             tokenizer.extended(rows[:10])
     found = made().extended(rows)
     digit = {d: rows[made()._base.encode(d).ids].mean(0) for d in "12"}

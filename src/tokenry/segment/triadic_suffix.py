@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,6 +25,9 @@ from tokenry.segment.engines.opening import open_tokenizer
 from tokenry.segment.numbers.literals import SIGNS, Literal, literals
 from tokenry.segment.numbers.triad_ids import TriadIds
 from tokenry.segment.numbers.triads import signs
+
+Sized = tuple[list[int], list[int]]
+"""Ids, and how many bytes of the text each stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,9 @@ class TriadicSuffix(Tokenizer):
         url="https://arxiv.org/abs/2604.11582",
         summary="numbers as groups of three digits that name their magnitude, in front of any tokenizer",
         trial={"base": "sample-unigram"},
-        claims=("exact value back for 100,000 random numbers over 33 orders of magnitude, exact text for all literals",),
+        claims=(
+            "exact value back for 100,000 random numbers over 33 orders of magnitude, exact text for all literals",
+        ),
         deviations=(
             "`exact` adds ids for separators, leading zeros and filled-up digits; the paper loses them",
             "the label-free group of units has ids of its own too: 11,000 fused ids where the paper counts 10,000",
@@ -81,23 +85,24 @@ class TriadicSuffix(Tokenizer):
     )
 
     base: str = setting("smollm2", doc="the tokenizer of all other text, as open_tokenizer takes it")
-    form: str = choice("fused", "marked", default="fused", doc="one id for digits and label, or digits and then a label")
-    exact: bool = setting(True, doc="whether separators, leading zeros and filled-up digits are kept by ids of their own")
+    form: str = choice("fused", "marked", default="fused", doc="one id for digits and label, or digits, then a label")
+    exact: bool = setting(True, doc="whether ids say separators, leading zeros and filled-up digits")
     decimal: str = choice(".", ",", default=".", doc="the decimal sign of the texts")
     orders: int = positive(6, doc="groups of three digits before the decimal sign; 6 reach to 10^18")
     depth: int = positive(5, doc="groups of three digits after the decimal sign; 5 reach to 10^-15")
 
     def encode(self, raw: str | bytes) -> TokenSequence:
         text = checked(raw)
-        ids, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for part in self._parts(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")):
-            ids.append(part[0])
-            sizes.append(part[1])
-        ends = torch.from_numpy(np.concatenate(sizes)).cumsum(0)
+        ids: list[int] = []
+        sizes: list[int] = []
+        for found, stand_for in self._parts(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")):
+            ids += found
+            sizes += stand_for
+        ends = torch.tensor(sizes, dtype=torch.long).cumsum(0)
         spans = torch.zeros(len(ends), 6, dtype=torch.long)
         spans[1:, 0], spans[:, 1] = ends[:-1], ends
         return TokenSequence(
-            ids=torch.from_numpy(np.concatenate(ids)),
+            ids=torch.tensor(ids, dtype=torch.long),
             source=torch.zeros(len(ends), dtype=torch.long),
             spans=spans,
             sources=(Source("text", text),),
@@ -109,7 +114,8 @@ class TriadicSuffix(Tokenizer):
         if wrong is not None:
             raise InvalidValue(f"decode: ids must be from 0 to {self.vocab_size - 1}; got {wrong}.")
         base = self._base
-        return self._table.written(ids, [base.decode([i]) if i < base.vocab_size else b"" for i in ids])
+        plain = {i: base.decode([i]) for i in set(ids) if i < base.vocab_size}
+        return self._table.written(ids, plain)
 
     def shown(self, raw: str) -> str:
         """The tokens with spaces between them, as the paper prints them: `12m 345k 678 . 123p 400pp`."""
@@ -129,7 +135,8 @@ class TriadicSuffix(Tokenizer):
         base = self._base
         if len(rows) < base.vocab_size:
             raise InvalidValue(
-                f"triadic_suffix: rows must be at least {base.vocab_size}, one for each id of {self.base}; got {len(rows)}."
+                f"triadic_suffix: rows must be {base.vocab_size} or more, one for each id of {self.base}; got "
+                f"{len(rows)}."
             )
         generator = torch.Generator().manual_seed(seed)
         labels = torch.randn(self._table.labels, rows.shape[1], generator=generator).to(rows) * rows.std()
@@ -161,28 +168,28 @@ class TriadicSuffix(Tokenizer):
 
     @property
     def _table(self) -> TriadIds:
-        return TriadIds(self._base.vocab_size, self.form == "fused", self.decimal, self.orders, self.depth)
+        return _numbers(self._base.vocab_size, self.form == "fused", self.decimal, self.orders, self.depth)
 
-    def _parts(self, text: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _parts(self, text: str) -> Iterator[Sized]:
         """Ids and how many bytes each stands for, part by part: text before a number, its sign, the number."""
-        table, kept, at = self._table, dict[str, tuple[np.ndarray, np.ndarray]](), 0
+        base, table, at = self._base, self._table, 0
+        kept: dict[str, Sized] = {}
 
-        def plain(part: str) -> tuple[np.ndarray, np.ndarray]:
+        def plain(part: str) -> Sized:
             if part not in kept:
-                found = self._base.encode(part.encode("utf-8", "surrogateescape"))
-                kept[part] = found.ids.numpy(), (found.spans[:, 1] - found.spans[:, 0]).numpy()
+                found = base.encode(part.encode("utf-8", "surrogateescape"))
+                kept[part] = found.ids.tolist(), (found.spans[:, 1] - found.spans[:, 0]).tolist()
             return kept[part]
 
         def digits(part: str) -> list[tuple[int, int]]:
-            ids, sizes = plain(part)
-            return list(zip(ids.tolist(), sizes.tolist(), strict=True))
+            return list(zip(*plain(part), strict=True))
 
         for literal in literals(text, self.decimal, self.orders, self.depth):
             number = literal if self.exact else literal.written_out()
             if not self._fits(number):
                 continue
-            signed = literal.start > at and text[literal.start - 1] in SIGNS
-            yield from map(plain, filter(None, (text[at : literal.start - signed], text[literal.start - signed : literal.start])))
+            begin = literal.start - (literal.start > at and text[literal.start - 1] in SIGNS)
+            yield from (plain(part) for part in (text[at:begin], text[begin : literal.start]) if part)
             at = number.end
             yield _sized(text[literal.start : at], table.ids(signs(number, self.exact), digits))
         if at < len(text):
@@ -192,24 +199,32 @@ class TriadicSuffix(Tokenizer):
         return len(number.whole) <= 3 * self.orders and len(number.fraction) <= 3 * self.depth
 
 
-def _sized(text: str, tokens: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+def _sized(text: str, tokens: list[tuple[int, int]]) -> Sized:
     """Ids and bytes of a number, of which each id covers so many characters and the last one all that are left."""
-    ids, covers = np.array(tokens, np.int64).T
-    at = np.concatenate(([0], np.cumsum([len(c.encode()) for c in text])))
-    ends = at[np.minimum(np.cumsum(covers), len(text))]
-    ends[-1] = at[-1]
-    return ids, np.diff(ends, prepend=0)
+    sizes, at = [], 0
+    for _, covers in tokens:
+        sizes.append(len(text[at : at + covers].encode()))
+        at += covers
+    sizes[-1] += len(text[at:].encode())
+    return [i for i, _ in tokens], sizes
 
 
 @lru_cache(maxsize=8)
 def _opened(name: str) -> Tokenizer:
     found = open_tokenizer(name)
-    if not (found.lossless or (isinstance(found, FromFile) and runner(found.opened, found.special).original.byte_level)):
+    if not (
+        found.lossless or (isinstance(found, FromFile) and runner(found.opened, found.special).original.byte_level)
+    ):
         raise InvalidValue(
-            f"triadic_suffix: base must be a tokenizer whose pieces spell the text; {name} is {found.lossless}; use one "
-            "of bytes, such as smollm2."
+            f"triadic_suffix: base must be a tokenizer whose pieces spell the text; {name} is {found.lossless}; use "
+            "one of bytes, such as smollm2."
         )
     return found
+
+
+@lru_cache(maxsize=8)
+def _numbers(first: int, fused: bool, decimal: str, orders: int, depth: int) -> TriadIds:
+    return TriadIds(first, fused, decimal, orders, depth)
 
 
 @lru_cache(maxsize=8)

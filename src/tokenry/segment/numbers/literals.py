@@ -73,9 +73,9 @@ def literals(text: str, decimal: str, orders: int, depth: int) -> Iterator[Liter
 def _pattern(decimal: str, orders: int, depth: int) -> re.Pattern[str]:
     between = "".join(re.escape(s) for s in SEPARATORS if s != decimal)
     whole = rf"[1-9][0-9]{{0,2}}(?P<separator>[{between}])[0-9]{{3}}(?:(?P=separator)[0-9]{{3}}){{0,{orders}}}"
+    fraction = rf"{re.escape(decimal)}(?P<fraction>[0-9]{{1,{3 * depth}}})"
     # Every repetition has a bound, so that a long run of digits takes time that grows with its length alone.
     return re.compile(
-        rf"(?<![\w.])(?<![\w][-,:/'’])"
-        rf"(?P<number>(?P<whole>{whole}|[0-9]{{1,{3 * orders}}})(?:{re.escape(decimal)}(?P<fraction>[0-9]{{1,{3 * depth}}}))?)"
+        rf"(?<![\w.])(?<![\w][-,:/'’])(?P<number>(?P<whole>{whole}|[0-9]{{1,{3 * orders}}})(?:{fraction})?)"
         rf"(?P<exponent>[eE][-+]?[0-9]{{1,4}})?(?!\w)(?![-.,:/'’][0-9])(?!\.\w)"
     )

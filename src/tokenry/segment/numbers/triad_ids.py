@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -48,7 +48,11 @@ class TriadIds:
             (1, 2) if self.fused else ()
         )]  # fmt: skip
 
-    @property
+    @cached_property
+    def _place(self) -> dict[tuple[str, int], int]:
+        return {(o.kind, o.order): i for i, o in enumerate(self._others) if isinstance(o, Sign)}
+
+    @cached_property
     def _behind(self) -> int:
         """The first id that is neither a group nor a label."""
         return self.first + len(self.levels) * (THOUSAND if self.fused else 1)
@@ -87,11 +91,7 @@ class TriadIds:
                 if sign.order:
                     found.append((self.first + self.levels.index(sign.order), 0))
             else:
-                other = next(
-                    i for i, o in enumerate(self._others)
-                    if isinstance(o, Sign) and (o.kind, o.order) == (sign.kind, sign.order)
-                )  # fmt: skip
-                found.append((self._behind + other, sign.covers))
+                found.append((self._behind + self._place[sign.kind, sign.order], sign.covers))
         return found
 
     def _fused(self, sign: Sign) -> Iterator[tuple[int, int]]:
@@ -101,12 +101,13 @@ class TriadIds:
             yield self._behind + len(self._others) - 3 + leading, leading
         yield self.first + self.levels.index(sign.order) * THOUSAND + value, sign.covers - leading
 
-    def written(self, ids: Sequence[int], plain: Sequence[bytes]) -> bytes:
+    def written(self, ids: Sequence[int], plain: Mapping[int, bytes]) -> bytes:
         """The bytes of some ids, of which `plain` are those of the other vocabulary. Any ids write something."""
         out = bytearray()
         separator, before = b"", -1
-        for i, piece in zip(ids, plain, strict=True):
+        for i in ids:
             if i < self.first:
+                piece = plain[i]
                 if not piece.isdigit():
                     separator = b""
                 before = -1
