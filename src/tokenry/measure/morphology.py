@@ -61,6 +61,7 @@ class Morphology(Metric):
             "the end of a word is no boundary unless `include_final` says so; the published code counts it",
             "error rates compare lists of morphs; the published code joins them into one word, of which the rate is "
             "1 - exact match",
+            "pieces are the bytes of the text that a token stands for, where the tokenizer says which",
             "a boundary inside a character, between bytes of it, is a piece and no boundary",
             "models of the grid are not trained: only the measures of segmentation are here",
         ),
@@ -90,9 +91,13 @@ class Morphology(Metric):
 
     def pieces(self, word: str) -> list[bytes]:
         """The pieces of a word, without the space before it and what spells nothing."""
-        codec = self.codec
-        found = codec.encode(f" {word}" if self.space else word)
-        spelled = [codec.vocabulary[int(i)] or b"" for i in getattr(found, "ids", found)]
+        codec, text = self.codec, f" {word}" if self.space else word
+        found = codec.encode(text)
+        if hasattr(found, "spans"):
+            data = text.encode()
+            spelled = [data[begin:end] for begin, end in found.spans[:, :2].tolist()]
+        else:
+            spelled = [codec.vocabulary[int(i)] or b"" for i in found]
         if self.space:
             while spelled and not spelled[0].lstrip(b" "):
                 spelled.pop(0)

@@ -18,10 +18,10 @@ from tokenry.core.fields import choice, positive, setting
 from tokenry.core.origin import Source
 from tokenry.core.sequence import TokenSequence
 from tokenry.core.vocabulary import Vocabulary
-from tokenry.segment.base import FromFile, Tokenizer
-from tokenry.segment.engines.encoding import checked, runner
+from tokenry.segment.base import Tokenizer
+from tokenry.segment.engines.encoding import checked
 from tokenry.segment.engines.lossless import Lossless
-from tokenry.segment.engines.opening import open_tokenizer
+from tokenry.segment.engines.spelling_base import spelling_base
 from tokenry.segment.numbers.literals import SIGNS, Literal, literals
 from tokenry.segment.numbers.triad_ids import TriadIds
 from tokenry.segment.numbers.triads import signs
@@ -148,7 +148,7 @@ class TriadicSuffix(Tokenizer):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        return _vocabulary(self)
+        return _vocabulary(self._base.vocabulary, self._table)
 
     @property
     def lossless(self) -> Lossless:
@@ -164,7 +164,7 @@ class TriadicSuffix(Tokenizer):
 
     @property
     def _base(self) -> Tokenizer:
-        return _opened(self.base)
+        return spelling_base(self.base, self.name(), "base")
 
     @property
     def _table(self) -> TriadIds:
@@ -210,23 +210,10 @@ def _sized(text: str, tokens: list[tuple[int, int]]) -> Sized:
 
 
 @lru_cache(maxsize=8)
-def _opened(name: str) -> Tokenizer:
-    found = open_tokenizer(name)
-    if not (
-        found.lossless or (isinstance(found, FromFile) and runner(found.opened, found.special).original.byte_level)
-    ):
-        raise InvalidValue(
-            f"triadic_suffix: base must be a tokenizer whose pieces spell the text; {name} is {found.lossless}; use "
-            "one of bytes, such as smollm2."
-        )
-    return found
-
-
-@lru_cache(maxsize=8)
 def _numbers(first: int, fused: bool, decimal: str, orders: int, depth: int) -> TriadIds:
     return TriadIds(first, fused, decimal, orders, depth)
 
 
 @lru_cache(maxsize=8)
-def _vocabulary(tokenizer: TriadicSuffix) -> Vocabulary:
-    return Vocabulary((*tokenizer._base.vocabulary, *tokenizer._table.pieces()))
+def _vocabulary(base: Vocabulary, table: TriadIds) -> Vocabulary:
+    return Vocabulary((*base, *table.pieces()))
