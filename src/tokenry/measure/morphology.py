@@ -112,11 +112,13 @@ class Morphology(Metric):
         known: dict[str, list[bytes]] = {word.text: [] for word in words}
         for text in known:
             known[text] = self.pieces(text)
-        rows = [self._row(word, known[word.text]) for word in words]
+        counted = {word: self._row(word, known[word.text]) for word in dict.fromkeys(words)}
+        rows = [counted[word] for word in words]
         names = list(dict.fromkeys(name for row in rows for name in row))
         table = np.array([[row.get(name, 0.0) for name in names] for row in rows]).reshape(len(rows), len(names))
         suffixes = [list(zip(word.morphs, word.named, strict=True))[1:] for word in words]
-        whole = [_whole(word, known[word.text]) for word in words]
+        found = {word: _whole(word, known[word.text]) for word in counted}
+        whole = [found[word] for word in words]
 
         def numbers(weights: Weights) -> Numbers:
             each = weights[home]
