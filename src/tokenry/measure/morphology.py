@@ -15,7 +15,7 @@ from tokenry.core.fields import positive, setting
 from tokenry.measure.base import Metric, Numbers, Pool, Weights
 from tokenry.measure.morphs.distance import edits
 from tokenry.measure.morphs.gold import Word, words_of
-from tokenry.measure.statistics.stream import Codec, codec_of
+from tokenry.measure.statistics.stream import Codec, codec_of, pieces_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +91,7 @@ class Morphology(Metric):
 
     def pieces(self, word: str) -> list[bytes]:
         """The pieces of a word, without the space before it and what spells nothing."""
-        codec, text = self.codec, f" {word}" if self.space else word
-        found = codec.encode(text)
-        if hasattr(found, "spans"):
-            data = text.encode()
-            spelled = [data[begin:end] for begin, end in found.spans[:, :2].tolist()]
-        else:
-            spelled = [codec.vocabulary[int(i)] or b"" for i in found]
+        spelled = pieces_of(self.codec, f" {word}" if self.space else word)
         if self.space:
             while spelled and not spelled[0].lstrip(b" "):
                 spelled.pop(0)

@@ -78,7 +78,7 @@ class LessIsBetter(Tokenizer):
             "texts are encoded by longest matches unless `compare` asks for both readings, as in learning",
             "two readings that have not met after 48 chunks are equal, so that no text takes time with its square",
             "chunks hold at most 32 characters and end with a sentence; bytes stand in for unknown characters",
-            "where more chunks were learnt than ids were asked for, those chosen most are kept",
+            "where more chunks were learnt than ids were asked for, those that save most tokens are kept",
         ),
         exempt={"interleaved_values_do_not_see_each_other": "its lexicon is read here, and is no opened vocabulary"},
     )

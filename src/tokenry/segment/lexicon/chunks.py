@@ -49,6 +49,19 @@ class Chunks:
                 found, value = end + 1, node[_HERE]
         return found, value
 
+    def greedy(self, text: str) -> Iterator[int]:
+        """The values of the longest chunks from left to right, -1 of what is in none."""
+        at = 0
+        while at < len(text):
+            end, value = self.longest(text, at)
+            yield value
+            at = max(end, at + 1)
+
+    def parts(self, chunk: str) -> int:
+        """How many longest chunks a chunk would be if it were not known itself."""
+        head = max(self.longest(chunk[:-1], 0)[0], 1)
+        return 1 + sum(1 for _ in self.greedy(chunk[head:]))
+
     def two(self, text: str, at: int) -> tuple[int, int]:
         """The lengths of the longest and the second longest chunk that begin at a place, 0 of none."""
         node, first, second = self.root, 0, 0

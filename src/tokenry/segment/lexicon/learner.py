@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from tokenry.core.errors import InvalidValue
@@ -15,6 +15,9 @@ SENTENCE = re.compile(r"[^\n]{0,400}?(?:[.!?]+\s+|\n+|$)|[^\n]{400}")
 
 MOST = 48
 """Steps after which two readings that have not met are equal; so a text takes time that grows with its length."""
+
+RECENT = 2_000_000
+"""Characters of the text read last, by which the lexicon is cleaned in the end."""
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class Learner:
     _trials: dict[str, Trial] = field(default_factory=dict)
     _chunks: Chunks = field(default_factory=Chunks)
     _random: random.Random = field(init=False)
+    _recent: deque[str] = field(default_factory=deque)
+    _held: int = 0
     _read: int = 0
 
     def __post_init__(self) -> None:
@@ -76,20 +81,42 @@ class Learner:
         for found in SENTENCE.finditer(text):
             if found[0]:
                 self._sentence(found[0])
+                self._keep(found[0])
                 self._read += 1
                 if self._read % self.article == 0:
                     self._judge()
 
     def known(self, size: int) -> list[str]:
-        """Chunks in the order of their ranks, those on probation and what was never chosen left out.
+        """Chunks in the order of their ranks: of those that the text read last is cut into, the most useful ones.
+
+        A chunk saves as many tokens as it has parts more than one, each time it is chosen. Of more chunks than asked
+        for the least useful fifth goes, and what is left is counted anew.
 
         Args:
-            size: how many there may be; of more, those are kept that were chosen most.
+            size: how many there may be.
         """
-        found = [c for c in self.rank if self.uses[c] > 0 and (c not in self._trials or len(c) == 1)]
-        if len(found) > size:
-            found = sorted(found, key=lambda c: (-self.uses[c], c))[:size]
-        return sorted(found, key=lambda c: (self.rank[c], c))
+        found = list(self.rank)
+        while True:
+            known = Chunks((chunk, i) for i, chunk in enumerate(found))
+            counts = [0] * len(found)
+            for sentence in self._recent:
+                for value in known.greedy(sentence):
+                    if value >= 0:
+                        counts[value] += 1
+            worth = {
+                c: n * (known.parts(c) - 1 if len(c) > 1 else size) for c, n in zip(found, counts, strict=True) if n
+            }
+            if len(worth) <= size:
+                return sorted(worth, key=lambda c: (self.rank[c], c))
+            keep = max(size, int(0.8 * len(worth)))
+            found = sorted(worth, key=lambda c: (-worth[c], c))[:keep]
+
+    def _keep(self, sentence: str) -> None:
+        """Remember the text that was read last."""
+        self._recent.append(sentence)
+        self._held += len(sentence)
+        while self._held > RECENT:
+            self._held -= len(self._recent.popleft())
 
     def _sentence(self, text: str) -> None:
         at, before = 0, ""
