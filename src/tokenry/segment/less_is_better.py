@@ -130,8 +130,7 @@ class LessIsBetter(Tokenizer):
     def lossless(self) -> Lossless:
         return Lossless("bytes")
 
-    @classmethod
-    def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
+    def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Read all texts once, in their order; `seed` decides what is remembered."""
         learner = Learner(seed=seed)
         for text in texts(corpus, progress):
