@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from tokenry.core.errors import InvalidValue
@@ -41,5 +40,5 @@ def open_tokenizer(name: str) -> Tokenizer:
         return found
     by = trained_by(SHIPPED.get(name, Path(name).expanduser()))
     if isinstance(by, Tokenizer) and hasattr(by, "source"):
-        return replace(by, source=name)
+        return type(by).from_dict(by.to_dict() | {"source": name})
     return CLASSES[open_vocabulary(name).kind](source=name)
