@@ -76,3 +76,37 @@ def test_mistakes(tokenry, arguments, words):
     done = tokenry("measure", *arguments)
     assert done.status == 2
     assert words in done.err
+
+
+def test_tokenizers_beside_each_other(tokenry, document, tmp_path, monkeypatch):
+    from tokenry.measure.comparison import families
+
+    monkeypatch.setattr(families, "LONG", 400)
+    (tmp_path / "words").write_text("lamp+s\ntown\n")
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("one\ntwo\n" if name == "a" else "eins\nzwei\n")
+    command = ("measure", "tokenizers", "sample-unigram", "bytes", "--corpus", document, "--draws", 5, "--words",
+               tmp_path / "words", "--languages", f"a={tmp_path}/a", "--languages", f"b={tmp_path}/b")  # fmt: skip
+    found = json.loads(tokenry(*command, "--json", "--html", tmp_path / "page.html").out)
+    assert found["schema"] == "tokenry.tokenizers/0"
+    assert [t["name"] for t in found["tokenizers"]] == ["sample-unigram", "bytes"]
+    assert found["tokenizers"][1]["families"]["fairness"]["values"]["premium_b"] == 8 / 6
+    assert "sample-unigram" in (tmp_path / "page.html").read_text()
+    assert "bytes per token" in tokenry(*command).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tokenizers", "bytes"], "must have --corpus FILE"),
+        (["tokenizers", "--corpus", "{doc}"], "must have a tokenizer"),
+        (["tokenizers", "bytes", "--corpus", "{doc}", "--languages", "x"], "must be NAME=FILE"),
+        (["tokenizers", "bytes", "--corpus", "{doc}", "--languages", "x=/nowhere"], "must be a readable text"),
+        (["tokenizers", "nowhere", "--corpus", "{doc}"], "nothing is there"),
+        (["tokenizer_information", "{doc}", "--html", "x.html"], "must stand after"),
+    ],
+)
+def test_tokenizers_that_cannot_be_compared(tokenry, document, arguments, words):
+    done = tokenry("measure", *[str(document) if a == "{doc}" else a for a in arguments])
+    assert done.status == 2
+    assert words in " ".join(done.err.split())

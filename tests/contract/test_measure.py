@@ -22,7 +22,7 @@ ALL = cases("measure")
 METRICS = [c for c in ALL if issubclass(c.method, Metric)]
 BENCHMARKS = [c for c in ALL if issubclass(c.method, Benchmark)]
 TEXTS = ("The lamp was paid for by the town.", "", "Bees make honey – and honey keeps.\n\n", "a" * 40)
-CORPORA = {}
+CORPORA = {"morphology": ("ev+ler\nkitab+ı", "", "gel", "göz+lük+çü\nev+ler")}
 """Samples of metrics that measure something else than texts, by name."""
 
 

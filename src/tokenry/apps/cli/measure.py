@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokenry.apps.cli import complete
+from tokenry.apps.cli import complete, measure_tokenizers
 from tokenry.apps.cli import options as o
 from tokenry.apps.cli.status import warn, working
 from tokenry.apps.cli.tables import Column, Table, shortened, width
@@ -31,13 +32,17 @@ def measure(
     method: Annotated[
         str,
         typer.Argument(
-            metavar="METHOD", help="A metric or benchmark, name:field=value,…", autocompletion=complete.methods
+            metavar="METHOD",
+            help="A metric or benchmark, name:field=value,…; or `tokenizers`, to compare those that follow.",
+            autocompletion=complete.methods,
         ),
     ],
     corpus: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CORPUS...]", help="Text files for a metric; - is standard input.", autocompletion=complete.files
+            metavar="[CORPUS...]",
+            help="Text files for a metric, - is standard input; after `tokenizers` their names.",
+            autocompletion=complete.files,
         ),
     ] = None,
     tokenizer: Annotated[
@@ -48,6 +53,20 @@ def measure(
             autocompletion=complete.tokenizers,
         ),
     ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--corpus", metavar="FILE", help="Texts for `tokenizers`; repeatable.", autocompletion=complete.files
+        ),
+    ] = None,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="For `tokenizers`: the same passages, one a line, in each language."),
+    ] = None,
+    words: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For `tokenizers`: words in morphs, as ev+ler, on lines.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="For `tokenizers`: draw it as a page.")] = None,
     controls: Annotated[bool, typer.Option(help="Beside tokenizers, bytes and random merges.")] = True,
     draws: Annotated[int, typer.Option(min=0, help="Corpora drawn for the intervals of a metric.")] = 200,
     model: o.Model = "smollm2",
@@ -66,6 +85,19 @@ def measure(
     as_json: o.Json = False,
 ) -> None:
     """Measure tokenizers over texts, or how well a model answers tasks with known answers."""
+    if method == measure_tokenizers.WORD:
+        document = measure_tokenizers.measured(
+            [*(corpus or []), *(tokenizer or [])], texts or [], languages or [], words, draws
+        )
+        if as_json:
+            sys.stdout.write(_strict(document) + "\n")
+        else:
+            _show_families(document)
+        if html is not None:
+            measure_tokenizers.draw(document, html)
+        return
+    if texts or languages or words or html:
+        raise InvalidValue("measure: --corpus, --languages, --words and --html must stand after `measure tokenizers`.")
     [entry] = o.check(use=[method], dtype=dtype)
     o.check(use=use or [], model=model)
     if entry is None or entry.room != "measure":
@@ -81,7 +113,7 @@ def measure(
     chosen = parse(method)
     if isinstance(chosen, Metric):
         found: dict[str, Any] = _metric(chosen, corpus or [], tokenizer or [], controls, draws)
-        document: dict[str, Any] = {"measured": [{"name": n, **m.to_dict()} for n, m in found.items()]}
+        document = {"measured": [{"name": n, **m.to_dict()} for n, m in found.items()]}
         show = _show_numbers
     elif isinstance(chosen, Benchmark):
         if corpus or tokenizer:
@@ -151,6 +183,17 @@ def _show_numbers(found: dict[str, Any]) -> None:
     _print("", [q.replace("_", " ") for q in quantities], list(found), rows)
 
 
+def _show_families(document: Mapping[str, Any]) -> None:
+    """A table for each family, one column for each tokenizer."""
+    tokenizers = document["tokenizers"]
+    for i, family in enumerate(tokenizers[0]["families"]):
+        sys.stdout.write("\n" * bool(i))
+        found = [t["families"][family] for t in tokenizers]
+        quantities = list(dict.fromkeys(q for m in found for q in m["values"]))
+        rows = [[_cell(m["values"].get(q, math.nan), m["intervals"].get(q)) for m in found] for q in quantities]
+        _print(family, [q.replace("_", " ") for q in quantities], [t["name"] for t in tokenizers], rows)
+
+
 def _show_results(found: dict[str, Any]) -> None:
     for results in found.values():
         scores = results.summary()
@@ -190,6 +233,8 @@ def _draw(found: dict[str, Any], file: Path, names: tuple[str, ...]) -> None:
 
 
 def _cell(value: float, interval: tuple[float, float] | None) -> str:
+    if not math.isfinite(value):
+        return "–"
     shown = f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
     if interval is None or interval[0] == interval[1] or abs(value) > 1000:
         return shown

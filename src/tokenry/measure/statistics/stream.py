@@ -98,3 +98,12 @@ def stream_of(codec: Codec, text: str) -> Stream:
     data = text.encode("utf-8", "surrogatepass")
     array = np.asarray(ids, dtype=np.int64).reshape(-1)
     return Stream(data, array, codec.vocabulary.spell(array.tolist()) == data)
+
+
+def pieces_of(codec: Codec, text: str) -> list[bytes]:
+    """The bytes of each token: those it stands for where the tokenizer says which, else those its id spells."""
+    found = codec.encode(text)
+    if hasattr(found, "spans"):
+        data = text.encode("utf-8", "surrogatepass")
+        return [data[begin:end] for begin, end in found.spans[:, :2].tolist()]
+    return [codec.vocabulary[int(i)] or b"" for i in found]

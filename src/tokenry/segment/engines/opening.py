@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.registry import entries, parse
-from tokenry.models.files.vocabularies.find import open_vocabulary
+from tokenry.models.files.vocabularies.find import SHIPPED, open_vocabulary
 from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile, Tokenizer
 from tokenry.segment.bpe import Bpe
@@ -39,5 +38,7 @@ def open_tokenizer(name: str) -> Tokenizer:
         if not isinstance(found, Tokenizer):
             raise InvalidValue(f"tokenizer {name!r}: must be a tokenizer; {method} changes tokens that there are.")
         return found
-    by = trained_by(Path(name).expanduser())
-    return replace(by, source=name) if isinstance(by, FromFile) else CLASSES[open_vocabulary(name).kind](source=name)
+    by = trained_by(SHIPPED.get(name, Path(name).expanduser()))
+    if isinstance(by, Tokenizer) and hasattr(by, "source"):
+        return type(by).from_dict(by.to_dict() | {"source": name})
+    return CLASSES[open_vocabulary(name).kind](source=name)

@@ -18,7 +18,7 @@ from tokenry.models.files.vocabularies.ranks import read_encoding, read_tekken, 
 from tokenry.models.files.vocabularies.sentencepiece import read_sentencepiece
 from tokenry.models.files.vocabularies.tokenizer_json import read_tokenizer_json
 
-SHIPPED: Mapping[str, Path] = {"sample-unigram": Path(__file__).with_name("sample-unigram")}
+SHIPPED: Mapping[str, Path] = {name: Path(__file__).with_name(name) for name in ("sample-unigram", "sample-lexicon")}
 """Vocabularies that come with this package."""
 
 ENCODINGS = ("gpt2", "r50k_base", "p50k_base", "p50k_edit", "cl100k_base", "o200k_base", "o200k_harmony")

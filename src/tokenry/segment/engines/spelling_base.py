@@ -1,0 +1,31 @@
+"""A tokenizer that others stand in front of: its pieces must spell the text."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from tokenry.core.errors import InvalidValue
+from tokenry.segment.base import FromFile, Tokenizer
+from tokenry.segment.engines.encoding import runner
+from tokenry.segment.engines.opening import open_tokenizer
+
+
+@lru_cache(maxsize=8)
+def spelling_base(name: str, who: str, field: str) -> Tokenizer:
+    """The tokenizer of a name, whose pieces stand side by side in every text.
+
+    Args:
+        who, field: the method, and the field that holds the name.
+
+    Raises:
+        UnknownModel: no tokenizer has this name.
+        InvalidValue: its pieces do not spell the text.
+    """
+    found = open_tokenizer(name)
+    spells = isinstance(found, FromFile) and runner(found.opened, found.special).original.byte_level
+    if not (found.lossless or spells):
+        raise InvalidValue(
+            f"{who}: {field} must be a tokenizer whose pieces spell the text; {name} is {found.lossless}; use one of "
+            "bytes, such as smollm2."
+        )
+    return found
