@@ -11,7 +11,7 @@ from tokenry.core.errors import InvalidValue
 EXTRAS: Mapping[str, str] = {
     "tiktoken": "vocabularies", "sentencepiece": "vocabularies", "soundfile": "audio", "soxr": "audio",
     "peft": "collages", "skimage": "collages", "sklearn": "collages", "starlette": "serve", "uvicorn": "serve",
-    "httpx": "serve", "prometheus_client": "serve",
+    "httpx": "serve", "prometheus_client": "serve", "pyarrow": "parquet", "pyarrow.parquet": "parquet", "ray": "ray",
 }  # fmt: skip
 """The extra that brings each library, by the name it is imported under."""
 

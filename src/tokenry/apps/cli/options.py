@@ -33,6 +33,9 @@ Use = Annotated[
         autocompletion=complete.methods,
     ),
 ]  # fmt: skip
+PipelineFile = Annotated[
+    Path | None, typer.Option("--pipeline", metavar="FILE", help="Methods from a file that `tokenry plan` wrote.")
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -76,6 +79,22 @@ def check(
     if dtype not in ("auto", *DTYPES):
         raise InvalidValue(f"dtype: must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
     return found
+
+
+def chosen(use: list[str] | None, file: Path | None) -> list[str]:
+    """The methods of `--use`, or those of a file of a pipeline.
+
+    Raises:
+        InvalidValue: both are given.
+        StorageError: the file is no pipeline.
+    """
+    if file is None:
+        return use or []
+    if use:
+        raise InvalidValue(f"pipeline: must be a file or methods; got {file} and {', '.join(use)}; leave one out.")
+    from tokenry.pipeline.file import read_pipeline
+
+    return list(read_pipeline(file))
 
 
 def read_documents(names: list[str], protect: list[str] | None = None, marks: bool = False) -> list[Document]:

@@ -26,6 +26,7 @@ def serve(
         typer.Option(metavar="NAME", help="Serve this model itself, not an API.", autocompletion=complete.models),
     ] = None,
     use: o.Use = None,
+    pipeline: o.PipelineFile = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
@@ -39,9 +40,10 @@ def serve(
 
     With --model a model at hand answers; --use then names an attention method that is bound to each request's cache.
     """
-    o.check(use=use or [], model=model)
+    methods = o.chosen(use, pipeline)
+    o.check(use=methods, model=model)
     if model is not None:
-        _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port, check=check)
+        _speak(model, methods, host or "127.0.0.1", 8484 if port is None else port, check=check)
         return
     from dataclasses import asdict
 
@@ -50,7 +52,7 @@ def serve(
     from tokenry.models.text.counting import Counter
 
     settings = Config.read(
-        config, upstream=upstream, use=tuple(use) if use else None, host=host, port=port, tokenizer=tokenizer,
+        config, upstream=upstream, use=tuple(methods) or None, host=host, port=port, tokenizer=tokenizer,
         floor=floor, keep=tuple(keep) if keep else None, retrieve=retrieve,
     )  # fmt: skip
     if not settings.upstream:
