@@ -66,7 +66,7 @@ def batch(
 
     A run that was stopped goes on where it was when the same line is run again.
     """
-    methods = o.chosen(use, pipeline)
+    methods = o.chosen(use, pipeline, some=model is None)
     o.check(use=methods, model=model, dtype=dtype)
 
     from tokenry.pipeline.batch.run import run_batch

@@ -81,11 +81,14 @@ def check(
     return found
 
 
-def chosen(use: list[str] | None, file: Path | None) -> list[str]:
+def chosen(use: list[str] | None, file: Path | None, *, some: bool = False) -> list[str]:
     """The methods of `--use`, or those of a file of a pipeline.
 
+    Args:
+        some: a file of no method, which is the model alone, is refused.
+
     Raises:
-        InvalidValue: both are given.
+        InvalidValue: both are given, or nothing stands in the file.
         StorageError: the file is no pipeline.
     """
     if file is None:
@@ -94,7 +97,10 @@ def chosen(use: list[str] | None, file: Path | None) -> list[str]:
         raise InvalidValue(f"pipeline: must be a file or methods; got {file} and {', '.join(use)}; leave one out.")
     from tokenry.pipeline.file import read_pipeline
 
-    return list(read_pipeline(file))
+    found = list(read_pipeline(file))
+    if some and not found:
+        raise InvalidValue(f"pipeline: must hold a method; {file} holds none: the plan chose the model alone.")
+    return found
 
 
 def read_documents(names: list[str], protect: list[str] | None = None, marks: bool = False) -> list[Document]:

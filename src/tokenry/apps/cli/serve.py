@@ -40,7 +40,7 @@ def serve(
 
     With --model a model at hand answers; --use then names an attention method that is bound to each request's cache.
     """
-    methods = o.chosen(use, pipeline)
+    methods = o.chosen(use, pipeline, some=model is None)
     o.check(use=methods, model=model)
     if model is not None:
         _speak(model, methods, host or "127.0.0.1", 8484 if port is None else port, check=check)

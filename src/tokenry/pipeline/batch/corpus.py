@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenry.core.errors import InvalidValue, UnreadableInput
+from tokenry.core.needs import need
 from tokenry.core.saving import read_json
 
 LARGEST = 64 << 20
@@ -66,8 +67,7 @@ class Part:
         """The columns as pyarrow names them; None for lines, of which nobody knows before they are read."""
         if self.kind == "lines":
             return None
-        import pyarrow as pa
-
+        pa = need("pyarrow", self.file)
         if self.kind == "texts":
             return pa.schema([("name", pa.string()), ("text", pa.string())])
         from tokenry.pipeline.batch import tables
@@ -89,7 +89,7 @@ def parts(inputs: Sequence[str | Path], size: int) -> list[Part]:
     """
     if size < 1:
         raise InvalidValue(f"part: must be at least 1 row; got {size}.")
-    found = []
+    found: list[Part] = []
     for kind, file, names in _files(inputs):
         cut = {"lines": _cut_lines, "table": _cut_table, "dataset": _cut_table, "texts": _cut_texts}[kind]
         for first, rows, span, some in cut(kind, file, names, size):
@@ -163,8 +163,8 @@ def _dataset(folder: Path) -> Iterator[_Input]:
     if saved.get("_indices_files"):
         raise UnreadableInput(f"{folder}: must hold its rows in order; it holds a choice of rows; save it flattened.")
     files = saved.get("_data_files")
-    names = [f.get("filename") for f in files if isinstance(f, dict)] if isinstance(files, list) else []
-    if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+    names = [str(f.get("filename")) for f in files if isinstance(f, dict)] if isinstance(files, list) else []
+    if not names or not all(Path(n).name == n for n in names):
         raise UnreadableInput(f"{folder / DATASET}: must name the files of a dataset; it does not; save it again.")
     yield from (("dataset", folder / name, ()) for name in names)
 

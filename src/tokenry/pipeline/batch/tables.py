@@ -27,7 +27,8 @@ def rows(file: str, kind: str, first: int, size: int) -> list[dict[str, Any]]:
     """Some rows that follow each other, as plain values."""
     if kind == "dataset":
         return _arrow(file, _changed(file)).slice(first, size).to_pylist()
-    meta, at, groups, begin = _parquet(file).metadata, 0, [], 0
+    meta, at, begin = _parquet(file).metadata, 0, 0
+    groups: list[int] = []
     for group in range(meta.num_row_groups):
         held = meta.row_group(group).num_rows
         if at < first + size and at + held > first:
