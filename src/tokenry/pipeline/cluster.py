@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +16,8 @@ LOCAL = "local"
 
 
 @contextmanager
-def joined(address: str, workers: int) -> Iterator[None]:
-    """Inside the block this process is connected to Ray.
+def joined(address: str, workers: int) -> Iterator[str]:
+    """Inside the block this process is connected to Ray; gives the address that answers while the cluster lives.
 
     Args:
         address: `local`, `auto` for the cluster of this machine, `host:port`, or `ray://host:port`.
@@ -29,21 +30,29 @@ def joined(address: str, workers: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = need("ray", "ray")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if ray.is_initialized():
-        yield
-        return
+    named = address.removeprefix("ray://")
+    if address not in (LOCAL, "auto") and not answers(named):
+        raise InvalidValue(f"ray: must be local, auto, or the address of a cluster; nothing answers at {address!r}.")
     told = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address == LOCAL:
             ray.init(address=LOCAL, num_cpus=workers + 1, include_dashboard=False, **told)
         else:
             ray.init(address=address, **told)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise InvalidValue(
-            f"ray: must be the address of a cluster that answers; got {address!r}: {first[:200]}"
-        ) from error
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        said = str(error).splitlines()[0][:200]
+        raise InvalidValue(f"ray: must be the address of a cluster that answers; got {address!r}: {said}") from error
     try:
-        yield
+        yield named if address.startswith("ray://") else ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5.0):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
