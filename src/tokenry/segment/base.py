@@ -19,6 +19,7 @@ from tokenry.segment.engines.encoding import decode, encode, runner
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.training.progress import Progress, silent
 from tokenry.segment.training.trained import Learnt, enough, new_folder, save, say_fewer
+from tokenry.segment.training.words import Count, Words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class Tokenizer(Method):
         out: str | Path,
         seed: int = 0,
         progress: Progress = silent,
+        count: Count | None = None,
     ) -> Self:
         """Learn a vocabulary, write it to a new folder whole or not at all, and open it.
 
@@ -86,6 +88,7 @@ class Tokenizer(Method):
             out: a folder that does not exist yet; `tokenizer.json` in it loads in transformers too.
             seed: of whatever is drawn.
             progress: is told of what goes on.
+            count: counts the words of the corpus elsewhere; the file is the same.
 
         Raises:
             InvalidValue: too few ids, an empty corpus, or a folder that exists.
@@ -96,7 +99,10 @@ class Tokenizer(Method):
         """
         enough(cls.name(), vocab_size, cls.fewest)
         folder = new_folder(cls.name(), out)
-        learnt = cls.learn(corpus, vocab_size, seed, progress)
+        if count is None:
+            learnt = cls.learn(corpus, vocab_size, seed, progress)
+        else:
+            learnt = cls.learn_words(count(cls.words, corpus, progress), vocab_size, progress)
         save(folder, learnt)
         say_fewer(cls.name(), vocab_size, learnt, cls.used_up)
         return cls.from_folder(folder)
@@ -105,6 +111,16 @@ class Tokenizer(Method):
     def learn(cls, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """What `train` writes; a method that cannot be trained refuses."""
         raise InvalidValue(f"{cls.name()}: must be a tokenizer that can be trained; use bpe, unigram or wordpiece.")
+
+    @classmethod
+    def words(cls, text: str) -> Words:
+        """The words that pieces are learnt from; a method that does not learn from counts refuses."""
+        raise InvalidValue(f"{cls.name()}: must be learnt in one process; it does not learn from counted words.")
+
+    @classmethod
+    def learn_words(cls, words: Words, vocab_size: int, progress: Progress) -> Learnt:
+        """What `learn` learns, from words that were counted."""
+        raise InvalidValue(f"{cls.name()}: must be learnt in one process; it does not learn from counted words.")
 
     @classmethod
     @abstractmethod
