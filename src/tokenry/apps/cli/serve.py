@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +36,10 @@ def serve(
     floor: Annotated[int | None, typer.Option(help="Results of fewer tokens stay.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A tool whose results stay; * stands for any letters.")] = None,
     retrieve: Annotated[str | None, typer.Option(help="no, offer or answer: how originals come back.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Serve from replicas on Ray: local, auto, or an address.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="On Ray; each conversation stays on one of them.")] = 2,
     check: Annotated[bool, typer.Option("--check", help="Read the settings, say what they are, and stop.")] = False,
 ) -> None:
     """Serve a gateway: results of tools get shorter on their way to a model behind an API.
@@ -43,7 +49,8 @@ def serve(
     methods = o.chosen(use, pipeline, some=model is None)
     o.check(use=methods, model=model)
     if model is not None:
-        _speak(model, methods, host or "127.0.0.1", 8484 if port is None else port, check=check)
+        far = None if ray is None else (ray, replicas)
+        _speak(model, methods, host or "127.0.0.1", 8484 if port is None else port, check=check, far=far)
         return
     from dataclasses import asdict
 
@@ -64,6 +71,14 @@ def serve(
         return
 
     uvicorn = _needed("starlette", "httpx", "prometheus_client")
+    if ray is not None:
+        from tokenry.apps.server.on_ray import gateway_app
+
+        most = settings.most_at_once + settings.most_waiting
+        with _door(gateway_app, asdict(settings), ray, replicas, settings.most_bytes, most) as door:
+            sys.stderr.write(f"http://{settings.host}:{settings.port} -> {replicas} replicas -> {settings.upstream}\n")
+            _run(uvicorn, door, settings.host, settings.port, int(settings.drain_seconds))
+        return
     from tokenry.apps.server.gateway import Gateway
 
     app = Gateway(settings).app()
@@ -74,7 +89,7 @@ def serve(
     )  # fmt: skip
 
 
-def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> None:
+def _speak(model: str, use: list[str], host: str, port: int, *, check: bool, far: tuple[str, int] | None) -> None:
     """Serve a model at hand."""
     from tokenry.core.errors import InvalidValue
 
@@ -91,6 +106,14 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
         shown = {"model": model, "use": str(method or ""), "host": host, "port": port}
         sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
         return
+    if far is not None:
+        from tokenry.apps.server.on_ray import model_app
+
+        told = {"model": model, "use": use[0] if use else None, "host": host}
+        with _door(model_app, told, *far, most_bytes=32 << 20, most=64) as door:
+            sys.stderr.write(f"http://{host}:{port} serves {model} from {far[1]} replicas\n")
+            _run(uvicorn, door, host, port, DRAIN_SECONDS)
+        return
     speaker = Speaker(load(model), use[0] if use else None)
     app = ModelApi(speaker).app()
     if host in LOOPBACK:
@@ -104,6 +127,25 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )  # fmt: skip
     speaker.close()
+
+
+@contextmanager
+def _door(build: Any, told: dict[str, Any], ray: str, replicas: int, most_bytes: int, most: int) -> Iterator[Any]:
+    """The application in front of replicas, which live as long as the block."""
+    from tokenry.apps.server.on_ray import Door, deployed
+    from tokenry.core.needs import need
+    from tokenry.pipeline.cluster import joined
+
+    need("ray.serve", "ray")
+    with joined(ray, replicas), deployed(build, told, replicas, most) as asked:
+        yield Door(asked, most_bytes, most=most)
+
+
+def _run(uvicorn: Any, app: Any, host: str, port: int, drain: int) -> None:
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False, date_header=False,
+        timeout_graceful_shutdown=drain,
+    )  # fmt: skip
 
 
 def _needed(*libraries: str) -> Any:
