@@ -11,6 +11,7 @@ import pytest
 
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError, UnreadableInput, WorkerLost
 from tokenry.pipeline.batch.corpus import parts
+from tokenry.pipeline.batch.doing import Form, do
 from tokenry.pipeline.batch.run import run_batch
 from tokenry.pipeline.batch.work import Work
 
@@ -203,6 +204,14 @@ def test_bad_input_is_one_sentence(corpus, tmp_path):
         Work(use=("snapkv",))
     with pytest.raises(InvalidValue, match="ask: must be given"):
         Work(model="smollm2")
+
+
+def test_a_file_that_goes_away_is_named(tmp_path):
+    file = lines(tmp_path / "r.jsonl", ["a", "b"])
+    [part] = parts([file], 10)
+    file.unlink()
+    with pytest.raises(UnreadableInput, match=r"r.jsonl: must stay as it was"):
+        do(part, Counting().open(), Form())
 
 
 def test_parts_tile_a_file_of_lines(corpus):

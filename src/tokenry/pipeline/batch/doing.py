@@ -7,13 +7,13 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenry.core.errors import InvalidValue, TokenryError
+from tokenry.core.errors import InvalidValue, TokenryError, UnreadableInput
 from tokenry.core.memory import peak_bytes
-from tokenry.pipeline.batch.corpus import Part
+from tokenry.pipeline.batch.corpus import Part, Row
 from tokenry.pipeline.batch.work import Doing
 
 FORMATS = ("jsonl", "parquet")
@@ -62,11 +62,14 @@ def do(
     Args:
         begins: called with the number of each row in the part before it is done.
         lost: rows that end the process that does them, and what is said of each.
+
+    Raises:
+        UnreadableInput: the file went away or was changed.
     """
     started = time.perf_counter()
     sums: Counter[str] = Counter(rows=0, bad=0)
     good, bad = [], []
-    for i, row in enumerate(part.read()):
+    for i, row in enumerate(_rows(part)):
         begins(i)
         kind, reason = "TokenryError", (lost or {}).get(i) or row.fault
         values = row.values if form.keep is None else {k: v for k, v in row.values.items() if k in form.keep}
@@ -88,6 +91,13 @@ def do(
     return Done(
         number=part.number, rows=_file(good, part, form), errors=_jsonl(map(_line, bad)), sums=dict(sums), cost=cost
     )
+
+
+def _rows(part: Part) -> Iterator[Row]:
+    try:
+        yield from part.read()
+    except (OSError, ValueError) as error:
+        raise UnreadableInput(f"{part.file}: must stay as it was while rows are read; {str(error)[:160]}.") from error
 
 
 def worker() -> str:

@@ -63,4 +63,8 @@ class _Worker:
             self.fault = type(error).__name__, str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
-        return {"done": pickle.dumps(self.fault or do(pickle.loads(row["part"]), self.doing, self.form))}
+        try:
+            said = self.fault or do(pickle.loads(row["part"]), self.doing, self.form)
+        except TokenryError as error:
+            said = type(error).__name__, str(error)
+        return {"done": pickle.dumps(said)}

@@ -46,14 +46,17 @@ def written(rows: Sequence[Mapping[str, Any]], columns: Any, results: Mapping[st
         results: types of what was added by name, as pyarrow calls them; those of no name are looked at.
     """
     pa, pq = need("pyarrow", "parquet"), need("pyarrow.parquet", "parquet")
-    added = [
-        pa.field(name, pa.type_for_alias(kind) if kind else pa.infer_type([row.get(name) for row in rows]))
-        for name, kind in results.items()
-    ]
+    added = [pa.field(name, _type(pa, kind, [row.get(name) for row in rows])) for name, kind in results.items()]
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*columns, *added]))
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def _type(pa: Any, kind: str, values: Sequence[Any]) -> Any:
+    if kind.startswith("["):
+        return pa.list_(pa.type_for_alias(kind[1:-1]))
+    return pa.type_for_alias(kind) if kind else pa.infer_type(values)
 
 
 def _changed(file: str) -> int:

@@ -21,11 +21,11 @@ Doing = Callable[[Values], Values]
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "shorten": {"compressed": "", "tokens_in": "int64", "tokens_out": "int64"},
-    "encode": {"ids": "", "tokens": "int64"},
+    "encode": {"ids": "[int64]", "tokens": "int64"},
     "measure": {"numbers": ""},
     "answer": {"answer": "string", "prompt_tokens": "int64", "new_tokens": "int64"},
 }
-"""Columns that rows get and their types; those without a name have the type of what stands in them."""
+"""Columns that rows get and their types, of lists in brackets; those without a name have the type of what they hold."""
 
 TEXT, MESSAGES = "text", "messages"
 

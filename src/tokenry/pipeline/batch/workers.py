@@ -159,14 +159,12 @@ def main() -> None:
         work, form = pipe.recv()
         try:
             doing = work.open()
+            with work.computing():
+                while True:
+                    part, lost = pipe.recv()
+                    pipe.send(do(part, doing, form, begins=pipe.send, lost=lost))
         except TokenryError as error:
-            pipe.recv()
             pipe.send((type(error).__name__, str(error)))
-            return
-        with work.computing():
-            while True:
-                part, lost = pipe.recv()
-                pipe.send(do(part, doing, form, begins=pipe.send, lost=lost))
     except (EOFError, OSError):
         # Who asked is gone.
         os._exit(1)
