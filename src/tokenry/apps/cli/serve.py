@@ -75,18 +75,17 @@ def serve(
         from tokenry.apps.server.on_ray import gateway_app
 
         most = settings.most_at_once + settings.most_waiting
-        with _door(gateway_app, asdict(settings), ray, replicas, settings.most_bytes, most) as door:
+        with _door(
+            gateway_app, asdict(settings), ray, replicas, settings.most_bytes, most, settings.client_seconds
+        ) as door:
             sys.stderr.write(f"http://{settings.host}:{settings.port} -> {replicas} replicas -> {settings.upstream}\n")
-            _run(uvicorn, door, settings.host, settings.port, int(settings.drain_seconds))
+            _run(uvicorn, door, settings.host, settings.port, int(settings.drain_seconds), date=False)
         return
     from tokenry.apps.server.gateway import Gateway
 
     app = Gateway(settings).app()
     sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
-    uvicorn.run(
-        app, host=settings.host, port=settings.port, http=PARSER, log_level="warning", access_log=False,
-        server_header=False, date_header=False, timeout_graceful_shutdown=int(settings.drain_seconds),
-    )  # fmt: skip
+    _run(uvicorn, app, settings.host, settings.port, int(settings.drain_seconds), date=False)
 
 
 def _speak(model: str, use: list[str], host: str, port: int, *, check: bool, far: tuple[str, int] | None) -> None:
@@ -122,15 +121,14 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool, far
         # Pages of strangers know this machine by names of theirs.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
     sys.stderr.write(f"http://{host}:{port} serves {speaker.language.name}\n")
-    uvicorn.run(
-        app, host=host, port=port, http=PARSER, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )  # fmt: skip
+    _run(uvicorn, app, host, port, DRAIN_SECONDS)
     speaker.close()
 
 
 @contextmanager
-def _door(build: Any, told: dict[str, Any], ray: str, replicas: int, most_bytes: int, most: int) -> Iterator[Any]:
+def _door(
+    build: Any, told: dict[str, Any], ray: str, replicas: int, most_bytes: int, most: int, client_seconds: float = 60.0
+) -> Iterator[Any]:
     """The application in front of replicas, which live as long as the block."""
     from tokenry.apps.server.on_ray import Door, deployed
     from tokenry.core.needs import need
@@ -138,13 +136,19 @@ def _door(build: Any, told: dict[str, Any], ray: str, replicas: int, most_bytes:
 
     need("ray.serve", "ray")
     with joined(ray, replicas), deployed(build, told, replicas, most) as asked:
-        yield Door(asked, most_bytes, most=most)
+        yield Door(asked, most_bytes, most=most, client_seconds=client_seconds)
 
 
-def _run(uvicorn: Any, app: Any, host: str, port: int, drain: int) -> None:
+def _run(uvicorn: Any, app: Any, host: str, port: int, drain: int, *, date: bool = True) -> None:
+    """Serve until somebody stops it.
+
+    Args:
+        drain: seconds that answers under way get then.
+        date: whether replies get a date; those of an upstream bring theirs.
+    """
     uvicorn.run(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False, date_header=False,
-        timeout_graceful_shutdown=drain,
+        app, host=host, port=port, http=PARSER, log_level="warning", access_log=False, server_header=False,
+        date_header=date, timeout_graceful_shutdown=drain,
     )  # fmt: skip
 
 
