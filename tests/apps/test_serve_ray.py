@@ -41,7 +41,7 @@ def door(upstream, tmp_path):
             "upstream": there, "floor": 50, "ledger": str(tmp_path / "ledger"), "hosts": ("*",), "tokenizer": "smollm2"
         }  # fmt: skip
         behind = [Replica(gateway_app, told) for _ in range(3)]
-        with serving(Door([r.answer for r in behind], 1 << 20)) as here, httpx.Client(base_url=here) as client:
+        with serving(Door([r.answer for r in behind], 1 << 20)) as here, httpx.Client(base_url=here, timeout=120) as client:
             yield client
 
 
@@ -89,7 +89,7 @@ def test_what_is_too_large_or_has_nobody_is_refused(door):
         yield
 
     with serving(Door([dead], 100)) as here:
-        found = httpx.get(f"{here}/healthz")
+        found = httpx.get(f"{here}/healthz", timeout=60)
         assert found.status_code == 503
         assert "a replica ended" in found.text
 
