@@ -24,6 +24,8 @@ from tokenry.pipeline.arm import end_with_the_other
 
 LOOK = 2.0
 """Seconds without news after which it is looked whether Ray still answers."""
+STARTS = 3
+"""Times that a cluster of this machine is started before that is given up."""
 SILENT = 3
 """Looks without an answer after which it is gone."""
 LOCAL = "local"
@@ -106,15 +108,19 @@ def joined(address: str, workers: int) -> Iterator[str]:
     named = address.removeprefix("ray://")
     if address not in (LOCAL, "auto") and not answers(named):
         raise InvalidValue(f"ray: must be local, auto, or the address of a cluster; nothing answers at {address!r}.")
-    told = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address == LOCAL:
-            ray.init(address=LOCAL, num_cpus=workers + 1, include_dashboard=False, **told)
-        else:
+    told: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        told |= {"num_cpus": workers + 1, "include_dashboard": False}
+    for left in reversed(range(STARTS if address == LOCAL else 1)):
+        try:
             ray.init(address=address, **told)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        said = str(error).splitlines()[0][:200]
-        raise InvalidValue(f"ray: must be the address of a cluster that answers; got {address!r}: {said}") from error
+            break
+        except Exception as error:
+            # Ray raises whatever there is, also where a busy machine took longer to start it than it waits.
+            ray.shutdown()
+            if not left:
+                said = str(error).splitlines()[0][:200]
+                raise InvalidValue(f"ray: must start or answer; got {address!r}: {said}") from error
     try:
         yield named if address.startswith("ray://") else ray.get_runtime_context().gcs_address
     finally:
