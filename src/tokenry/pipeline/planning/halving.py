@@ -39,7 +39,8 @@ def front(points: Sequence[P], cost: str) -> list[P]:
 
 def better_half(points: Sequence[P], cost: str, tolerated: float) -> list[P]:
     """The half that goes on: the front, what is the front without it, and so on."""
-    left, kept = list(points), []
+    left = list(points)
+    kept: list[P] = []
     wanted = max(FEWEST, (len(left) + 1) // 2)
     while left and len(kept) < wanted:
         layer = front(left, cost)
