@@ -41,7 +41,8 @@ def door(upstream, tmp_path):
             "upstream": there, "floor": 50, "ledger": str(tmp_path / "ledger"), "hosts": ("*",), "tokenizer": "smollm2"
         }  # fmt: skip
         behind = [Replica(gateway_app, told) for _ in range(3)]
-        with serving(Door([r.answer for r in behind], 1 << 20)) as here, httpx.Client(base_url=here, timeout=120) as client:
+        made = Door([r.answer for r in behind], 1 << 20)
+        with serving(made) as here, httpx.Client(base_url=here, timeout=120) as client:
             yield client
 
 
@@ -105,7 +106,7 @@ def test_replicas_on_ray_serve(upstream, tmp_path):
         run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             client = httpx.Client(base_url="http://127.0.0.1:8497", timeout=30)
-            end = time.monotonic() + 120
+            end = time.monotonic() + 280
             while True:
                 try:
                     assert client.get("/healthz").text == "ok\n"
