@@ -39,6 +39,10 @@ class StorageError(TokenryError):
     """A file could not be written or is damaged; what was there before is untouched."""
 
 
+class WorkerLost(TokenryError):
+    """A process that did part of the work ended before it was done, again and again."""
+
+
 class Notice(UserWarning):
     """Something that a user should know although it is no error; the command line prints it, and no other warning."""
 

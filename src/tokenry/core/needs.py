@@ -11,7 +11,8 @@ from tokenry.core.errors import InvalidValue
 EXTRAS: Mapping[str, str] = {
     "tiktoken": "vocabularies", "sentencepiece": "vocabularies", "soundfile": "audio", "soxr": "audio",
     "peft": "collages", "skimage": "collages", "sklearn": "collages", "starlette": "serve", "uvicorn": "serve",
-    "httpx": "serve", "prometheus_client": "serve", "numba": "training",
+    "httpx": "serve", "prometheus_client": "serve", "numba": "training", "pyarrow": "parquet",
+    "pyarrow.parquet": "parquet", "ray": "ray",
 }  # fmt: skip
 """The extra that brings each library, by the name it is imported under."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tokenry.attend.base import held_bytes
 from tokenry.compress.base import Compressor
+from tokenry.core.memory import peak_bytes
 from tokenry.core.tokens import TokenBatch
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Answer
-from tokenry.models.generate.cost import cache_geometry, flops, peak_bytes, row_bytes
+from tokenry.models.generate.cost import cache_geometry, flops, row_bytes
 from tokenry.pipeline.preparing import Prepared
 from tokenry.pipeline.receipt import Receipt, Seconds, StepCost
 from tokenry.pipeline.stages import Stages

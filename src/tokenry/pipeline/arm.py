@@ -129,7 +129,7 @@ def main() -> None:
         # The process that asked was stopped before it could say what for.
         return
     job = Job(**json.loads(line))
-    threading.Thread(target=_end_with_the_other, daemon=True).start()
+    end_with_the_other()
     out = sys.stdout
     # A library that prints something must not stand between the lines.
     sys.stdout = sys.stderr
@@ -146,8 +146,12 @@ def _say(out: TextIO, values: dict[str, Any]) -> None:
     out.flush()
 
 
-def _end_with_the_other() -> None:
-    """The pipe closes when the process that asked ends, however it does."""
+def end_with_the_other() -> None:
+    """End this process when its standard input closes: when the process that asked ends, however it does."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 

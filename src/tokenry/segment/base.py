@@ -19,6 +19,7 @@ from tokenry.segment.engines.encoding import decode, encode, runner
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.training.progress import Progress, silent
 from tokenry.segment.training.trained import Learnt, enough, new_folder, save, say_fewer, trained_by
+from tokenry.segment.training.words import Count, Words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class Tokenizer(Method):
         out: str | Path,
         seed: int = 0,
         progress: Progress = silent,
+        count: Count | None = None,
         **fields: Any,
     ) -> Self:
         """Learn a vocabulary, write it to a new folder whole or not at all, and open it.
@@ -87,6 +89,7 @@ class Tokenizer(Method):
             out: a folder that does not exist yet; `tokenizer.json` in it loads in transformers too.
             seed: of whatever is drawn.
             progress: is told of what goes on.
+            count: counts the words of the corpus elsewhere; the file is the same.
             fields: of the method, which say how it learns; the folder remembers them.
 
         Raises:
@@ -99,7 +102,10 @@ class Tokenizer(Method):
         method = cls.from_dict(fields)
         enough(cls.name(), vocab_size, method.fewest_ids)
         folder = new_folder(cls.name(), out)
-        learnt = method.learn(corpus, vocab_size, seed, progress)
+        if count is None:
+            learnt = method.learn(corpus, vocab_size, seed, progress)
+        else:
+            learnt = method.learn_words(count(method.words, corpus, progress), vocab_size, progress)
         save(folder, learnt, str(method))
         say_fewer(cls.name(), vocab_size, learnt, cls.used_up)
         return cls.from_folder(folder)
@@ -112,6 +118,14 @@ class Tokenizer(Method):
     def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """What `train` writes; a method that cannot be trained refuses."""
         raise InvalidValue(f"{self.name()}: must be a tokenizer that can be trained; use bpe, unigram or wordpiece.")
+
+    def words(self, text: str) -> Words:
+        """The words that pieces are learnt from; a method that does not learn from counts refuses."""
+        raise InvalidValue(f"{self.name()}: must be learnt in one process; it does not learn from counted words.")
+
+    def learn_words(self, words: Words, vocab_size: int, progress: Progress) -> Learnt:
+        """What `learn` learns, from words that were counted."""
+        raise InvalidValue(f"{self.name()}: must be learnt in one process; it does not learn from counted words.")
 
     @classmethod
     @abstractmethod

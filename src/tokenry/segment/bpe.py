@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tokenry.core.card import Card
 from tokenry.core.fields import setting
@@ -14,7 +14,16 @@ from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.training.corpus import texts
 from tokenry.segment.training.progress import Progress
-from tokenry.segment.training.trained import ALPHABET, END, Learnt, byte_level_steps, byte_level_words
+from tokenry.segment.training.trained import (
+    ALPHABET,
+    END,
+    Learnt,
+    between,
+    byte_level_steps,
+    byte_level_words,
+    byte_words,
+)
+from tokenry.segment.training.words import Words, repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,20 +84,30 @@ class Bpe(FromFile):
 
     def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Merge the most frequent pairs; nothing is drawn, so `seed` changes nothing."""
-        from tokenizers import Tokenizer, models, trainers
+        return _learnt(texts(corpus, progress), byte_level_words(), vocab_size, progress)
 
-        library = Tokenizer(models.BPE())
-        library.pre_tokenizer = byte_level_words()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=[END], initial_alphabet=list(ALPHABET), show_progress=False
-        )
-        library.train_from_iterator(_then(texts(corpus, progress), progress), trainer=trainer)
-        library.pre_tokenizer, library.decoder = byte_level_steps()
-        description = json.loads(library.to_str())
-        return Learnt(description, {"eos_token": END, "bos_token": END}, [END])
+    def words(self, text: str) -> Words:
+        return byte_words(text)
+
+    def learn_words(self, words: Words, vocab_size: int, progress: Progress) -> Learnt:
+        return _learnt(repeated(words.counts), between(), vocab_size, progress)
 
     def _pattern(self) -> str | None:
         return self.pattern
+
+
+def _learnt(found: Iterable[str], words: Any, vocab_size: int, progress: Progress) -> Learnt:
+    """Learn from texts that are split into words."""
+    from tokenizers import Tokenizer, models, trainers
+
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = words
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=list(ALPHABET), show_progress=False
+    )
+    library.train_from_iterator(_then(found, progress), trainer=trainer)
+    library.pre_tokenizer, library.decoder = byte_level_steps()
+    return Learnt(json.loads(library.to_str()), {"eos_token": END, "bos_token": END}, [END])
 
 
 def _then(found: Iterable[str], progress: Progress) -> Iterable[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +16,8 @@ from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.training.corpus import texts
 from tokenry.segment.training.progress import Progress
-from tokenry.segment.training.trained import ALPHABET, END, Learnt, byte_level_steps, byte_level_words
+from tokenry.segment.training.trained import ALPHABET, END, Learnt, byte_level_steps, byte_words
+from tokenry.segment.training.words import Words
 
 UNKNOWN = "<unk>"
 
@@ -77,14 +77,19 @@ class Unigram(FromFile):
 
         The trainer of tokenizers is not used: it gives another vocabulary each time.
         """
+        counted = Words()
+        for text in texts(corpus, progress):
+            counted.add(self.words(text))
+        return self.learn_words(counted, vocab_size, progress)
+
+    def words(self, text: str) -> Words:
+        return byte_words(text)
+
+    def learn_words(self, words: Words, vocab_size: int, progress: Progress) -> Learnt:
         library = need("sentencepiece", "training a unigram vocabulary")
         split, decoder = byte_level_steps()
-        words = byte_level_words()
-        counts: Counter[str] = Counter()
-        for text in texts(corpus, progress):
-            counts.update(word for word, _ in words.pre_tokenize_str(text))
         progress("choosing pieces", 0, 0)
-        pieces = _pieces(library, counts, vocab_size - 1)
+        pieces = _pieces(library, words.counts, vocab_size - 1)
         description = _description([*pieces[:1], [END, 0.0], *pieces[1:]], split, decoder)
         return Learnt(description, {"eos_token": END, "unk_token": UNKNOWN}, [UNKNOWN, END])
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tokenry.core.card import Card
 from tokenry.core.fields import setting
@@ -14,7 +16,8 @@ from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile
 from tokenry.segment.training.corpus import texts, twice
 from tokenry.segment.training.progress import Progress
-from tokenry.segment.training.trained import Learnt, enough, in_parts
+from tokenry.segment.training.trained import Learnt, between, enough, in_parts
+from tokenry.segment.training.words import Words, repeated
 
 MARKS = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
@@ -73,29 +76,68 @@ class WordPiece(FromFile):
 
     def learn(self, corpus: Iterable[str | Path], vocab_size: int, seed: int, progress: Progress) -> Learnt:
         """Merge the most frequent pairs inside words, with upper and lower case; nothing is drawn."""
-        from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+        first, later = _letters(twice(corpus), progress)
+        return self._learnt(first, later, texts(corpus, progress), _steps(), vocab_size)
 
-        library = Tokenizer(models.WordPiece(unk_token=MARKS["unk_token"]))
-        library.normalizer = normalizers.BertNormalizer(lowercase=False)
-        library.pre_tokenizer = split = pre_tokenizers.BertPreTokenizer()
-        library.decoder = decoders.WordPiece()
-        first, later = _letters(library, twice(corpus), progress)
+    def words(self, text: str) -> Words:
+        whole, parts = _split(text), _steps()[1].pre_tokenize_str(_steps()[0].normalize_str(text))
+        first, later = set().union(*whole), set().union(*(word[1:] for word in whole))
+        return Words(Counter(word for word, _ in parts), first, later)
+
+    def learn_words(self, words: Words, vocab_size: int, progress: Progress) -> Learnt:
+        progress("merging", 0, 0)
+        steps = (None, between())
+        return self._learnt(sorted(words.first), sorted(words.later), repeated(words.counts), steps, vocab_size)
+
+    def _learnt(
+        self, first: list[str], later: list[str], found: Iterable[str], steps: tuple[Any, Any], vocab_size: int
+    ) -> Learnt:
+        """Learn from texts that steps clean and split into words."""
+        from tokenizers import Tokenizer, decoders, models, trainers
+
         # The trainer numbers letters as they turn up in a table without order, unless they are given.
         given = [*MARKS.values(), *first, *(INSIDE + letter for letter in later)]
         enough(self.name(), vocab_size, len(given))
-        library.pre_tokenizer = pre_tokenizers.Sequence([split, in_parts()])
+        library = Tokenizer(models.WordPiece(unk_token=MARKS["unk_token"]))
+        if steps[0] is not None:
+            library.normalizer = steps[0]
+        library.pre_tokenizer = steps[1]
         trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=given, show_progress=False)
-        library.train_from_iterator(texts(corpus, progress), trainer=trainer)
-        library.pre_tokenizer = split
+        library.train_from_iterator(found, trainer=trainer)
+        library.normalizer, library.pre_tokenizer = _cleaned()
+        library.decoder = decoders.WordPiece()
         return Learnt(json.loads(library.to_str()), MARKS, list(MARKS.values()))
 
 
-def _letters(library: object, corpus: Iterable[str | Path], progress: Progress) -> tuple[list[str], list[str]]:
+@lru_cache(maxsize=1)
+def _cleaned() -> tuple[Any, Any]:
+    """What cleans text, and what splits it into words."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    return normalizers.BertNormalizer(lowercase=False), pre_tokenizers.BertPreTokenizer()
+
+
+@lru_cache(maxsize=1)
+def _steps() -> tuple[Any, Any]:
+    """The same as training sees it, where no word is longer than pieces are learnt from."""
+    from tokenizers import pre_tokenizers
+
+    clean, split = _cleaned()
+    return clean, pre_tokenizers.Sequence([split, in_parts()])
+
+
+def _split(text: str) -> list[str]:
+    """Words of a text, however long."""
+    clean, split = _cleaned()
+    return [word for word, _ in split.pre_tokenize_str(clean.normalize_str(text))]
+
+
+def _letters(corpus: Iterable[str | Path], progress: Progress) -> tuple[list[str], list[str]]:
     """Characters of the corpus, and those that stand inside words."""
     first: set[str] = set()
     later: set[str] = set()
     for text in texts(corpus, progress):
-        for word, _ in library.pre_tokenizer.pre_tokenize_str(library.normalizer.normalize_str(text)):  # type: ignore[attr-defined]
+        for word in _split(text):
             first.update(word)
             later.update(word[1:])
     return sorted(first), sorted(later)

@@ -15,6 +15,7 @@ from tokenry import __version__
 from tokenry.apps.cli import (
     adapt,
     audit,
+    batch,
     compare,
     compress,
     decode,
@@ -89,8 +90,9 @@ def _add(function: Callable[..., None], name: str | None = None, to: typer.Typer
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    run.run, demo.demo, compress.compress, compare.compare, plan.plan, probe.probe, adapt.adapt, encode.encode,
-    decode.decode, audit.audit, train.train, tune.tune, measure.measure, serve.serve, serve.savings, methods.explain,
+    run.run, demo.demo, compress.compress, compare.compare, plan.plan, batch.batch, probe.probe, adapt.adapt,
+    encode.encode, decode.decode, audit.audit, train.train, tune.tune, measure.measure, serve.serve, serve.savings,
+    methods.explain,
 )  # fmt: skip
 for _command in COMMANDS:
     _add(_command)

@@ -33,6 +33,9 @@ Use = Annotated[
         autocompletion=complete.methods,
     ),
 ]  # fmt: skip
+PipelineFile = Annotated[
+    Path | None, typer.Option("--pipeline", metavar="FILE", help="Methods from a file that `tokenry plan` wrote.")
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -75,6 +78,28 @@ def check(
         check_name(model, kind)
     if dtype not in ("auto", *DTYPES):
         raise InvalidValue(f"dtype: must be auto, {', '.join(DTYPES)}; got {dtype!r}.")
+    return found
+
+
+def chosen(use: list[str] | None, file: Path | None, *, some: bool = False) -> list[str]:
+    """The methods of `--use`, or those of a file of a pipeline.
+
+    Args:
+        some: a file of no method, which is the model alone, is refused.
+
+    Raises:
+        InvalidValue: both are given, or nothing stands in the file.
+        StorageError: the file is no pipeline.
+    """
+    if file is None:
+        return use or []
+    if use:
+        raise InvalidValue(f"pipeline: must be a file or methods; got {file} and {', '.join(use)}; leave one out.")
+    from tokenry.pipeline.file import read_pipeline
+
+    found = list(read_pipeline(file))
+    if some and not found:
+        raise InvalidValue(f"pipeline: must hold a method; {file} holds none: the plan chose the model alone.")
     return found
 
 

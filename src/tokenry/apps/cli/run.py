@@ -25,6 +25,7 @@ def run(
     ask: Annotated[str, typer.Option(help="The question.")],
     model: o.Model = "smollm2",
     use: o.Use = None,
+    pipeline: o.PipelineFile = None,
     max_new: o.MaxNew = 64,
     compare: Annotated[str | None, typer.Option(metavar="dense", help="Also run the model alone and compare.")] = None,
     report: Annotated[
@@ -48,12 +49,13 @@ def run(
     """Answer a question over documents, and say what it cost."""
     if compare not in (None, "dense"):
         raise InvalidValue(f"compare: must be dense; got {compare!r}.")
-    o.check(use=use or [], model=model, dtype=dtype)
+    methods = o.chosen(use, pipeline)
+    o.check(use=methods, model=model, dtype=dtype)
     texts = o.read_documents(documents, protect, marks)
 
     with working("starting") as status:
         trace = _answered(
-            status, texts, ask, use or [], compare is not None, report is not None, system, as_json,
+            status, texts, ask, methods, compare is not None, report is not None, system, as_json,
             {"model": model, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code},
             {"max_new_tokens": max_new, "temperature": temperature, "top_p": top_p, "top_k": top_k,
              "repetition_penalty": repetition_penalty, "seed": seed},

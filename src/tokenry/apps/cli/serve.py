@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +28,7 @@ def serve(
         typer.Option(metavar="NAME", help="Serve this model itself, not an API.", autocompletion=complete.models),
     ] = None,
     use: o.Use = None,
+    pipeline: o.PipelineFile = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
@@ -33,15 +36,21 @@ def serve(
     floor: Annotated[int | None, typer.Option(help="Results of fewer tokens stay.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A tool whose results stay; * stands for any letters.")] = None,
     retrieve: Annotated[str | None, typer.Option(help="no, offer or answer: how originals come back.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Serve from replicas on Ray: local, auto, or an address.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="On Ray; each conversation stays on one of them.")] = 2,
     check: Annotated[bool, typer.Option("--check", help="Read the settings, say what they are, and stop.")] = False,
 ) -> None:
     """Serve a gateway: results of tools get shorter on their way to a model behind an API.
 
     With --model a model at hand answers; --use then names an attention method that is bound to each request's cache.
     """
-    o.check(use=use or [], model=model)
+    methods = o.chosen(use, pipeline, some=model is None)
+    o.check(use=methods, model=model)
     if model is not None:
-        _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port, check=check)
+        far = None if ray is None else (ray, replicas)
+        _speak(model, methods, host or "127.0.0.1", 8484 if port is None else port, check=check, far=far)
         return
     from dataclasses import asdict
 
@@ -50,7 +59,7 @@ def serve(
     from tokenry.models.text.counting import Counter
 
     settings = Config.read(
-        config, upstream=upstream, use=tuple(use) if use else None, host=host, port=port, tokenizer=tokenizer,
+        config, upstream=upstream, use=tuple(methods) or None, host=host, port=port, tokenizer=tokenizer,
         floor=floor, keep=tuple(keep) if keep else None, retrieve=retrieve,
     )  # fmt: skip
     if not settings.upstream:
@@ -62,17 +71,24 @@ def serve(
         return
 
     uvicorn = _needed("starlette", "httpx", "prometheus_client")
+    if ray is not None:
+        from tokenry.apps.server.on_ray import gateway_app
+
+        most = settings.most_at_once + settings.most_waiting
+        with _door(
+            gateway_app, asdict(settings), ray, replicas, settings.most_bytes, most, settings.client_seconds
+        ) as door:
+            sys.stderr.write(f"http://{settings.host}:{settings.port} -> {replicas} replicas -> {settings.upstream}\n")
+            _run(uvicorn, door, settings.host, settings.port, int(settings.drain_seconds), date=False)
+        return
     from tokenry.apps.server.gateway import Gateway
 
     app = Gateway(settings).app()
     sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
-    uvicorn.run(
-        app, host=settings.host, port=settings.port, http=PARSER, log_level="warning", access_log=False,
-        server_header=False, date_header=False, timeout_graceful_shutdown=int(settings.drain_seconds),
-    )  # fmt: skip
+    _run(uvicorn, app, settings.host, settings.port, int(settings.drain_seconds), date=False)
 
 
-def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> None:
+def _speak(model: str, use: list[str], host: str, port: int, *, check: bool, far: tuple[str, int] | None) -> None:
     """Serve a model at hand."""
     from tokenry.core.errors import InvalidValue
 
@@ -89,6 +105,14 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
         shown = {"model": model, "use": str(method or ""), "host": host, "port": port}
         sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
         return
+    if far is not None:
+        from tokenry.apps.server.on_ray import model_app
+
+        told = {"model": model, "use": use[0] if use else None, "host": host}
+        with _door(model_app, told, *far, most_bytes=32 << 20, most=64) as door:
+            sys.stderr.write(f"http://{host}:{port} serves {model} from {far[1]} replicas\n")
+            _run(uvicorn, door, host, port, DRAIN_SECONDS)
+        return
     speaker = Speaker(load(model), use[0] if use else None)
     app = ModelApi(speaker).app()
     if host in LOOPBACK:
@@ -97,11 +121,35 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
         # Pages of strangers know this machine by names of theirs.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
     sys.stderr.write(f"http://{host}:{port} serves {speaker.language.name}\n")
+    _run(uvicorn, app, host, port, DRAIN_SECONDS)
+    speaker.close()
+
+
+@contextmanager
+def _door(
+    build: Any, told: dict[str, Any], ray: str, replicas: int, most_bytes: int, most: int, client_seconds: float = 60.0
+) -> Iterator[Any]:
+    """The application in front of replicas, which live as long as the block."""
+    from tokenry.apps.server.on_ray import Door, deployed
+    from tokenry.core.needs import need
+    from tokenry.pipeline.cluster import joined
+
+    need("ray.serve", "ray")
+    with joined(ray, replicas), deployed(build, told, replicas, most) as asked:
+        yield Door(asked, most_bytes, most=most, client_seconds=client_seconds)
+
+
+def _run(uvicorn: Any, app: Any, host: str, port: int, drain: int, *, date: bool = True) -> None:
+    """Serve until somebody stops it.
+
+    Args:
+        drain: seconds that answers under way get then.
+        date: whether replies get a date; those of an upstream bring theirs.
+    """
     uvicorn.run(
         app, host=host, port=port, http=PARSER, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        date_header=date, timeout_graceful_shutdown=drain,
     )  # fmt: skip
-    speaker.close()
 
 
 def _needed(*libraries: str) -> Any:

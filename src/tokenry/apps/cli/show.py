@@ -68,21 +68,33 @@ def plan_table(names: Sequence[str], cost: str) -> Table:
     """The table of what a plan tries; what shall be small stays whatever the width."""
     ranks = dict(zip(COSTS, (1, 2, 3, 4), strict=True)) | {cost: 0}
     costs = [Column(c, ranks[c], width=7) for c in COSTS]
-    return Table("setting", names, (Column("loss", width=5), Column("95 %", width=11), *costs, Column("", left=True)))
+    head = (Column("texts", 5, width=5), Column("loss", width=5), Column("95 %", width=11))
+    return Table("setting", names, (*head, *costs, Column("", left=True)))
 
 
 def print_tried(table: Table, tried: Tried) -> None:
-    """One line for a setting; those that lose too much are dimmed."""
+    """One line for a setting; those that lose too much are dimmed, and so are those not tried on all texts."""
     ends = "" if not tried.spec else f"{tried.interval[0]:.3f}–{tried.interval[1]:.3f}"
-    figures = (f"{tried.loss:.3f}", ends, f"{tried.seconds:.2f}", f"{tried.tokens:.0f}", _size(tried.bytes),
-               f"{tried.flops / 1e12:.3f} T", "" if tried.within else "too much")  # fmt: skip
+    figures = (str(len(tried.losses)), f"{tried.loss:.3f}", ends, f"{tried.seconds:.2f}", f"{tried.tokens:.0f}",
+               _size(tried.bytes), f"{tried.flops / 1e12:.3f} T", "within" if tried.within else "")  # fmt: skip
     cells = [""] * len(figures) if tried.note else figures
     table.row(tried.spec or "dense", cells, style="" if tried.within else "dim", note=tried.note)
 
 
 def print_plan(plan: Plan, line: str) -> None:
-    """What is cheapest, and the line to run."""
+    """The front, what is cheapest within the loss, and the line to run."""
     dense = plan.tried[0]
+    front = Grid(title=f"\nfront over {plan.samples} texts", title_justify="left", box=None, pad_edge=False)
+    for heading, side in (("setting", "left"), (f"loss ({plan.by})", "right"), (plan.cost, "right"), ("", "left")):
+        front.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for t in plan.front:
+        loss, cost = t.interval, t.cost_interval
+        front.add_row(
+            t.spec or "dense", f"{t.loss:.3f} ({loss[0]:.3f}–{loss[1]:.3f})",
+            f"{getattr(t, plan.cost):.4g} ({cost[0]:.4g}–{cost[1]:.4g})", "chosen" if t is plan.chosen else "",
+            style="" if t.within else "dim",
+        )  # fmt: skip
+    _out.print(front)
     if plan.chosen is dense:
         _out.print("\nNothing cheaper stays within this loss; run the model alone:", markup=False)
     else:

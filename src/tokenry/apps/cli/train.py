@@ -32,6 +32,11 @@ def train(
     vocab_size: Annotated[int, typer.Option(help="Ids there shall be.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
     seed: o.Seed = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Count words on Ray: local, auto, or an address."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that count on Ray.")] = 2,
     as_json: o.Json = False,
 ) -> None:
     """Learn a vocabulary from text and write it to a folder."""
@@ -49,9 +54,16 @@ def train(
     method = load(entry.full_name)
     if not issubclass(method, Tokenizer):
         raise InvalidValue(f"train: must be a tokenizer; {kind} changes tokens that there are.")
+    count = None
+    if ray is not None:
+        from tokenry.pipeline.counting import counting_on_ray
+
+        count = counting_on_ray(ray, workers)
     start = time.perf_counter()
     with bars() as progress:
-        tokenizer = method.train(files, vocab_size=vocab_size, out=out, seed=seed, progress=progress, **fields)
+        tokenizer = method.train(
+            files, vocab_size=vocab_size, out=out, seed=seed, progress=progress, count=count, **fields
+        )
     found = {
         "schema": TRAIN_SCHEMA, "kind": kind, "vocab_size": tokenizer.vocab_size, "files": len(files), "out": str(out),
         "lossless": {"level": tokenizer.lossless.level, "why": tokenizer.lossless.why},

@@ -1,10 +1,6 @@
-"""What an answer costs by arithmetic: operations, cached bytes, memory of the process."""
+"""What an answer costs by arithmetic: operations and cached bytes."""
 
 from __future__ import annotations
-
-import re
-import sys
-from pathlib import Path
 
 from torch import nn
 
@@ -41,19 +37,3 @@ def flops(language: LanguageModel, tokens: int, predicted: int, pairs: float) ->
     out = head.weight.numel() if head is not None else 0
     _, heads, _, width, _ = cache_geometry(language)
     return 2.0 * weights * tokens + 2.0 * out * predicted + 4.0 * heads * width * pairs
-
-
-def peak_bytes() -> int:
-    """The most memory this process held so far.
-
-    On Linux it is read from the process itself: what `getrusage` says there includes the parent before `exec`.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if found:
-            return int(found[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

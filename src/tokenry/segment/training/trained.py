@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tokenry.core.method import Method
 from tokenry.core.registry import parse
 from tokenry.core.saving import read_json, whole_folder
 from tokenry.models.text.vocabulary import byte_characters
+from tokenry.segment.training.words import BETWEEN, Words
 
 _BY = "trained_by"
 
@@ -54,6 +57,23 @@ def byte_level_words() -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"), in_parts(), _show()])
+
+
+def byte_words(text: str) -> Words:
+    """The words of a text in bytes, as training sees them."""
+    return Words(Counter(word for word, _ in _byte_level_words().pre_tokenize_str(text)))
+
+
+def between() -> Any:
+    """The pre-tokenizer of words that are set apart already."""
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.Split(BETWEEN, "removed")
+
+
+@lru_cache(maxsize=1)
+def _byte_level_words() -> Any:
+    return byte_level_words()
 
 
 def in_parts() -> Any:

@@ -1,0 +1,128 @@
+"""What a setting loses beside the model alone: predictions, answers that were right, or needles that were found."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import ClassVar
+
+from tokenry.core.errors import InvalidValue
+from tokenry.pipeline.planning.samples import Sample
+
+_NAMES = "amber birch cedar delta ember fjord grove heron iris juniper kestrel linden maple north onyx poplar".split()
+
+
+class Loss(ABC):
+    """How much is lost of a sample.
+
+    `tolerated` is a loss that is hard to notice, in the loss's own unit.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    tolerated: ClassVar[float]
+    by_answers: ClassVar[bool] = True
+    """It looks at what is answered and counts samples that the model alone answers rightly; else at predictions."""
+
+    def prepare(self, given: Sequence[Sample]) -> list[Sample]:
+        """The samples that are asked."""
+        return list(given)
+
+    def right(self, sample: Sample, answer: str) -> bool:
+        """Whether an answer is right."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What decides the numbers."""
+
+
+class Kl(Loss):
+    """The mean KL to dense in nats a token, over what the model alone answers."""
+
+    name, unit, tolerated, by_answers = "kl", "nats a token", 0.05, False
+
+    def describe(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Check(Loss):
+    """Answers that a command takes for right: it reads one, and its exit status says so.
+
+    Args:
+        command: run by the shell, with the answer as its standard input, the question in `TOKENRY_ASK` and the name of
+            the text in `TOKENRY_TEXT`.
+        seconds: that it may take.
+    """
+
+    name, unit, tolerated = "check", "of the right answers", 0.25
+
+    command: str
+    seconds: float = 60.0
+
+    def right(self, sample: Sample, answer: str) -> bool:
+        told = {"TOKENRY_ASK": sample.ask, "TOKENRY_TEXT": sample.documents[0].name}
+        try:
+            done = subprocess.run(
+                self.command, shell=True, input=answer, text=True, capture_output=True, timeout=self.seconds,
+                env=os.environ | told, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise InvalidValue(f"check: must end within {self.seconds:g} s; {self.command!r} does not.") from None
+        if done.returncode in (126, 127):
+            raise InvalidValue(f"check: must be a command that runs; {self.command!r} does not: {done.stderr[:200]}")
+        return done.returncode == 0
+
+    def describe(self) -> str:
+        return f"{self.name}: {self.command}"
+
+
+class Needles(Loss):
+    """Numbers hidden in the texts, one in each, and asked for."""
+
+    name, unit, tolerated = "needles", "of the needles found", 0.25
+
+    def prepare(self, given: Sequence[Sample]) -> list[Sample]:
+        return [_hidden(sample, Random(i)) for i, sample in enumerate(given)]
+
+    def right(self, sample: Sample, answer: str) -> bool:
+        return re.search(rf"(?<!\d){sample.answer}(?!\d)", answer) is not None
+
+    def describe(self) -> str:
+        return self.name
+
+
+def _hidden(sample: Sample, random: Random) -> Sample:
+    """A sample with a needle between two lines or sentences, and the question for it."""
+    document = sample.documents[0]
+    name, number = random.choice(_NAMES), str(random.randrange(10_000, 100_000))
+    ends = [m.end() for m in re.finditer(r"\n|[.!?]\s", document.text)] or [len(document.text)]
+    at = random.choice(ends)
+    before = document.text[:at]
+    needle = f"{'' if before.endswith((' ', chr(10))) else ' '}The code of {name} is {number}.\n"
+    text = f"{before}{needle}{document.text[at:]}"
+    # Whatever stands behind the needle stands further on.
+    protect = tuple((a + len(needle) * (a >= at), b + len(needle) * (b > at)) for a, b in document.protect)
+    hidden = replace(document, text=text, protect=protect)
+    return Sample((hidden, *sample.documents[1:]), f"What is the code of {name}?", number)
+
+
+def loss_of(name: str, command: str | None) -> Loss:
+    """The loss of a name: `kl`, `check` with a command, or `needles`.
+
+    Raises:
+        InvalidValue: no such loss, or a check without its command.
+    """
+    if name not in ("kl", "check", "needles"):
+        raise InvalidValue(f"by: must be one of kl, check, needles; got {name!r}.")
+    if name == "check":
+        if not command:
+            raise InvalidValue("check: must be a command that says whether an answer is right; got none.")
+        return Check(command)
+    return Kl() if name == "kl" else Needles()

@@ -1,0 +1,129 @@
+"""The door in front of replicas: who gets a conversation, and what passes through."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from tests.apps.gateways import LONG, PATHS, serving
+from tokenry.apps.server.on_ray import Door, Replica, beginning_of, gateway_app
+
+SYSTEM = {"role": "system", "content": "You are kind."}
+
+
+def turn(*asked):
+    said = [SYSTEM]
+    for text in asked:
+        said += [{"role": "user", "content": text}, {"role": "assistant", "content": f"{text}!"}]
+    return json.dumps({"messages": said[:-1]}).encode()
+
+
+def test_a_conversation_begins_the_same_at_every_turn():
+    path = PATHS["chat"]
+    first = beginning_of(path, turn("a"))
+    assert first == beginning_of(path, turn("a", "b")) == beginning_of(path, turn("a", "b", "c"))
+    assert first != beginning_of(path, turn("b", "a"))
+    assert beginning_of("/v1/models", b"") == beginning_of(path, b"{") == beginning_of(path, b"[]") == (b"", "")
+    assert beginning_of(PATHS["responses"], b'{"input": "x", "previous_response_id": "resp_1"}')[1] == "resp_1"
+
+
+@pytest.fixture
+def door(upstream, tmp_path):
+    """A door in front of three gateways in this process."""
+    with serving(upstream.app()) as there:
+        told = {
+            "upstream": there, "floor": 50, "ledger": str(tmp_path / "ledger"), "hosts": ("*",), "tokenizer": "smollm2"
+        }  # fmt: skip
+        behind = [Replica(gateway_app, told) for _ in range(3)]
+        made = Door([r.answer for r in behind], 1 << 20)
+        with serving(made) as here, httpx.Client(base_url=here, timeout=120) as client:
+            yield client
+
+
+def test_turns_come_to_one_replica_and_conversations_spread(door, upstream):
+    seen = set()
+    for name in "abcdefgh":
+        at = {door.post(PATHS["chat"], content=turn(*turns)).headers["x-tokenry-replica"]
+              for turns in ((name,), (name, "b"), (name, "b", "c"))}  # fmt: skip
+        assert len(at) == 1
+        seen |= at
+    assert seen == {"0", "1", "2"}
+    assert upstream.seen[0][1] == turn("a")
+
+
+def test_results_shrink_and_streams_pass(door, upstream):
+    from tests.pipeline.test_messages import call, result
+
+    body = {
+        "messages": [{"role": "user", "content": "Which?"}, call("chat", "1", "list", {}), result("chat", "1", LONG)]
+    }
+    done = door.post(PATHS["chat"], json=body)
+    assert done.status_code == 200
+    assert done.headers["x-own"] == "1"
+    assert len(upstream.seen[0][1]) < len(json.dumps(body))
+    with door.stream("POST", PATHS["chat"], json={"stream": True, "messages": [SYSTEM]}) as stream:
+        assert b"".join(stream.iter_raw()).endswith(b"data: [DONE]\n\n")
+
+
+def test_who_goes_on_from_a_response_comes_to_who_gave_it(door, upstream):
+    from starlette.responses import JSONResponse
+
+    upstream.replies += [JSONResponse({"id": f"resp_{i}", "output": []}) for i in range(4)]
+    places = [door.post(PATHS["responses"], json={"input": f"text {i}"}).headers["x-tokenry-replica"] for i in range(4)]
+    assert len(set(places)) > 1
+    for i, place in enumerate(places):
+        goes_on = door.post(PATHS["responses"], json={"input": "and?", "previous_response_id": f"resp_{i}"})
+        assert goes_on.headers["x-tokenry-replica"] == place
+
+
+def test_what_is_too_large_or_has_nobody_is_refused(door):
+    assert door.post(PATHS["chat"], content=b"x" * (1 << 20 | 1)).status_code == 413
+
+    async def dead(scope, body):
+        raise RuntimeError("died")
+        yield
+
+    with serving(Door([dead], 100)) as here:
+        found = httpx.get(f"{here}/healthz", timeout=60)
+        assert found.status_code == 503
+        assert "a replica ended" in found.text
+
+
+@pytest.mark.slow
+def test_replicas_on_ray_serve(upstream, tmp_path):
+    pytest.importorskip("ray")
+    with serving(upstream.app()) as there:
+        command = [
+            sys.executable, "-m", "tokenry.apps.cli.main", "serve", "--upstream", there, "--ray", "local", "--port",
+            "8497", "--tokenizer", "smollm2", "--floor", "50",
+        ]  # fmt: skip
+        run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            client = httpx.Client(base_url="http://127.0.0.1:8497", timeout=30)
+            end = time.monotonic() + 280
+            while True:
+                try:
+                    assert client.get("/healthz").text == "ok\n"
+                    break
+                except httpx.ConnectError:
+                    assert time.monotonic() < end
+                    assert run.poll() is None, run.stderr.read()
+                    time.sleep(0.2)
+            seen = set()
+            for name in "abcdef":
+                at = {client.post(PATHS["chat"], content=turn(*t)).headers["x-tokenry-replica"]
+                      for t in ((name,), (name, "b"))}  # fmt: skip
+                assert len(at) == 1
+                seen |= at
+            assert seen == {"0", "1"}
+            with client.stream("POST", PATHS["chat"], json={"stream": True, "messages": [SYSTEM]}) as stream:
+                assert b"".join(stream.iter_raw()).endswith(b"data: [DONE]\n\n")
+        finally:
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=60)
