@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,13 +181,23 @@ class Word(Gathering):
         starts = chosen(torch.arange(at.shape[1], device=x.device).expand_as(at).unsqueeze(-1), at)[0][..., 0]
         # A word begins behind the end of the one before.
         begin = torch.cat((torch.zeros_like(starts[:, :1]), starts[:, :-1] + 1), 1)
-        words, inside = canvases(x, begin[there], starts[there], there.nonzero()[:, 0])
-        slots = self.slots.to(x.dtype).expand(len(words), -1, -1)
-        inside = torch.cat((inside.new_ones(len(inside), self.each), inside), 1)
-        made = self.out(self.encoder.both(torch.cat((slots, words), 1), inside)[:, : self.each])
+        begin, end, row = begin[there], starts[there], there.nonzero()[:, 0]
+        made = x.new_zeros(len(row), self.each, self.out.out_features)
+        for some in alike(end - begin):
+            words, inside = canvases(x, begin[some], end[some], row[some])
+            slots = self.slots.to(x.dtype).expand(len(words), -1, -1)
+            inside = torch.cat((inside.new_ones(len(inside), self.each), inside), 1)
+            made[some] = self.out(self.encoder.both(torch.cat((slots, words), 1), inside)[:, : self.each])
         z = made.new_zeros(*there.shape, *made.shape[1:])
         z[there] = made
         return z.flatten(1, 2), there.repeat_interleave(self.each, 1)
+
+
+def alike(sizes: Int[Tensor, "W"]) -> Iterator[Int[Tensor, "some"]]:
+    """Words of nearly the same size, so that few of what is computed side by side is padding."""
+    kind = torch.where(sizes < 4, 0, (sizes.double() / 4).log2().mul(2).floor().long() + 1)
+    for some in kind.unique().tolist():
+        yield (kind == some).nonzero()[:, 0]
 
 
 def canvases(

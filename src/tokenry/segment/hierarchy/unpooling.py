@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tokenry.segment.hierarchy.cuts import Cut, Seen, chosen, last_of, received, smoothed
-from tokenry.segment.hierarchy.pooling import Pending, canvases
+from tokenry.segment.hierarchy.pooling import Pending, alike, canvases
 from tokenry.segment.hierarchy.stream import Stack
 
 
@@ -157,22 +157,21 @@ class Spelled(Unpool):
         self, y: Float[Tensor, "B M D"], x: Float[Tensor, "B N E"], at: Bool[Tensor, "B N"], real: Bool[Tensor, "B N"]
     ) -> Float[Tensor, "B N E"]:
         """Each end of a word gets the output of the last state in front of the next word, and each byte its own."""
-        place = torch.arange(at.shape[1], device=x.device).expand_as(at)
-        ends, there = chosen(place.unsqueeze(-1), at)
-        ends = ends[..., 0]
-        row = there.nonzero()[:, 0]
-        stops = torch.cat((ends[:, 1:], ends[:, :1]), 1)
+        n = at.shape[1]
+        ends, there = chosen(torch.arange(n, device=x.device).expand_as(at).unsqueeze(-1), at)
+        ends, row = ends[..., 0], there.nonzero()[:, 0]
         more = torch.cat((there[:, 1:], torch.zeros_like(there[:, :1])), 1)
-        stops = torch.where(more, stops, real.sum(1, keepdim=True))
-        words, inside = canvases(x, ends[there] + 1, stops[there], row)
-        if self.blank is not None:
-            words = self.blank.to(x.dtype).expand_as(words)
+        stop = torch.where(more, ends.roll(-1, 1), real.sum(1, keepdim=True))[there]
+        begin = ends[there] + 1
         prefix = self.into(y[:, : there.shape[1]][there].unflatten(-1, (self.each, -1)))
-        inside = torch.cat((inside.new_ones(len(inside), self.each), inside), 1)
-        out = self.decoder.read(torch.cat((prefix, words), 1), inside)
-        number = torch.zeros_like(there, dtype=torch.long)
-        number[there] = torch.arange(len(row), device=x.device)
-        mine = (at.cumsum(1) - 1).clamp_min(0)
-        offset = place - ends.gather(1, mine) + self.each - 1
-        # Padding reads whatever is there.
-        return out[number.gather(1, mine), offset.clamp(0, out.shape[1] - 1)]
+        made = x.new_zeros(x.shape[0] * n, x.shape[-1])
+        for some in alike(stop - begin):
+            words, inside = canvases(x, begin[some], stop[some], row[some])
+            if self.blank is not None:
+                words = self.blank.to(x.dtype).expand_as(words)
+            inside = torch.cat((inside.new_ones(len(inside), self.each), inside), 1)
+            out = self.decoder.read(torch.cat((prefix[some], words), 1), inside)[:, self.each - 1 :]
+            place = (row * n + begin - 1)[some].unsqueeze(1) + torch.arange(out.shape[1], device=x.device)
+            inside = inside[:, self.each - 1 :]
+            made[place[inside]] = out[inside]
+        return made.unflatten(0, (-1, n))
