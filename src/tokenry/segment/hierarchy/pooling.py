@@ -83,10 +83,10 @@ class Gathering(Pool):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.register_buffer("like", torch.zeros(width), persistent=False)
+        self.width = width
 
     def begin(self, sequences: int) -> Pending:
-        return Pending.none(sequences, self.like)
+        return Pending.none(sequences, next(self.parameters()).new_zeros(self.width))
 
 
 class Mean(Gathering):

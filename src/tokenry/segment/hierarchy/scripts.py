@@ -21,7 +21,8 @@ GROUPS = {
         "Tibetan",
     ),
     "southeast": ("Thai", "Lao", "Myanmar", "Khmer"),
-    "han": ("Han", "Hiragana", "Katakana", "Bopomofo"),
+    "han": ("Han", "Bopomofo"),
+    "kana": ("Hiragana", "Katakana"),
     "hangul": ("Hangul",),
 }  # fmt: skip
 """Scripts by the name of their group."""

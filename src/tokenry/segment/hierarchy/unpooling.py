@@ -32,11 +32,10 @@ class Unpool(nn.Module):
     def __init__(self, decoder: Stack, inner: int) -> None:
         super().__init__()
         self.decoder, self.inner = decoder, inner
-        self.register_buffer("like", torch.zeros(inner), persistent=False)
 
     def begin(self, sequences: int) -> Any:
         """What is remembered before anything was read."""
-        return Held(self.like.new_zeros(sequences, self.inner), self.decoder.begin(sequences))
+        return Held(next(self.parameters()).new_zeros(sequences, self.inner), self.decoder.begin(sequences))
 
     @abstractmethod
     def read(
@@ -131,8 +130,10 @@ class Spelled(Unpool):
         self.blank = nn.Parameter(torch.randn(width) * 0.02) if at_once else None
 
     def begin(self, sequences: int) -> Spelling:
-        y = self.like.new_zeros(sequences, self.each * self.inner)
-        return Spelling(y, Pending.none(sequences, self.like.new_zeros(self.width)))
+        like = next(self.parameters())
+        return Spelling(
+            like.new_zeros(sequences, self.each * self.inner), Pending.none(sequences, like.new_zeros(self.width))
+        )
 
     def read(
         self, y: Float[Tensor, "B M D"], there: Bool[Tensor, "B M"], x: Float[Tensor, "B N E"], seen: Seen, cut: Cut,

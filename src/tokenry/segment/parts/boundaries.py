@@ -152,11 +152,11 @@ class ByScript(Boundaries):
     )
 
     scripts: tuple[str, ...] = setting(
-        ("latin", "cyrillic", "semitic", "indic", "han", "hangul"),
+        ("latin", "cyrillic", "semitic", "indic", "han", "kana", "hangul"),
         doc="scripts with a predictor of their own; the first one's is also for what has no letters before it",
     )
     rates: tuple[float, ...] = numbers(
-        1e-4, 0.9999, default=(0.2, 0.1, 0.1, 0.077, 0.111, 0.111), doc="ends for each byte that are aimed at, by script"
+        1e-4, 0.9999, default=(0.2, 0.1, 0.1, 0.077, 0.2, 0.1, 0.15), doc="ends for each byte that are aimed at, by script"
     )
     temperature: float = between(0.01, 10.0, default=0.5, doc="of what is drawn in training")
     weight: float = between(0.0, 1e4, default=1.0, doc="of the price")
