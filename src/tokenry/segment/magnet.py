@@ -48,7 +48,7 @@ class Magnet(HierarchicalLM):
         url="https://arxiv.org/abs/2407.08818",
         summary="a byte model with a predictor of ends for each script, so that languages have as many chunks",
         training=True,
-        trial={"layers": (1, 1, 1), "heads": 2, "window": 8, "boundaries": "by_script[inner=8]"},
+        trial={"layers": (1, 1, 1), "heads": 2, "window": 8, "boundaries": "by_script[scripts=latin+cyrillic,rates=0.4+0.6]"},
         deviations=(
             "a byte's script is told by the letters before it, not by a mark in front of the text, so that texts may mix "
             "scripts",

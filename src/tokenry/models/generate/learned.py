@@ -94,6 +94,11 @@ class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
         made.model = model
         return made.eval()
 
+    @property
+    def method(self) -> Learned:
+        """The model as tokenry knows it."""
+        return cast(Learned, self.model)
+
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None,
         use_cache: bool | None = None, **options: Any,

@@ -113,6 +113,8 @@ class HierarchicalLM(Learned):
 
     def loss(self, ids: Int[Tensor, "B N"], real: Bool[Tensor, "B N"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """What all ids behind the first of each row cost in nats, in sum, and the price of the cuts."""
+        order, real = aligned(real)
+        ids = ids.gather(1, order)
         logits, cuts = self.whole(ids, real)
         asked = real[:, 1:]
         nats = nn.functional.cross_entropy(logits[:, :-1][asked].float(), ids[:, 1:][asked], reduction="sum")
