@@ -194,7 +194,9 @@ def test_chunks_open_by_their_folder_and_make_batches(model, tmp_path):
     model.save(tmp_path / "run" / "model")
     for name in (tmp_path / "run", tmp_path / "run" / "model"):
         tokenizer = open_tokenizer(str(name))
-        assert tokenizer.encode("Hello there").spans.tolist() == Chunks(model=model).encode("Hello there").spans.tolist()
+        assert (
+            tokenizer.encode("Hello there").spans.tolist() == Chunks(model=model).encode("Hello there").spans.tolist()
+        )
     batch = TokenBatch.collate([tokenizer.encode("A first long row of text."), tokenizer.encode("b")])
     assert batch.lengths.tolist() == [len(tokenizer.encode("A first long row of text.")), 1]
     with pytest.raises(InvalidValue, match=r"ids must be from 0 to 255, bytes; got -1"):

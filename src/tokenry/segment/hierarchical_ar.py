@@ -20,12 +20,12 @@ class HierarchicalAr(HierarchicalLM):
     """Read words as wholes that are made of bytes, and write them byte by byte.
 
     What it does
-        A splitter ends each word with a mark. With `variant=words` a small encoder, in which the bytes of a word and a
-        learned vector see each other, makes the word's state; the blocks read the states of words; and a small causal
-        decoder spells the next word from the last output, up to the mark. All words of all rows are encoded at once, and
-        decoded at once. With `variant=stream`, that of the released models, one causal encoder reads all bytes, a
-        learned query attends to those of each word, and a decoder of all bytes attends in each block to the one state
-        of the word before, which is to add it.
+        A splitter ends each word with a mark. With `variant=words` a small encoder, in which the bytes of a word and
+        a learned vector see each other, makes the word's state; the blocks read the states of words; and a small
+        causal decoder spells the next word from the last output, up to the mark. All words of all rows are encoded at
+        once, and decoded at once. With `variant=stream`, that of the released models, one causal encoder reads all
+        bytes, a learned query attends to those of each word, and a decoder of all bytes attends in each block to the
+        one state of the word before, which is to add it.
     Where it acts
         As a language model of bytes in place of a tokenizer and a model of tokens; `tokenry encode` shows its words,
         also before it is trained.
@@ -47,8 +47,8 @@ class HierarchicalAr(HierarchicalLM):
 
     card = Card(
         title=(
-            "Hierarchical Autoregressive Transformers: Combining Byte- and Word-Level Processing for Robust, Adaptable "
-            "Language Models"
+            "Hierarchical Autoregressive Transformers: Combining Byte- and Word-Level Processing for Robust, "
+            "Adaptable Language Models"
         ),
         year=2025,
         url="https://arxiv.org/abs/2501.10322",

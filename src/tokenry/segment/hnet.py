@@ -23,10 +23,10 @@ class Hnet(HierarchicalLM):
 
     What it does
         An encoder reads bytes. Byte t begins a chunk where p_t = (1 - cos(Q x_(t-1), K x_t)) / 2 > 1/2; only these
-        bytes go on, and the blocks over chunks read them. Their outputs are smoothed, s_j = p_j y_j + (1 - p_j) s_(j-1),
-        and each byte gets the one of its chunk, times 1 with the gradient of its certainty, and W x, where W begins at
-        zero. A decoder reads that. A price keeps chunks near `ratio` bytes. With layers such as 1+1+3+1+1 the inner part
-        is such a network itself, and chunks of chunks are `ratio` times longer.
+        bytes go on, and the blocks over chunks read them. Their outputs are smoothed,
+        s_j = p_j y_j + (1 - p_j) s_(j-1), and each byte gets the one of its chunk, times 1 with the gradient of its
+        certainty, and W x, where W begins at zero. A decoder reads that. A price keeps chunks near `ratio` bytes. With
+        layers such as 1+1+3+1+1 the inner part is such a network itself, and chunks of chunks are `ratio` times longer.
     Where it acts
         As a language model of bytes in place of a tokenizer and a model of tokens; `tokenry encode` shows its chunks.
     Shapes
@@ -54,7 +54,7 @@ class Hnet(HierarchicalLM):
         trial={"layers": (1, 1, 1), "heads": 2, "window": 8, "boundaries": "cosine[ratio=3]"},
         deviations=(
             "the outer layers are attention to near bytes, not Mamba-2",
-            "p is kept from 0 by 1e-4 and not from 1, so that chunks of which the model is sure are not smoothed at all",
+            "p is kept from 0 by 1e-4 and not from 1, so that chunks of which the model is sure are not smoothed",
             "all levels learn at one rate",
             "texts begin with a mark of their own, not with a byte used again, and do not end with one",
         ),
@@ -72,11 +72,10 @@ class Hnet(HierarchicalLM):
         inner = round(width * self.wider)
         if inner % (2 * self.heads):
             raise InvalidValue(
-                f"hnet: width times wider must be a multiple of {2 * self.heads} at each level; got {width * self.wider:g}."
+                f"hnet: width times wider must be a multiple of {2 * self.heads} at each level; got "
+                f"{width * self.wider:g}."
             )
-        within: Stack | Level = (
-            self.stack(inner, layers[1]) if len(layers) == 3 else self._level(inner, layers[1:-1])
-        )
+        within: Stack | Level = self.stack(inner, layers[1]) if len(layers) == 3 else self._level(inner, layers[1:-1])
         return Level(
             self.stack(width, layers[0], self.window),
             copy.deepcopy(self.boundaries).build(width=width),

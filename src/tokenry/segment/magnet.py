@@ -29,9 +29,9 @@ class Magnet(HierarchicalLM):
     Shapes
         ids (B, N) -> logits (B, N, 257); the blocks over chunks read as many as there are.
     Guarantees
-        Read whole, in pieces and byte by byte are the same; later bytes, padding and other rows change nothing: a byte's
-        script is that of the last letter that was told by the bytes so far. Where every byte ends a chunk, chunks are
-        bytes. The price is that of `torch.distributions.Binomial`.
+        Read whole, in pieces and byte by byte are the same; later bytes, padding and other rows change nothing: a
+        byte's script is that of the last letter that was told by the bytes so far. Where every byte ends a chunk,
+        chunks are bytes. The price is that of `torch.distributions.Binomial`.
     Raises
         InvalidValue: ids that there are not, no mark in front, scripts and rates that do not fit.
         Unbuilt: there are no parameters yet.
@@ -43,15 +43,22 @@ class Magnet(HierarchicalLM):
     """
 
     card = Card(
-        title="MAGNET: Improving the Multilingual Fairness of Language Models with Adaptive Gradient-Based Tokenization",
+        title=(
+            "MAGNET: Improving the Multilingual Fairness of Language Models with Adaptive Gradient-Based Tokenization"
+        ),
         year=2024,
         url="https://arxiv.org/abs/2407.08818",
         summary="a byte model with a predictor of ends for each script, so that languages have as many chunks",
         training=True,
-        trial={"layers": (1, 1, 1), "heads": 2, "window": 8, "boundaries": "by_script[scripts=latin+cyrillic,rates=0.4+0.6]"},
+        trial={
+            "layers": (1, 1, 1),
+            "heads": 2,
+            "window": 8,
+            "boundaries": "by_script[scripts=latin+cyrillic,rates=0.4+0.6]",
+        },
         deviations=(
-            "a byte's script is told by the letters before it, not by a mark in front of the text, so that texts may mix "
-            "scripts",
+            "a byte's script is told by the letters before it, not by a mark in front of the text, so that texts may "
+            "mix scripts",
             "positions are rotated, not relative with a table of their own",
             "the null chunk in front is the chunk of the mark that begins a text",
             "predictors begin at the rates that are aimed at",

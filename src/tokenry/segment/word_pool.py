@@ -1,4 +1,4 @@
-"""Learn Your Tokens: the bytes of a word pooled into a few vectors, a model over these, and all words spelled at once."""
+"""Learn Your Tokens: the bytes of words pooled into a few vectors, a model over these, all words spelled at once."""
 
 from __future__ import annotations
 

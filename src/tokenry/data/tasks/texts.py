@@ -50,7 +50,10 @@ class Texts:
         sizes = torch.tensor([len(text) for text in learned], dtype=torch.double)
         which = torch.multinomial(sizes, rows, replacement=True, generator=generator).tolist()
         places = torch.rand(rows, generator=generator, dtype=torch.double).tolist()
-        return [_row(learned[i], int(p * (len(learned[i]) - self.length)), self.length) for i, p in zip(which, places, strict=True)]
+        return [
+            _row(learned[i], int(p * (len(learned[i]) - self.length)), self.length)
+            for i, p in zip(which, places, strict=True)
+        ]
 
     def held_out(self, most: int) -> dict[str, list[bytes]]:
         """Rows that no step learns from: at most so many of each file, spread evenly over what is kept."""

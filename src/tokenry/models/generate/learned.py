@@ -1,4 +1,4 @@
-"""A language model that tokenry trained, as a model of transformers: `generate`, `save_pretrained`, `from_pretrained`."""
+"""A language model that tokenry trained, as a model of transformers: it generates, is saved and loaded as any other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
@@ -43,7 +42,7 @@ class LearnedConfig(PreTrainedConfig):
 
 
 class Remembered:
-    """What a model remembers of the rows it generates, with the interface of a cache as far as generating asks for it."""
+    """What a model remembers of the rows it generates, with what generating asks of a cache."""
 
     is_compileable = False
 
@@ -88,7 +87,9 @@ class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
             InvalidValue: it is not built, or predicts no ids.
         """
         if model._sizes is None or not hasattr(model, "read"):
-            raise InvalidValue(f"{model.name()}: must be a language model that is built; got {model}; load or build it.")
+            raise InvalidValue(
+                f"{model.name()}: must be a language model that is built; got {model}; load or build it."
+            )
         vocabulary = cast(Any, model).embed.num_embeddings
         made = cls(LearnedConfig(method=model.to_dict(), sizes=model._sizes, vocab_size=vocabulary))
         made.model = model

@@ -57,8 +57,8 @@ class Chunks(Tokenizer):
         wrong = next((id for id in ids if not 0 <= id < MARK), None)
         if wrong is not None:
             raise InvalidValue(
-                f"decode: ids must be from 0 to {MARK - 1}, bytes; got {wrong}; chunks have no ids: decode what `encode` "
-                "gave."
+                f"decode: ids must be from 0 to {MARK - 1}, bytes; got {wrong}; chunks have no ids: decode what "
+                "`encode` gave."
             )
         return bytes(ids)
 
@@ -79,7 +79,9 @@ def _held(tokens: TokenSequence, i: int) -> bytes:
     source = int(tokens.source[i])
     data = tokens.sources[source].data if source >= 0 else None
     if not isinstance(data, str | bytes):
-        raise InvalidValue("decode: chunks must have their text; got some without; keep the `sources` of what was encoded.")
+        raise InvalidValue(
+            "decode: chunks must have their text; got some without; keep the `sources` of what was encoded."
+        )
     start, end = tokens.spans[i, :2].tolist()
     return _encoded(data)[start:end]
 

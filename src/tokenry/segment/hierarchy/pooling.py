@@ -1,4 +1,4 @@
-"""From tokens to chunks: the state with which a chunk is complete, its mean, what a query finds, or a word's encoder."""
+"""From tokens to chunks: the state that completes a chunk, the mean, what a query finds, or an encoder of words."""
 
 from __future__ import annotations
 

@@ -18,9 +18,7 @@ def ratio_price(
     return ratio / (ratio - 1) * ((ratio - 1) * f * g + (1 - f) * (1 - g))
 
 
-def binomial_price(
-    ends: Float[Tensor, "B"], tokens: Float[Tensor, "B"], rate: float
-) -> Float[Tensor, ""]:
+def binomial_price(ends: Float[Tensor, "B"], tokens: Float[Tensor, "B"], rate: float) -> Float[Tensor, ""]:
     """-log Binomial(ends; tokens, rate) / tokens, the mean of all rows that have tokens."""
     there = tokens > 0
     k, t = ends, tokens.clamp_min(1)

@@ -75,7 +75,9 @@ def batch(model: Reader, rows: Sequence[bytes]) -> tuple[Int[Tensor, "B N"], Boo
     """Ids of rows, and which of them are real."""
     ids = [torch.tensor(model.ids(row)) for row in rows]
     real = [torch.ones_like(row, dtype=torch.bool) for row in ids]
-    return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True), torch.nn.utils.rnn.pad_sequence(real, batch_first=True)
+    return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True), torch.nn.utils.rnn.pad_sequence(
+        real, batch_first=True
+    )
 
 
 @torch.no_grad()
@@ -106,7 +108,9 @@ def main() -> None:
         texts = Texts(files=tuple(given.files), length=given.length)
         with Progress(console=Console(stderr=True), transient=True) as bar:
             shown = bar.add_task("train", total=given.steps)
-            _, log = train(model, texts, given.steps, given.out, how, tell=lambda step: bar.update(shown, completed=step))
+            _, log = train(
+                model, texts, given.steps, given.out, how, tell=lambda step: bar.update(shown, completed=step)
+            )
     except (TokenryError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -144,7 +144,9 @@ class ByScript(Boundaries):
     """
 
     part = Card(
-        title="MAGNET: Improving the Multilingual Fairness of Language Models with Adaptive Gradient-Based Tokenization",
+        title=(
+            "MAGNET: Improving the Multilingual Fairness of Language Models with Adaptive Gradient-Based Tokenization"
+        ),
         year=2024,
         url="https://arxiv.org/abs/2407.08818",
         summary="one predictor of ends for each script, each with a prior of its own",
@@ -156,7 +158,10 @@ class ByScript(Boundaries):
         doc="scripts with a predictor of their own; the first one's is also for what has no letters before it",
     )
     rates: tuple[float, ...] = numbers(
-        1e-4, 0.9999, default=(0.2, 0.1, 0.1, 0.077, 0.2, 0.1, 0.15), doc="ends for each byte that are aimed at, by script"
+        1e-4,
+        0.9999,
+        default=(0.2, 0.1, 0.1, 0.077, 0.2, 0.1, 0.15),
+        doc="ends for each byte that are aimed at, by script",
     )
     temperature: float = between(0.01, 10.0, default=0.5, doc="of what is drawn in training")
     weight: float = between(0.0, 1e4, default=1.0, doc="of the price")
@@ -174,7 +179,7 @@ class ByScript(Boundaries):
             )
 
     def make(self, *, width: int) -> None:
-        self.networks = nn.ModuleList(
+        self.networks: Any = nn.ModuleList(
             nn.Sequential(nn.Linear(width, self.inner), nn.SiLU(), nn.Linear(self.inner, 1)) for _ in self.scripts
         )
         for network, rate in zip(self.networks, self.rates, strict=True):
@@ -199,7 +204,7 @@ class ByScript(Boundaries):
         u = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
         drawn = ((logits + u.log() - (-u).log1p()) / self.temperature).sigmoid()
         at = seen.real & ((drawn > 0.5) | seen.first)
-        soft = torch.where(seen.real & ~seen.first, at.float() + drawn - drawn.detach(), at.float())
+        soft = torch.where(seen.real & ~seen.first, at.float() + (drawn - drawn.detach()), at.float())
         return Cut(at, p, self._price(soft, which, seen.real), soft)
 
     def _price(self, ends: Float[Tensor, "B N"], which: Tensor, real: Bool[Tensor, "B N"]) -> Float[Tensor, ""]:
