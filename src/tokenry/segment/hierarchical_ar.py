@@ -57,8 +57,8 @@ class HierarchicalAr(HierarchicalLM):
         trial={"layers": (1, 1, 1), "heads": 2, "window": 8, "longest": 6},
         deviations=(
             "the vector that gathers a word stands where the encoder sees all bytes, with rotated positions",
-            "in both variants the decoder says that a word ends by a mark, which the stream reads as well; the released "
-            "models let the splitter decide, and then predict the next byte again",
+            "in both variants the decoder says that a word ends by a mark, which the stream reads as well; the "
+            "released models let the splitter decide, and then predict the next byte again",
             "token by token, the word that is being spelled is read again with each byte",
         ),
     )
