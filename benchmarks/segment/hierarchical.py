@@ -39,8 +39,8 @@ ABOUT = (
     "All models have six blocks of width 128 and get the same number of floating-point operations, less than two "
     "minutes of one core; who needs fewer for a row reads more rows. A byte's price counts everything that spells it, "
     "also the marks with which words end. `noise` is what a byte costs more where one letter in ten is swapped with "
-    "the next, doubled or left out. A word is right when each of its ids is the most likely one; models of words must say "
-    "where it ends as well, the others need not. Models this small and this short in training say how the recipes "
+    "the next, doubled or left out. A word is right when each of its ids is the most likely one; models of words must "
+    "say where it ends as well, the others need not. Models this small and this short in training say how the recipes "
     "behave, not how they scale."
 )
 

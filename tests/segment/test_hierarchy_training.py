@@ -1,4 +1,4 @@
-"""Training models of chunks: the same after an interruption, wrong input in a sentence, and the recipes do something."""
+"""Training models of chunks: the same after an interruption, wrong input in a sentence, and prices that act."""
 
 from __future__ import annotations
 
