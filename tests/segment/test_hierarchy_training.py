@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,6 +98,17 @@ def test_the_price_moves_the_length_of_chunks_to_what_is_aimed_at(files):
         lengths[ratio] = sum(map(len, rows)) / sum(len(model.ends(row)) for row in rows)
     assert lengths[2] == pytest.approx(2, rel=0.3)
     assert lengths[5] == pytest.approx(5, rel=0.4)
+
+
+def test_the_command_line_says_where_models_are_trained_and_shows_bytes(files, tmp_path, capsys):
+    from tokenry.apps.cli.encode import encode
+    from tokenry.apps.cli.train import train as learn
+
+    with pytest.raises(InvalidValue, match=r"hnet is a model; use python -m tokenry\.segment\.hierarchy"):
+        learn("hnet", [Path(files[0])], vocab_size=300, out=tmp_path / "out")
+    (tmp_path / "text.txt").write_text("Hello, world!")
+    encode(str(tmp_path / "text.txt"), tokenizer="word_pool")
+    assert capsys.readouterr().out == "0:6 6:13\n"
 
 
 def test_what_words_are_needs_no_training():

@@ -119,7 +119,7 @@ class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
             loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
         return CausalLMOutputWithPast(loss=loss, logits=logits, **with_cache(held))  # type: ignore[arg-type]
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
+    def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, use_cache: bool | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """The ids that were not read yet."""

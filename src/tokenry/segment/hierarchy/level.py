@@ -53,26 +53,26 @@ class Level(nn.Module):
     def cut(self, x: Float[Tensor, "B N E"], seen: Seen, memory: Memory | None = None) -> tuple[Tensor, Cut]:
         """Encoded tokens, and where chunks end among them."""
         if self.encoder is not None:
-            x = self.encoder.read(x, seen.real, memory and memory.encoder)
-        return x, self.boundaries.read(x, seen, memory and memory.boundaries)
+            x = self.encoder.read(x, seen.real, None if memory is None else memory.encoder)
+        return x, self.boundaries.read(x, seen, None if memory is None else memory.boundaries)
 
     def read(
         self, x: Float[Tensor, "B N E"], seen: Seen, memory: Memory | None = None
     ) -> tuple[Float[Tensor, "B N E"], list[Cut]]:
         """Tokens on top of a memory, or whole rows where there is none; and where this level and those within cut."""
         x, cut = self.cut(x, seen, memory)
-        z, there = self.pool.read(x, seen, cut, memory and memory.pool)
+        z, there = self.pool.read(x, seen, cut, None if memory is None else memory.pool)
         y, deeper = self._inside(z, there, memory)
-        return self.unpool.read(y, there, x, seen, cut, memory and memory.unpool), [cut, *deeper]
+        return self.unpool.read(y, there, x, seen, cut, None if memory is None else memory.unpool), [cut, *deeper]
 
     def _inside(
         self, z: Float[Tensor, "B M D"], there: Bool[Tensor, "B M"], memory: Memory | None
     ) -> tuple[Float[Tensor, "B M D"], list[Cut]]:
         if isinstance(self.inner, Stack):
-            return self.inner.read(z, there, memory and memory.inner), []
+            return self.inner.read(z, there, None if memory is None else memory.inner), []
         places = torch.arange(z.shape[1], device=z.device).expand_as(there)
         if memory is not None:
             memory.chunks = memory.chunks.to(z.device)
             places = places + memory.chunks.unsqueeze(1)
             memory.chunks = memory.chunks + there.sum(1)
-        return self.inner.read(z, Seen(there, places), memory and memory.inner)
+        return self.inner.read(z, Seen(there, places), None if memory is None else memory.inner)

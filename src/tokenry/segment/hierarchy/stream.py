@@ -105,7 +105,7 @@ class Stack(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, hidden: int, window: int = 0) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
+        self.blocks: Any = nn.ModuleList(
             Block(Near(heads=heads, window=window).build(width=width), width, hidden * width) for _ in range(layers)
         )
         self.last = nn.RMSNorm(width)
@@ -125,9 +125,9 @@ class Stack(nn.Module):
         """
         if not x.shape[1]:
             return x
-        parts = [None] * len(self.blocks) if added is None else added.chunk(len(self.blocks), -1)
+        parts = None if added is None else added.chunk(len(self.blocks), -1)
         for i, block in enumerate(self.blocks):
-            x = x if parts[i] is None else x + parts[i]
+            x = x if parts is None else x + parts[i]
             x = block(x) if memory is None else block.read(x, memory[i], real)
         return self.last(x)
 

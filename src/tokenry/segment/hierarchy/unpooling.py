@@ -69,7 +69,7 @@ class Smoothed(Unpool):
             memory.y = last_of(made, there, memory.y)
         sure = torch.where(cut.at, cut.p, 1 - cut.p)
         u = u * (1 + sure - sure.detach()).unsqueeze(-1) + x.float() @ self.residual.weight.float().T
-        return self.decoder.read(u.to(x.dtype), seen.real, memory and memory.decoder)
+        return self.decoder.read(u.to(x.dtype), seen.real, None if memory is None else memory.decoder)
 
 
 class Added(Unpool):
@@ -80,7 +80,7 @@ class Added(Unpool):
         memory: Held | None,
     ) -> Float[Tensor, "B N E"]:  # fmt: skip
         u = _held(y, there, cut, memory)
-        return self.decoder.read(x + u, seen.real, memory and memory.decoder)
+        return self.decoder.read(x + u, seen.real, None if memory is None else memory.decoder)
 
 
 class Crossed(Unpool):
@@ -95,7 +95,7 @@ class Crossed(Unpool):
         memory: Held | None,
     ) -> Float[Tensor, "B N E"]:  # fmt: skip
         u = self.values(_held(y, there, cut, memory))
-        return self.decoder.read(x, seen.real, memory and memory.decoder, u)
+        return self.decoder.read(x, seen.real, None if memory is None else memory.decoder, u)
 
 
 def _held(y: Tensor, there: Tensor, cut: Cut, memory: Held | None) -> Tensor:
