@@ -179,12 +179,13 @@ class ByScript(Boundaries):
             )
 
     def make(self, *, width: int) -> None:
-        self.networks: Any = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, self.inner), nn.SiLU(), nn.Linear(self.inner, 1)) for _ in self.scripts
-        )
-        for network, rate in zip(self.networks, self.rates, strict=True):
+        networks = []
+        for rate in self.rates:
+            first, last = nn.Linear(width, self.inner), nn.Linear(self.inner, 1)
             # Begun at its rate, a predictor neither cuts everywhere nor nowhere.
-            nn.init.constant_(network[-1].bias, float(torch.logit(torch.tensor(rate))))
+            nn.init.constant_(last.bias, float(torch.logit(torch.tensor(rate))))
+            networks.append(nn.Sequential(first, nn.SiLU(), last))
+        self.networks: Any = nn.ModuleList(networks)
 
     def begin(self, sequences: int) -> Script:
         return Script(torch.zeros(sequences, 2, dtype=torch.long, device=self.networks[0][0].weight.device))
