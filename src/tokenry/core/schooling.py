@@ -103,7 +103,7 @@ def school(
     if folder is not None and (folder / LOG).exists():
         pupil, log = _resume(folder, made, pupil, called)
     else:
-        log = [{"step": 0} | measure(pupil)]
+        log = [{"step": 0} | measure(pupil.eval())]
     learning = [p for p in pupil.parameters() if p.requires_grad]
     optimizer = _OPTIMIZERS[how.optimizer](learning, how)
     if log[-1]["step"]:

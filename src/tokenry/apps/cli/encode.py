@@ -92,11 +92,17 @@ def _text(
     if show:
         _colour(sequence)
     elif html is None:
-        sys.stdout.write(" ".join(map(str, sequence.ids.tolist())) + "\n")
+        sys.stdout.write(" ".join(_told(sequence)) + "\n")
     for line in lost:
         warn(line)
     ratio = f", {size / len(sequence):.2f} bytes a token" if len(sequence) else ""
     warn(f"{len(sequence)} tokens of {name} for {size} bytes{ratio}; what comes back: {lossless}")
+
+
+def _told(sequence: TokenSequence) -> list[str]:
+    """Ids; of tokens that have none, the bytes they stand for."""
+    places = sequence.spans[:, :2].tolist()
+    return [f"{a}:{b}" if id < 0 else str(id) for id, (a, b) in zip(sequence.ids.tolist(), places, strict=True)]
 
 
 def _colour(sequence: TokenSequence) -> None:

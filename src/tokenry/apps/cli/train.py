@@ -49,9 +49,15 @@ def train(
     if not files:
         raise InvalidValue(f"corpus: must hold files; found none in {', '.join(map(str, corpus))}.")
 
+    from tokenry.core.learned import Learned
     from tokenry.segment.base import Tokenizer
 
     method = load(entry.full_name)
+    if issubclass(method, Learned):
+        raise InvalidValue(
+            f"train: must be a tokenizer with a vocabulary; {kind} is a model; use python -m "
+            f"tokenry.segment.hierarchy.training {kind} {out} FILES..."
+        )
     if not issubclass(method, Tokenizer):
         raise InvalidValue(f"train: must be a tokenizer; {kind} changes tokens that there are.")
     count = None

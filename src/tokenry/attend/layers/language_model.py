@@ -46,13 +46,14 @@ class Block(nn.Module):
         self.hidden = hidden
 
     def forward(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
-        return self._after(x + self.layer(self.before(x)))
+        return self.after(x + self.layer(self.before(x)))
 
     def read(self, x: Float[Tensor, "B N E"], memory: Any, real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N E"]:
         """The same on top of a memory; real tokens stand before all padding."""
-        return self._after(x + self.layer.append(self.before(x), memory, real))
+        return self.after(x + self.layer.append(self.before(x), memory, real))
 
-    def _after(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
+    def after(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
+        """The network of each token, added to what came in."""
         return x + self.network(self.between(x)) if self.hidden else x
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tokenry.core.errors import InvalidValue
-from tokenry.core.registry import entries, parse
+from tokenry.core.method import Method
+from tokenry.core.registry import SAVED, entries, parse
+from tokenry.core.saving import read_json
 from tokenry.models.files.vocabularies.find import SHIPPED, open_vocabulary
 from tokenry.models.files.vocabularies.opened import Kind
 from tokenry.segment.base import FromFile, Tokenizer
@@ -24,7 +26,8 @@ def open_tokenizer(name: str) -> Tokenizer:
     Args:
         name: an alias of `tokenry models list`, a file, a folder, an encoding of tiktoken or a hub id, whose kind is
             looked up, unless a folder says which method learnt it; or a method of this room in its one-line form, such
-            as `bpe:source=cl100k_base,special=true`.
+            as `bpe:source=cl100k_base,special=true`; of a model that reads bytes in chunks, such as hnet, its folder:
+            tokens are its chunks.
 
     Raises:
         UnknownModel: nothing is found under this name.
@@ -34,11 +37,33 @@ def open_tokenizer(name: str) -> Tokenizer:
     """
     method = name.partition(":")[0].strip()
     if method in {n for e in entries() if e.room == "segment" for n in (e.name, e.full_name)}:
-        found = parse(name)
-        if not isinstance(found, Tokenizer):
-            raise InvalidValue(f"tokenizer {name!r}: must be a tokenizer; {method} changes tokens that there are.")
-        return found
-    by = trained_by(SHIPPED.get(name, Path(name).expanduser()))
+        return _tokenizer(name, parse(name))
+    folder = SHIPPED.get(name, Path(name).expanduser())
+    by = trained_by(folder)
     if isinstance(by, Tokenizer) and hasattr(by, "source"):
         return type(by).from_dict(by.to_dict() | {"source": name})
-    return CLASSES[open_vocabulary(name).kind](source=name)
+    saved = _saved(folder)
+    return CLASSES[open_vocabulary(name).kind](source=name) if saved is None else _tokenizer(name, saved)
+
+
+def _tokenizer(name: str, found: Method) -> Tokenizer:
+    if isinstance(found, Tokenizer):
+        return found
+    from tokenry.segment.hierarchy.chunks import Chunks
+    from tokenry.segment.hierarchy.model import HierarchicalLM
+
+    if isinstance(found, HierarchicalLM):
+        return Chunks(model=found)
+    raise InvalidValue(f"tokenizer {name!r}: must be a tokenizer; {found.name()} changes tokens that there are.")
+
+
+def _saved(folder: Path) -> Method | None:
+    """The learned method that a folder holds: saved, with its checkpoint, or as a model of transformers."""
+    for place in (folder, folder / "model"):
+        if (place / SAVED).is_file():
+            return parse(f"{place.absolute()}")
+    if (folder / "config.json").is_file() and read_json(folder / "config.json").get("model_type") == "tokenry":
+        from tokenry.models.generate.learned import LearnedForCausalLM
+
+        return LearnedForCausalLM.from_pretrained(folder).method
+    return None
