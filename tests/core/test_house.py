@@ -20,7 +20,7 @@ LOWER = {
     "report": {"core", "data", "report"},
     "models": {"core", "data", "models"},
 }
-EXTRA = {"signal": {"quantize"}}
+EXTRA = {"signal": {"quantize"}, "segment": {"embed"}}
 LONGEST = 450
 
 
