@@ -39,7 +39,7 @@ class MergingCollator:
     ) -> None:
         for given in () if drawn is None else drawn:
             if not 0.0 <= given <= 1.0 or drawn != tuple(sorted(drawn)):
-                raise InvalidValue(f"MergingCollator: drawn must be two ratios in [0, 1], the lower first; got {drawn}.")
+                raise InvalidValue(f"MergingCollator: drawn must be two ratios in [0, 1], lower first; got {drawn}.")
         self.reader, self.ratio, self.drawn = reader, ratio, drawn
         self._generator = torch.Generator().manual_seed(seed)
 

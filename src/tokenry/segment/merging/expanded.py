@@ -1,4 +1,4 @@
-"""A vocabulary with many more pieces than a model has: found by merging further over a text, with an output row each."""
+"""Many more pieces than a model has: found by merging further over a text, with an output row for each."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def prove_linear(reader: DynamicReader) -> None:
     rows = reader.donor.input if reader.donor.output is None else reader.donor.output
     if not close(expected, with_one(hidden, rows.shape[1]) @ rows.T):
         raise UnsupportedModel(
-            f"{type(model).__name__}: logits must be hidden states times rows of the output; they are scaled or capped; "
+            f"{type(model).__name__}: logits must be hidden states times output rows; they are scaled or capped; "
             "use a model whose logits are not."
         )
 

@@ -180,7 +180,7 @@ class DynamicReader:
 
     def _merged(self, row: Sequence[int], tokens: Sequence[tuple[int, int]]) -> Merged:
         starts = [start for _, start in tokens]
-        parts = [tuple(row[a:b]) for a, b in zip(starts, [*starts[1:], len(row)], strict=True)]
+        parts = [tuple(row[a:b]) for a, b in zip(starts, [*starts, len(row)][1:], strict=True)]
         return Merged(tuple(parts), tuple(starts), tuple(self._piece(part) for part in parts))
 
     def _piece(self, part: tuple[int, ...]) -> bytes | None:

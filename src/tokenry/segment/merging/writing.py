@@ -10,6 +10,7 @@ import torch
 from tokenry.core.errors import InvalidValue
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.attention.rest import evaluating
+from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.load import LanguageModel
 from tokenry.segment.merging.expanded import Expanded, prove_linear, with_one
 from tokenry.segment.merging.head import IndexedHead
@@ -77,8 +78,8 @@ class Writer:
             while len(ids) < most and not (ids and ids[-1] in self._ends):
                 if ids:
                     given, read = self._next(ids[-1], read), read + 1
-                outputs = model.base_model(**given, past_key_values=past, use_cache=True)
-                past, hidden = outputs.past_key_values, with_one(outputs.last_hidden_state[0, -1], self._width)
+                outputs = model.base_model(**given, **with_cache(past), use_cache=True)
+                past, hidden = cache_of(outputs), with_one(outputs.last_hidden_state[0, -1], self._width)
                 scores, found = self.head.search(hidden, 1 if temperature == 0 else candidates)
                 at = 0
                 if temperature > 0:
