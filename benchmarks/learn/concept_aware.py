@@ -35,8 +35,8 @@ ABOUT = (
     "SmolLM2-135M with LoRA on its last eight layers learns 24 invented names of five tokens, each for a thing that is "
     "described in four words. Every name stands in two sentences that are read six times, and is then asked for in a "
     "third wording. Whole names are those of which all five tokens are right, written greedily. Heads were trained "
-    "before on 48 passages of sample documents, but in the arm `fresh heads`. The paper's models were 8 billion weights "
-    "large and read thousands of examples."
+    "before on 48 passages of sample documents, but in the arm `fresh heads`. The paper's models had 8 billion weights "
+    "and read thousands of examples."
 )
 
 NAMES, TOKENS, EPOCHS, BATCH = 24, 5, 6, 4
@@ -50,11 +50,12 @@ ARMS = {
     "concept_aware, weight 0.1": "concept_aware:weight=0.1",
     "concept_aware, fresh heads": "concept_aware",
 }
-KINDS = "lamp boat drum coat bell saw rope cart".split()
-LOOKS = "green tiny iron round striped hollow".split()
-USES = "for cutting bread|for calling sheep|for rainy days|for counting stars|for old sailors|for quiet rooms".split(
-    "|"
-)
+KINDS = ("lamp", "boat", "drum", "coat", "bell", "saw", "rope", "cart")
+LOOKS = ("green", "tiny", "iron", "round", "striped", "hollow")
+USES = (
+    "for cutting bread", "for calling sheep", "for rainy days", "for counting stars", "for old sailors",
+    "for quiet rooms",
+)  # fmt: skip
 READ = ("A {} is called the{}.", "People who want a {} ask for the{}.")
 ASKED = "What is the name of a {}? It is the"
 

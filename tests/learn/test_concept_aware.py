@@ -104,7 +104,7 @@ def test_heads_are_trained_alone_and_used_again(tmp_path):
     assert again.learned is None
     for wrong, said in (
         (ConceptAware(heads=3, folder=str(tmp_path)), "does not fit"),
-        (ConceptAware(folder="no"), "must hold heads"),
+        (ConceptAware(folder="no"), "must hold concept_heads"),
     ):
         with pytest.raises(StorageError, match=said), wrong(lm.model):
             pass

@@ -10,17 +10,15 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tokenry.core.errors import InvalidValue, StorageError, UnsupportedModel
-from tokenry.core.saving import whole_file
+from tokenry.core.errors import InvalidValue, UnsupportedModel
+from tokenry.learn.training.beside import fill_beside, save_beside
 from tokenry.models.attention.adapter import ModelAdapter, unwrap
 from tokenry.models.attention.rest import evaluating
 from tokenry.models.text.lookup import close
 
-FILE = "concept_heads.safetensors"
+NAME = "concept_heads"
 COPIES = {"last": -1, "second_last": -2}
 
 
@@ -91,9 +89,7 @@ class ConceptHeads(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write the layers to a file in a folder, whole or not at all."""
-        tensors = {name: t.detach().cpu().clone().contiguous() for name, t in self.state_dict().items()}
-        with whole_file(Path(folder) / FILE) as draft:
-            save_file(tensors, draft)
+        save_beside(self, folder, NAME)
 
     def fill(self, folder: str | Path) -> None:
         """Take what `save` wrote.
@@ -101,17 +97,7 @@ class ConceptHeads(nn.Module):
         Raises:
             StorageError: the file is missing, damaged, or of other heads.
         """
-        file = Path(folder) / FILE
-        try:
-            found = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise StorageError(f"{file}: must hold heads; {error}; train them with stage=heads.") from error
-        mine = self.state_dict()
-        wrong = next((n for n in mine.keys() | found.keys() if n not in found or n not in mine), None)
-        wrong = wrong or next((n for n, t in mine.items() if found[n].shape != t.shape), None)
-        if wrong is not None:
-            raise StorageError(f"{file}: must hold heads of this model, as many; {wrong!r} does not fit.")
-        self.load_state_dict(found)
+        fill_beside(self, folder, NAME)
 
     def _behind(self, layer: nn.Module) -> Tensor:
         args, kwargs = self._given
@@ -151,7 +137,7 @@ class ConceptHeads(nn.Module):
                 hook.remove()
         if not close(logits, again):
             raise UnsupportedModel(
-                f"{type(base).__name__}: its last layer, run again, must give its logits; it does not; use another model."
+                f"{type(base).__name__}: its last layer, run again, must give its logits; it does not."
             )
 
 
