@@ -32,23 +32,21 @@ from tokenry.models.files.load import LanguageModel, load
 TITLE = "Names of several tokens"
 SUBJECTS = ("learn/concept_aware",)
 ABOUT = (
-    "SmolLM2-135M with LoRA on its last eight layers learns 24 invented names of five tokens, each for a thing that is "
-    "described in four words. Every name stands in two sentences that are read six times, and is then asked for in a "
+    "SmolLM2-135M with LoRA on its last eight layers learns 16 invented names of five tokens, each for a thing that is "
+    "described in four words. Every name stands in two sentences that are read five times, and is then asked for in a "
     "third wording. Whole names are those of which all five tokens are right, written greedily. Heads were trained "
-    "before on 48 passages of sample documents, but in the arm `fresh heads`. The paper's models had 8 billion weights "
+    "before on 24 passages of sample documents. The paper's models had 8 billion weights "
     "and read thousands of examples."
 )
 
-NAMES, TOKENS, EPOCHS, BATCH = 24, 5, 6, 4
+NAMES, TOKENS, EPOCHS, BATCH = 16, 5, 5, 4
 SEEDS = (0, 1, 2)
 LAYERS, RANK, RATE = 8, 16, 1e-3
-PASSAGES, LENGTH, HEADS_RATE = 48, 48, 3e-4
+PASSAGES, LENGTH, HEADS_RATE = 24, 48, 3e-4
 PLAIN, AWARE = "next token only", "concept_aware"
 ARMS = {
     PLAIN: "learn/random:rho=1.0",
     AWARE: "concept_aware",
-    "concept_aware, weight 0.1": "concept_aware:weight=0.1",
-    "concept_aware, fresh heads": "concept_aware",
 }
 KINDS = ("lamp", "boat", "drum", "coat", "bell", "saw", "rope", "cart")
 LOOKS = ("green", "tiny", "iron", "round", "striped", "hollow")
@@ -110,7 +108,7 @@ def run(language: LanguageModel, arm: str, seed: int, folder: str) -> Row:
     """One training of fresh LoRA matrices, and what is known then."""
     objective = parse(ARMS[arm])
     assert isinstance(objective, Objective)
-    if isinstance(objective, ConceptAware) and "fresh" not in arm:
+    if isinstance(objective, ConceptAware):
         objective = replace(objective, folder=folder)
     things = named(language, seed)
     learning = adapted(language, seed)

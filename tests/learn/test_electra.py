@@ -99,10 +99,9 @@ def test_the_losses_in_closed_form():
     model, tokens = encoder(), rows()
     _, asked, loss, watch = read(Electra(generator=SMALL, weight=3.0), model, tokens)
     counted = tokens["labels"] != -100
-    expected = cross_entropy(
-        asked_logits := loss_logits(watch, tokens, asked.hidden), tokens["input_ids"][asked.hidden]
-    )
-    assert asked_logits.shape == (int(asked.hidden.sum()), IDS)
+    logits = loss_logits(watch, tokens, asked.hidden)
+    assert logits.shape == (int(asked.hidden.sum()), IDS)
+    expected = cross_entropy(logits, tokens["input_ids"][asked.hidden])
     torch.testing.assert_close(loss.parts["generator"], expected.detach())
     with Electra(generator=SMALL, weight=3.0)(model) as again:
         outputs = model(**again.inputs(tokens), output_hidden_states=True)
@@ -198,10 +197,8 @@ def test_what_cannot_be_done_is_refused():
     model, tokens = encoder(), rows()
     with pytest.raises(InvalidValue, match="mark must be an id"):
         Electra(task="mlm")
-    shifted = {
-        **tokens,
-        "labels": torch.where(tokens["labels"] == -100, -100, tokens["labels"].roll(1, 1).clamp_min(5)),
-    }
+    labels = tokens["labels"]
+    shifted = {**tokens, "labels": torch.where(labels == -100, -100, labels.roll(1, 1).clamp_min(5))}
     with pytest.raises(InvalidValue, match="ids themselves"), Electra(generator=SMALL)(model) as watch:
         watch.inputs(shifted)
     with Electra(generator=SMALL)(model) as watch:
