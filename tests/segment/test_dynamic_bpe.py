@@ -20,7 +20,7 @@ from tokenry.embed.mean_of_pieces import MeanOfPieces
 from tokenry.embed.random import RandomEmbeddings
 from tokenry.models.files.load import LanguageModel
 from tokenry.segment.dynamic_bpe import DynamicBpe
-from tokenry.segment.merging.boundaries import Boundary
+from tokenry.segment.merging.boundaries import LONGEST, Boundary
 from tokenry.segment.merging.collator import MergingCollator
 from tokenry.segment.merging.head import IndexedHead
 from tokenry.segment.merging.pairs import APART, merge_all
@@ -407,6 +407,17 @@ def test_word_pieces_get_their_spaces():
     embeds = DynamicBpe().reader(lm).embed(row)
     table = lm.model.get_input_embeddings().weight
     torch.testing.assert_close(embeds[4], table[[5, 6]].mean(0))
+
+
+@pytest.mark.parametrize("text", ["a" * 20_000, " ".join(f"w{i}" for i in range(3000)), "\u0301" * 3000, "^" * 9000])
+@pytest.mark.parametrize("boundary", ["pretoken", "sentence"])
+def test_hostile_texts_take_no_time_of_their_square(text, boundary):
+    reader = DynamicBpe(boundary=boundary, ratio=1.0).reader(language())
+    start = time.process_time()
+    (row,) = reader.merge(reader.ids([text]))
+    assert time.process_time() - start < 10
+    assert row.spelled() == text.encode()
+    assert max(len(p or b"") for p in row.pieces) <= LONGEST
 
 
 def test_bad_settings_and_the_one_line_form():

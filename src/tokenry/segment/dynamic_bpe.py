@@ -61,6 +61,7 @@ class DynamicBpe(Method):
             "parts of characters at the edges of a token are not judged; the published code allows any token that is "
             "no whole text, also over a space",
             "a merge that spells a piece of the vocabulary becomes that piece, with its own row",
+            "a token is at most 1,024 bytes long",
             "the index is an inverted file of k-means; scores within the leaves searched are exact, where the "
             "published one ranks normalised rows by quantized products",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 from tokenry.core.errors import Incompatible
 
 KINDS = ("pretoken", "word", "word_hyphen", "sentence")
+
+LONGEST = 1024
+"""Bytes of the longest token. Without a bound one token could grow over a whole text, in time of its length squared."""
+
+REMEMBERED = 1 << 20
+"""Answers that are kept."""
 
 _SENTENCE_END = re.compile(r"""(?:[.!?…]["'”’)\]]*\s|[。！？।؟۔]["'”’」』）]*\s*)(?=.*\S)""", re.DOTALL)
 _HYPHENS = "-\u2010\u2011\u2012\u2013\u2014"
@@ -33,8 +40,12 @@ class Boundary:
 
     def allows(self, spelled: bytes) -> bool:
         """Whether one token may spell these bytes."""
+        if len(spelled) > LONGEST:
+            return False
         found = self._known.get(spelled)
         if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             text = spelled.decode("utf-8", "ignore")
             found = self._known[spelled] = "\n\n" not in text and (not text or self._rule(text))
         return found
@@ -55,9 +66,11 @@ def pretokens(tokenizer: Any) -> Callable[[str], list[str]]:
 
     def split(text: str) -> list[str]:
         ends = [end for _, (_, end) in splitter.pre_tokenize_str(text)]
-        starts = [0, *ends[:-1]]
+        if not ends:
+            return [text] if text else []
         # What lies between two pieces, such as a space, belongs to the one behind it.
-        return [text[a:b] for a, b in zip(starts, [*ends[:-1], len(text)] if ends else [], strict=True)]
+        bounds = [0, *ends[:-1], len(text)]
+        return [text[a:b] for a, b in itertools.pairwise(bounds)]
 
     return split
 
