@@ -59,7 +59,9 @@ def main() -> None:
     )  # fmt: skip
     if record.find(index="ivf", searched=SEARCHED[-1]) is None:
         language = load("smollm2", dtype="float32", device="cpu")
-        record.add(*measured(language, given.languages, given.size))
+        for row in measured(language, given.languages, given.size):
+            record.add(row)
+            print(row, flush=True)
     show(record.finish(claims(record) if record.save else []), tables)
 
 
