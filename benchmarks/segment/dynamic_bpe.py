@@ -52,7 +52,7 @@ TRAINED, BATCH, RANK, RATE = 96, 4, 16, 5e-4
 OWN, MEAN, ADAPT = "own tokens", "mean of pieces", "token_adapt"
 CONTROL, ADAPTER = "own tokens, adapter", "mean, adapter"
 PROVIDERS = {MEAN: "mean_of_pieces", ADAPT: "token_adapt", "random rows": "embed/random"}
-ARMS = {OWN: DIALS[:1], MEAN: DIALS[1:], ADAPT: DIALS[1:], "random rows": DIALS[2:3]}
+ARMS = {OWN: DIALS[:1], MEAN: DIALS[1:], ADAPT: DIALS[1:3], "random rows": DIALS[2:3]}
 ADAPTED = {CONTROL: (DIALS[0],), ADAPTER: DIALS[::2]}
 BEFORE = {arm: OWN for arm in ARMS} | {arm: CONTROL for arm in ADAPTED}
 """Whose reading of the prompt in own tokens an arm is judged by."""
@@ -158,6 +158,8 @@ def recounted(reader: DynamicReader, rows: list[list[int]], merges: int) -> None
 def surprises(reader: DynamicReader, rows: list[list[int]], dial: float) -> tuple[list[float], int]:
     """Mean nats of the last tokens of each row after a merged prompt, and the tokens of all prompts."""
     prompts = reader.merge([row[:PROMPT] for row in rows], ratio=dial)
+    # The rows of all of them are made at once.
+    reader.inputs(prompts)
     found = []
     for prompt, row in zip(prompts, rows, strict=True):
         (end,) = reader.merge([row[PROMPT:]], ratio=0.0)

@@ -224,6 +224,20 @@ def test_kept_rows_are_those_that_are_made():
         assert torch.equal(cache.rows([b" lampoon"]).input[0], first.input[0])
 
 
+def test_rows_of_a_batch_are_made_in_one_call():
+    calls = []
+
+    class Counted(MeanOfPieces):
+        def table(self, pieces, donor):
+            calls.append(list(pieces))
+            return super().table(pieces, donor)
+
+    reader = DynamicBpe(ratio=1.0, provider=Counted(), cache=1).reader(language())
+    reader.inputs(reader.merge(reader.ids(TEXTS)))
+    assert len(calls) == 1
+    assert len(set(calls[0])) == len(calls[0])
+
+
 def test_an_index_of_all_leaves_is_exact_and_more_leaves_find_more():
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(3000, 16, generator=generator) * torch.rand(3000, 1, generator=generator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -151,12 +151,13 @@ class DynamicReader:
         """
         if not rows or not all(map(len, rows)):
             raise InvalidValue("dynamic_bpe: rows must hold a token each; got none; leave empty texts out.")
+        made = self._made(rows)
         device, longest = self.language.device, max(map(len, rows))
         mask = torch.zeros(len(rows), longest, dtype=torch.long)
         embeds = torch.zeros(len(rows), longest, self.donor.input.shape[1], dtype=self.language.dtype, device=device)
         for r, row in enumerate(rows):
             place = slice(longest - len(row), longest) if self.causal else slice(0, len(row))
-            mask[r, place], embeds[r, place] = 1, self.embed(row)
+            mask[r, place], embeds[r, place] = 1, self._embedded(row, made)
         found = {"inputs_embeds": embeds, "attention_mask": mask.to(device)}
         if self._positions:
             found["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0).to(device)
@@ -164,19 +165,32 @@ class DynamicReader:
 
     def embed(self, row: Merged) -> Float[Tensor, "N E"]:
         """The embeddings of the tokens: those of the vocabulary as the model has them, the others by the provider."""
+        return self._embedded(row, self._made([row]))
+
+    def _embedded(self, row: Merged, made: Mapping[bytes, Float[Tensor, "E"]]) -> Float[Tensor, "N E"]:
         table: Any = unwrap(self.language.model).get_input_embeddings()
-        whole = self.vocabulary.ids if self._spaced else self.donor.ids
-        known = [
-            part[0] if len(part) == 1 else whole.get(piece or b"", -1)
-            for part, piece in zip(row.parts, row.pieces, strict=True)
-        ]
+        known = self._known(row)
         ids = torch.tensor(known, device=table.weight.device)
         embeds = table(ids.clamp_min(0))
         new = [c for c, i in enumerate(known) if i < 0]
         if new:
-            made = self.rows.rows([self._bare(row.pieces[c]) for c in new]).input
-            embeds = embeds.index_copy(0, torch.tensor(new, device=ids.device), through(table, made).to(embeds))
+            rows = through(table, torch.stack([made[self._bare(row.pieces[c])] for c in new]))
+            embeds = embeds.index_copy(0, torch.tensor(new, device=ids.device), rows.to(embeds))
         return embeds.to(self.language.dtype)
+
+    def _made(self, rows: Sequence[Merged]) -> dict[bytes, Float[Tensor, "E"]]:
+        """The rows of a whole batch, made at once: some providers look at all of the vocabulary in every call."""
+        wanted = [self._bare(row.pieces[c]) for row in rows for c, i in enumerate(self._known(row)) if i < 0]
+        pieces = list(dict.fromkeys(wanted))
+        return dict(zip(pieces, self.rows.rows(pieces).input, strict=True))
+
+    def _known(self, row: Merged) -> list[int]:
+        """The id of each token that the model has a row for, -1 for the others."""
+        whole = self.vocabulary.ids if self._spaced else self.donor.ids
+        return [
+            part[0] if len(part) == 1 else whole.get(piece or b"", -1)
+            for part, piece in zip(row.parts, row.pieces, strict=True)
+        ]
 
     def _merged(self, row: Sequence[int], tokens: Sequence[tuple[int, int]]) -> Merged:
         starts = [start for _, start in tokens]
