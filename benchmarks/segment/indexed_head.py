@@ -35,8 +35,8 @@ ABOUT = (
     "SmolLM2's byte pairs are merged on, within sentences, over one declaration in 532 languages and scripts until "
     "there are 200,000 pieces; output rows of new pieces are means of their pieces. 200 last hidden states of the "
     "sample documents look for the largest logit among all: by the product with every row, and by an inverted file of "
-    "450 leaves. Recall is how often the index finds it. Milliseconds are medians, on one thread. `--size 1000000` asks "
-    "the same of a million."
+    "450 leaves. Recall is how often the index finds it. Milliseconds are medians, on one thread. `--size` asks the "
+    "same of a million."
 )
 
 SIZE, LEAVES, QUERIES = 200_000, 450, 200
