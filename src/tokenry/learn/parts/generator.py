@@ -89,7 +89,7 @@ class Small(Generator):
         config = model.config.get_text_config()
         width = max(self.heads, round(self.width * config.hidden_size / self.heads) * self.heads)
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)
             encoder = SmallEncoder(
                 model.get_input_embeddings(), width, self.layers or config.num_hidden_layers, self.heads
             )

@@ -28,7 +28,7 @@ class Detector(nn.Module):
         self._base = (base.base_model,)
         self._states: Tensor | None = None
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.dense, self.judge = nn.Linear(width, width), nn.Linear(width, 1)
         self.to(base.device)
 

@@ -37,9 +37,8 @@ class MergingCollator:
         drawn: tuple[float, float] | None = None,
         seed: int = 0,
     ) -> None:
-        for given in () if drawn is None else drawn:
-            if not 0.0 <= given <= 1.0 or drawn != tuple(sorted(drawn)):
-                raise InvalidValue(f"MergingCollator: drawn must be two ratios in [0, 1], lower first; got {drawn}.")
+        if drawn is not None and not 0.0 <= drawn[0] <= drawn[1] <= 1.0:
+            raise InvalidValue(f"MergingCollator: drawn must be two ratios in [0, 1], the lower first; got {drawn}.")
         self.reader, self.ratio, self.drawn = reader, ratio, drawn
         self._generator = torch.Generator().manual_seed(seed)
 

@@ -29,12 +29,18 @@ from tokenry.segment.merging.rows import RowCache
 class Merging(Protocol):
     """The fields of a method that merges."""
 
-    boundary: str
-    ratio: float
-    merges: int | None
-    scope: str
-    provider: EmbeddingTable
-    cache: int
+    @property
+    def boundary(self) -> str: ...
+    @property
+    def ratio(self) -> float: ...
+    @property
+    def merges(self) -> int | None: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def provider(self) -> EmbeddingTable: ...
+    @property
+    def cache(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,7 +234,7 @@ def _donor(language: LanguageModel) -> Donor:
 def _spelled(language: LanguageModel) -> tuple[Vocabulary, bool]:
     """What each id spells in a text, and whether pieces of WordPiece that begin a word got a space before them."""
     own = vocabulary_of(language.tokenizer)
-    names: list[str] = language.tokenizer.convert_ids_to_tokens(list(range(len(own))))
+    names: Any = language.tokenizer.convert_ids_to_tokens(list(range(len(own))))
     if not any((name or "").startswith("##") for name in names) or any(p and b" " in p for p in own):
         return own, False
     spaced = (
