@@ -14,7 +14,7 @@ from tokenry.learn.electra import Electra
 from tokenry.learn.parts.generator import Oracle, Small, Uniform, Unigram
 from tokenry.learn.selection.labels import Labelled
 from tokenry.learn.training.beside import save_beside
-from tokenry.learn.training.examples import Example
+from tokenry.learn.training.examples import Example, collate
 from tokenry.learn.training.fit import fit
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.files.tiny import tiny
@@ -184,6 +184,25 @@ def test_it_learns_and_leaves_the_model_alone(tmp_path):
         assert all(torch.equal(t, own[name]) for name, t in watch.guesser.encoder.state_dict().items())
     with pytest.raises(StorageError, match="must hold generator"), Electra(generator=Small(folder="no"))(lm.model):
         pass
+
+
+def test_replaced_tokens_are_found():
+    """Lines that count upwards, in which a token that was replaced breaks the count, with others replaced than before."""
+    generator = torch.Generator().manual_seed(0)
+    lines = [(torch.arange(20) + int(torch.randint(0, 35, (), generator=generator))) % 35 + 5 for _ in range(64)]
+    examples = [Example(line, line.clone()) for line in lines]
+    lm, method = LanguageModel(encoder(), None, "tiny", 512), Electra(generator=Uniform())
+    schedule = quick(epochs=80, batch=8, rows=8, rank=0, rate=3e-3)
+    fitted = fit(method, lm, examples, schedule=schedule, progress=False)
+    tokens = collate(examples)
+    with method(lm.model) as watch, torch.no_grad():
+        watch.detector.load_state_dict(fitted.learned["detector"].state_dict())
+        watch.done = 0.3333
+        lm.model(**watch.inputs(tokens))
+        judged = Labelled.of(tokens, "test").counted
+        truth, scores = watch.asked.replaced[judged], watch.detector(judged)
+    pairs = scores[truth].unsqueeze(1) - scores[~truth].unsqueeze(0)
+    assert float((pairs > 0).float().mean()) > 0.7
 
 
 def test_a_causal_model_learns_it_too():
