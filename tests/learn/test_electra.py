@@ -187,7 +187,7 @@ def test_it_learns_and_leaves_the_model_alone(tmp_path):
 
 
 def test_replaced_tokens_are_found():
-    """Lines that count upwards, in which a token that was replaced breaks the count, with others replaced than before."""
+    """Lines count upwards, and what was replaced breaks the count; other tokens are replaced than before."""
     generator = torch.Generator().manual_seed(0)
     lines = [(torch.arange(20) + int(torch.randint(0, 35, (), generator=generator))) % 35 + 5 for _ in range(64)]
     examples = [Example(line, line.clone()) for line in lines]
