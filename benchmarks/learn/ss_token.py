@@ -29,6 +29,7 @@ from tokenry.learn.base import Loss
 from tokenry.learn.parts.history import Beforehand
 from tokenry.learn.selection.labels import IGNORED
 from tokenry.learn.selection.loss_table import LossTable
+from tokenry.learn.selection.selective import Selective
 from tokenry.learn.ss_token import SsToken
 from tokenry.learn.training.examples import Example, batches
 from tokenry.learn.training.fit import Schedule, fit
@@ -66,7 +67,8 @@ NAMED = {
     "ss_token, both min-max": "ss_token:attention_scale=min_max",
     "ss_token, ranks": "ss_token:scale=rank,attention_scale=rank",
 }
-ARMS = NAMED | others("learn", NAMED)
+ARMS = NAMED | {name: spec for name, spec in others("learn", NAMED).items() if isinstance(parse(spec), Selective)}
+"""Methods that choose labels; what is learned from them otherwise has benchmarks of its own."""
 
 
 def main() -> None:

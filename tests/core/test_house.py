@@ -20,7 +20,7 @@ LOWER = {
     "report": {"core", "data", "report"},
     "models": {"core", "data", "models"},
 }
-EXTRA = {"signal": {"quantize"}, "segment": {"attend"}}
+EXTRA = {"signal": {"quantize"}, "segment": {"attend", "embed"}}
 LONGEST = 450
 
 

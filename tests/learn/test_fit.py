@@ -16,6 +16,9 @@ from tests.compress.compress_rows import characters
 from tokenry.core.errors import InvalidValue, StorageError
 from tokenry.core.learned import Learned
 from tokenry.learn.base import Loss, Objective
+from tokenry.learn.concept_aware import ConceptAware
+from tokenry.learn.electra import Electra
+from tokenry.learn.parts.generator import Small
 from tokenry.learn.parts.history import MovingAverage
 from tokenry.learn.random import RandomLabels
 from tokenry.learn.selection.labels import Labelled
@@ -30,7 +33,10 @@ PAIRS = (
     ("a lamp ", "shines at night"), ("a bee ", "makes honey"), ("rain ", "falls on the town"), ("ships ", "come"),
     ("the keeper ", "climbs the stairs"), ("a bell ", "rings twice"), ("snow ", "melts"),
 )  # fmt: skip
-LEARNERS = (SsToken(), SsToken(history=MovingAverage(decay=0.9), gamma=0.7, warm_up=5), RandomLabels())
+LEARNERS = (
+    SsToken(), SsToken(history=MovingAverage(decay=0.9), gamma=0.7, warm_up=5), RandomLabels(),
+    ConceptAware(heads=2, weight=0.3), Electra(generator=Small(layers=1)),
+)  # fmt: skip
 
 
 def language(**changes):

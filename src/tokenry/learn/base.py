@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenry.core.method import Method
 from tokenry.models.attention.adapter import unwrap
@@ -53,6 +53,8 @@ class Watch:
         """Rows that were learned from so far."""
         self.done = 0.0
         """The share of the training that is over, where whoever trains says so."""
+        self.learned: nn.Module | None = None
+        """What learns beside the model and is no part of it."""
 
     @contextmanager
     def attached(self) -> Iterator[None]:

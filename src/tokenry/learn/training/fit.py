@@ -56,10 +56,12 @@ class Fitted:
     Args:
         language: the tuned model; with LoRA, PEFT's wrapper, which has `save_pretrained` and `merge_and_unload`.
         losses: the objective's value at each step, in nats.
+        learned: what learned beside the model and is no part of it, such as heads.
     """
 
     language: LanguageModel
     losses: list[float] = field(default_factory=list)
+    learned: nn.Module | None = None
 
 
 def fit(
@@ -99,12 +101,12 @@ def fit(
         torch.manual_seed(schedule.seed)
         if schedule.rank:
             language = replace(language, model=stack.enter_context(adapted(language.model, schedule.rank)))
-        weights = _weights(language.model, objective)
-        optimizer = torch.optim.AdamW(weights.values(), lr=schedule.rate, weight_decay=0.0)
         settings = _settings(objective, language, schedule, examples)
         checkpoint = None if folder is None else Checkpoint(Path(folder), settings)
         stack.enter_context(_training(language.model))
         watch = stack.enter_context(objective(language.model))
+        weights = _weights(language.model, objective, watch)
+        optimizer = torch.optim.AdamW(weights.values(), lr=schedule.rate, weight_decay=0.0)
         if checkpoint is not None:
             losses = checkpoint.load(weights, optimizer, watch)
         if not losses:
@@ -116,7 +118,7 @@ def fit(
             tell(losses[-1])
             if checkpoint is not None and ((step + 1) % save_every == 0 or step + 1 == loop.steps):
                 checkpoint.save(weights, optimizer, watch, losses)
-    return Fitted(language, losses)
+    return Fitted(language, losses, watch.learned)
 
 
 @dataclass(slots=True)
@@ -164,9 +166,9 @@ class _Loop:
         return [self.examples[i] for i in order[low : low + self.schedule.batch].tolist()]
 
 
-def _weights(model: nn.Module, objective: Objective) -> dict[str, nn.Parameter]:
-    """Everything that learns: the model's weights, and those of an objective that has some."""
-    owners: dict[str, Any] = {"model": model, "objective": objective}
+def _weights(model: nn.Module, objective: Objective, watch: Watch) -> dict[str, nn.Parameter]:
+    """Everything that learns: the model's weights, those of an objective that has some, and what learns beside."""
+    owners: dict[str, Any] = {"model": model, "objective": objective, "beside": watch.learned}
     found = {
         f"{owner}.{name}": p
         for owner, module in owners.items()

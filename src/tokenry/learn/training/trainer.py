@@ -53,6 +53,11 @@ class ByObjective:
         """Train, with the objective watching the model."""
         with self.learns_by(self.model) as self.watch:
             try:
+                if self.watch.learned is not None:
+                    raise Incompatible(
+                        f"trainer: nothing may learn beside the model; with {self.learns_by.name()} something does; "
+                        f"train it with fit."
+                    )
                 return super().train(*args, **kwargs)  # type: ignore[misc]
             finally:
                 self.watch = None

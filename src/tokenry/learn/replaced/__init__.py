@@ -1,0 +1,1 @@
+"""Text in which some tokens were replaced: which, by what, and who can tell."""
