@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +46,18 @@ class Sampling:
     stride: int = 4
     noise: float = 1e-5
     spread: float = 4.0
+
+
+class Drawn(NamedTuple):
+    """A vocabulary.
+
+    Args:
+        tokenizer: cuts text.
+        pieces: what each of its ids spells.
+    """
+
+    tokenizer: Tokenizer
+    pieces: list[bytes]
 
 
 class Sampler:
@@ -88,7 +101,7 @@ class Sampler:
             count[at] += often
         return np.bincount(self._name_at, count[self._word_at], len(self._names)) * self._lengths
 
-    def draw(self, chance: torch.Generator) -> Tokenizer:
+    def draw(self, chance: torch.Generator) -> Drawn:
         """A vocabulary; the same for the same random numbers."""
         how = self.how
         chosen = torch.randint(len(self.texts), (how.texts,), generator=chance).tolist()
@@ -110,7 +123,8 @@ class Sampler:
                     break
                 vocabulary[name] = float(value[at])
                 room -= 1
-        return unigram(list(vocabulary.items()))
+        pieces = [bytes(_BYTES[c] for c in name) for name in vocabulary]
+        return Drawn(unigram(list(vocabulary.items())), pieces)
 
 
 def unigram(pieces: list[tuple[str, float]]) -> Tokenizer:
@@ -139,3 +153,6 @@ def _substrings(word: str, length: int, stride: int) -> set[str]:
         for end in range(start + 2, min(len(word), start + length) + 1)
     }
     return {name for name in found if sum(name.count(space) for space in SPACES) < 2}
+
+
+_BYTES = {character: byte for byte, character in byte_characters().items()}
