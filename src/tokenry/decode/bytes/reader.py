@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from tokenry.core.errors import InvalidValue
-from tokenry.decode.bytes.spelling import Ids, Spelling
+from tokenry.decode.bytes.spelling import Ids, Spelling, text_of
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.session import Session
 
@@ -60,6 +60,7 @@ class ByteReader:
     read: bytes = b""
     _rows: dict[Ids, Float[np.ndarray, "V"]] = field(default_factory=dict)
     _base: Ids = ()
+    _settled: tuple[Ids, int] = ((), 0)
     _session: Session | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +88,8 @@ class ByteReader:
     def covers(self) -> Iterator[Cover]:
         """All covers of what was read."""
         befores = list(self._befores())
+        if not befores:
+            raise InvalidValue(f"bytes: the vocabulary must spell what was read; it cannot; got {self.read[-40:]!r}.")
         self._settle([before for before, _ in befores])
         for before, rest in befores:
             row, log = self._row(before), self._log(before)
@@ -126,28 +129,41 @@ class ByteReader:
             self.push(bytes([byte]))
         return np.array(found)
 
+    def after(self, ids: Ids) -> Session:
+        """The model behind one of the sequences."""
+        assert self._session is not None
+        session = self._session.repeat(1)
+        if rest := ids[len(self._base) :]:
+            session.read(torch.tensor([rest], device=self.language.device))
+        return session
+
     def _befores(self) -> Iterator[tuple[Ids, bytes]]:
         """Valid sequences of a beginning of what was read, with what is left of it for one more id."""
         size = len(self.read)
+        seen: dict[int, list[Ids]] = {}
         for cut in range(size, max(-1, size - self.spelling.longest), -1):
             rest = self.read[cut:]
             if rest and not len(self.spelling.starting_with(rest)):
                 continue
-            for before in self._spelled(cut):
+            for before in self._spelled(cut, seen):
                 yield before, rest
 
-    def _spelled(self, end: int) -> list[Ids]:
+    def _spelled(self, end: int, seen: dict[int, list[Ids]]) -> list[Ids]:
         """The valid sequences of what was read up to a byte: one, but inside a character perhaps several."""
-        whole = self.spelling.ids(self.read[:end])
-        if whole is not None:
-            return [whole]
-        found = []
-        for start in range(end - 1, max(-1, end - 1 - self.spelling.longest), -1):
-            piece = self.read[start:end]
-            ids = [i for i in self.spelling.starting_with(piece).tolist() if self.spelling.vocabulary[i] == piece]
-            for before in self._spelled(start) if ids else []:
-                keeps = self.spelling.follows(before, np.array(ids))
-                found += [(*before, i) for i, keep in zip(ids, keeps, strict=True) if keep]
+        if end in seen:
+            return seen[end]
+        settled, at = self._settled if self._settled[1] <= end else ((), 0)
+        if text_of(self.read[at:end]) is not None:
+            ids = self.spelling.ids(self.read[at:end], settled)
+            found = [] if ids is None else [ids]
+        else:
+            found = []
+            for start in range(end - 1, max(-1, end - 1 - self.spelling.longest), -1):
+                piece = self.read[start:end]
+                last = np.array([i for i in self.spelling.starting_with(piece) if self.spelling.vocabulary[i] == piece])
+                for before in self._spelled(start, seen) if len(last) else []:
+                    found += [(*before, int(i)) for i in last[self.spelling.follows(before, last)]]
+        seen[end] = found
         return found
 
     def _log(self, ids: Ids) -> float:
@@ -164,7 +180,7 @@ class ByteReader:
         """Keep what all sequences begin with in the model's cache, and read the ends of all of them in one pass."""
         shared = _common(befores)
         if self._session is None or shared[: len(self._base)] != self._base:
-            self._session, self._base, self._rows = None, (), {}
+            self._session, self._base, self._settled, self._rows = None, (), ((), 0), {}
         if self._session is None:
             self._open(shared)
         elif len(shared) > len(self._base):
@@ -172,6 +188,8 @@ class ByteReader:
         while len(self._rows) > ROOM:
             del self._rows[next(iter(self._rows))]
         self._read([ids for ids in befores if ids not in self._rows])
+        settled = self._base[: len(self._base) - len(self.spelling.open(self._base))]
+        self._settled = settled, len(self.spelling.vocabulary.spell(settled))
 
     def _open(self, ids: Ids) -> None:
         given = torch.tensor([[*(self.marks or ()), *ids]], device=self.language.device)

@@ -76,13 +76,34 @@ class Spelling:
             return self.text_ids
         return np.array(self.vocabulary.starting_with(beginning), dtype=np.int64)
 
-    def ids(self, text: bytes) -> Ids | None:
-        """The valid sequence of whole characters; None where there is none."""
-        try:
-            found = self._encode(text.decode())
-        except UnicodeDecodeError:
+    def ids(self, text: bytes, before: Ids = ()) -> Ids | None:
+        """The valid sequence of whole characters; None where there is none.
+
+        Args:
+            before: a valid sequence in front of the text that ends where a split does, or with some piece of it.
+        """
+        whole = text_of(text)
+        if whole is None:
             return None
-        return tuple(found) if self.vocabulary.spell(found) == text else None
+        found = tuple(self._encode(whole))
+        if self.vocabulary.spell(found) != text:
+            return None
+        if before and found and not self._splits and not self._may_touch(before, found[0]):
+            return self.ids(self.vocabulary.spell(before) + text)
+        return (*before, *found)
+
+    def spell_out(self, text: bytes) -> Ids:
+        """Ids for any bytes; of what is no text the longest pieces from left to right, without bytes that have none."""
+        found, at = [], 0
+        ids = self.ids(text)
+        if ids is not None:
+            return ids
+        while at < len(text):
+            ends = range(min(len(text), at + self.longest), at, -1)
+            end = next((e for e in ends if text[at:e] in self.vocabulary.ids), at + 1)
+            found += [self.vocabulary.ids[text[at:end]]] if text[at:end] in self.vocabulary.ids else []
+            at = end
+        return tuple(found)
 
     def follows(self, before: Ids, candidates: Int[np.ndarray, "C"]) -> Bool[np.ndarray, "C"]:
         """Which ids make a valid sequence with a valid one before them."""
