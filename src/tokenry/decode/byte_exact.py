@@ -118,11 +118,11 @@ class ByteExact(Decoder):
         state = view.state
         mask = view.session.mask
         given = view.ids[row] if mask is None else view.ids[row][mask[row, : view.prompt].bool()]
-        marks, text = _behind_marks(given.tolist(), state.spelling, self.back)
+        marks, text = _behind_marks(given.tolist(), state.spelling)
         if not text or not marks:
             return
         language = LanguageModel(view.session.model, view.session.tokenizer, "", None)
-        reader = ByteReader(language, state.spelling, self.invalid == "removed", marks).push(text)
+        reader = ByteReader(language, state.spelling, self.invalid == "removed", marks, self.back).push(text)
         covers = list(reader.covers())
         logs = np.concatenate([cover.logs if cover.rest else cover.logs[:0] for cover in covers])
         whole = [cover for cover in covers if not cover.rest]
@@ -146,7 +146,7 @@ class ByteExact(Decoder):
         return Cut(self.temperature, self.top_k, self.top_p, 0.0)
 
 
-def _behind_marks(ids: list[int], spelling: Spelling, back: int) -> tuple[Ids, bytes]:
+def _behind_marks(ids: list[int], spelling: Spelling) -> tuple[Ids, bytes]:
     """The ids that stay as given, at least one, and the bytes behind them."""
     pieces = spelling.vocabulary
     stays = max((n + 1 for n, i in enumerate(ids) if pieces[i] is None), default=1)

@@ -51,12 +51,14 @@ class ByteReader:
         exact: ids that no tokenizer would write get no probability at any step; without, they are only left out where
             they cover the end, and the next byte is made to sum to one.
         marks: ids before the text; by itself the mark for a beginning, where the model has one.
+        reach: bytes at the end of what was read that one token may cover; by itself as many as the longest piece has.
     """
 
     language: LanguageModel
     spelling: Spelling
     exact: bool = False
     marks: Ids | None = None
+    reach: int | None = None
     read: bytes = b""
     _rows: dict[Ids, Float[np.ndarray, "V"]] = field(default_factory=dict)
     _base: Ids = ()
@@ -141,7 +143,8 @@ class ByteReader:
         """Valid sequences of a beginning of what was read, with what is left of it for one more id."""
         size = len(self.read)
         seen: dict[int, list[Ids]] = {}
-        for cut in range(size, max(-1, size - self.spelling.longest), -1):
+        reach = min(self.spelling.longest - 1, size if self.reach is None else self.reach)
+        for cut in range(size, max(-1, size - reach - 1), -1):
             rest = self.read[cut:]
             if rest and not len(self.spelling.starting_with(rest)):
                 continue
