@@ -36,11 +36,12 @@ def reads(kind: str) -> LanguageModel:
     tokenizer = {
         "split": lambda: pairs(),
         "whole": lambda: pairs(split=False),
-        "characters": lambda: pairs([("Ã", "©"), ("a", "Ã"), ("a", "a")], letters="aÃ©¨", split=True),
+        "characters": lambda: pairs([("Ã", "©"), ("a", "Ã"), ("a", "a")], letters="aÃ©¨Ġ"),
         "fallback": lambda: pairs([("a", "b"), ("▁", "a"), ("b", "▁")], letters="ab▁é", fallback=True),
         "other": lambda: pairs([("b", "a"), ("Ġ", "b")]),
     }[kind]()
-    model = tiny("llama", vocab_size=len(tokenizer), eos_token_id=0, bos_token_id=0, pad_token_id=0)
+    model = tiny("llama", vocab_size=len(tokenizer), eos_token_id=0, bos_token_id=0, pad_token_id=None)
+    model.generation_config.eos_token_id = model.generation_config.bos_token_id = 0
     for p in model.parameters():
         p.data *= 3.0
     return LanguageModel(model, tokenizer, kind, 512)

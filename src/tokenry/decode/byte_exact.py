@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
@@ -23,10 +25,12 @@ class Healed:
 
     Args:
         session: the model as it reads the row.
-        left: ids that spell what the last of these tokens says beyond the prompt.
+        ids: what it has read behind the marks.
+        left: ids that spell what the last of these says beyond the prompt.
     """
 
     session: Session
+    ids: Ids
     left: list[int]
 
 
@@ -97,13 +101,12 @@ class ByteExact(Decoder):
     def step(self, view: View) -> Step:
         state = view.state
         if view.step == 0 and state.spelling is not None:
-            for row in range(len(view.ids)):
-                self._heal(view, row)
+            for row, chance in enumerate(view.uniform().tolist()):
+                self._heal(view, row, chance)
         scores = view.scores.clone()
         for row, healed in state.rows.items():
             if not healed.left:
-                logits = healed.session.logits[:, -1].to(scores)
-                scores[row] = view.processors(view.ids[row : row + 1], logits)[0]
+                scores[row] = view.processors(view.ids[row : row + 1], self._logits(view, healed).to(scores))[0]
         ids = Candidates.of(scores, [self._cut] * len(scores)).draw(view.uniform())
         for row, healed in state.rows.items():
             if healed.left:
@@ -111,9 +114,10 @@ class ByteExact(Decoder):
             elif not bool(view.finished[row]):
                 healed.session.read(ids[row].reshape(1, 1))
                 healed.session.settle()
+                healed.ids = (*healed.ids, int(ids[row]))
         return Step(ids=ids)
 
-    def _heal(self, view: View, row: int) -> None:
+    def _heal(self, view: View, row: int, chance: float) -> None:
         """Choose how the end of a row is read."""
         state = view.state
         mask = view.session.mask
@@ -123,17 +127,28 @@ class ByteExact(Decoder):
             return
         language = LanguageModel(view.session.model, view.session.tokenizer, "", None)
         reader = ByteReader(language, state.spelling, self.invalid == "removed", marks, self.back).push(text)
-        covers = list(reader.covers())
-        logs = np.concatenate([cover.logs if cover.rest else cover.logs[:0] for cover in covers])
-        whole = [cover for cover in covers if not cover.rest]
-        ends = [(cover.before, cover.rest, int(i)) for cover in covers if cover.rest for i in cover.ids]
-        # What ends with the prompt is one choice, whatever follows it.
-        ends += [(cover.before, b"", -1) for cover in whole]
-        logs = np.append(logs, [np.logaddexp.reduce(cover.logs) for cover in whole])
-        before, rest, last = ends[self._pick(logs, float(view.uniform()[row]))]
+        ends, logs = [], []
+        for cover in reader.covers():
+            # What ends with the prompt is one choice, whatever follows it.
+            found = [(i, log) for i, log in zip(cover.ids.tolist(), cover.logs.tolist(), strict=True) if cover.rest]
+            found = found or [(-1, reader.log(cover.before))]
+            ends += [(cover.before, cover.rest, i) for i, _ in found]
+            logs += [log for _, log in found]
+        before, rest, last = ends[self._pick(np.array(logs), chance)]
         ids = before if last < 0 else (*before, last)
         left = b"" if last < 0 else (state.spelling.vocabulary[last] or b"")[len(rest) :]
-        state.rows[row] = Healed(reader.after(ids), list(state.spelling.spell_out(left)))
+        state.rows[row] = Healed(reader.after(ids), ids, list(state.spelling.spell_out(left)))
+
+    def _logits(self, view: View, healed: Healed) -> Float[Tensor, "1 V"]:
+        """What follows, and with `invalid=removed` could be written."""
+        logits = healed.session.logits[:, -1]
+        if self.invalid == "kept":
+            return logits
+        keeps = torch.zeros(logits.shape[-1], dtype=torch.bool)
+        keeps[list(view.end_of_text)] = True
+        known = torch.from_numpy(view.state.spelling.may_follow(healed.ids))
+        keeps[: len(known)] |= known
+        return logits.masked_fill(~keeps, -torch.inf)
 
     def _pick(self, logs: np.ndarray, chance: float) -> int:
         if not self.temperature:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from tokenry.core.errors import InvalidValue
-from tokenry.decode.bytes.spelling import Ids, Spelling, text_of
+from tokenry.decode.bytes.spelling import Ids, Spelling, text_of, unfinished
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.session import Session
 
@@ -27,8 +27,8 @@ class Cover(NamedTuple):
 
     Args:
         before: the ids that spell less than what was read, or just that.
-        rest: bytes of what was read that are left for the last id.
-        ids: the last ids; for a cover that ends with what was read it is any next id.
+        rest: bytes of what was read that are left for the last id, which spells more than that.
+        ids: the last ids; where nothing is left, any next id.
         logs: log-probability of each whole sequence, given what stands before all of them.
     """
 
@@ -94,32 +94,31 @@ class ByteReader:
             raise InvalidValue(f"bytes: the vocabulary must spell what was read; it cannot; got {self.read[-40:]!r}.")
         self._settle([before for before, _ in befores])
         for before, rest in befores:
-            row, log = self._row(before), self._log(before)
+            row, log = self._row(before), self.log(before)
             if not rest:
                 ids = self.spelling.text_ids
                 ids = ids[np.isfinite(row[ids])]
             else:
+                # A piece that ends with what was read is no longer cover: it ends the sequence without a rest.
                 ids = self.spelling.starting_with(rest)
+                ids = ids[[len(self.spelling.vocabulary[i] or b"") > len(rest) for i in ids.tolist()]]
                 ids = ids[self.spelling.follows(before, ids)] if len(ids) else ids
             if len(ids):
                 yield Cover(before, rest, ids, log + row[ids])
 
-    @torch.no_grad()
     def next(self) -> Float[np.ndarray, "257"]:
         """Log-probability of each next byte and of the end of the text."""
         parts: list[list[Float[np.ndarray, "C"]]] = [[] for _ in range(END + 1)]
         pieces = self.spelling.vocabulary
         for cover in self.covers():
             size = len(cover.rest)
-            long = np.array([len(pieces[i] or b"") > size for i in cover.ids.tolist()], dtype=bool)
-            ids, logs = cover.ids[long], cover.logs[long]
-            first = np.array([(pieces[i] or b"")[size] for i in ids.tolist()], dtype=np.int64)
+            first = np.array([(pieces[i] or b"")[size] for i in cover.ids.tolist()], dtype=np.int64)
             for byte in np.unique(first):
-                parts[byte].append(logs[first == byte])
+                parts[byte].append(cover.logs[first == byte])
             if not size:
                 end = self.language.tokenizer.eos_token_id
                 if end is not None:
-                    parts[END].append(self._log(cover.before) + self._row(cover.before)[[end]])
+                    parts[END].append(self.log(cover.before) + self._row(cover.before)[[end]])
         found = np.array([_log_sum(np.concatenate(p)) if p else -np.inf for p in parts])
         return found - _log_sum(found)
 
@@ -131,6 +130,7 @@ class ByteReader:
             self.push(bytes([byte]))
         return np.array(found)
 
+    @torch.no_grad()
     def after(self, ids: Ids) -> Session:
         """The model behind one of the sequences."""
         assert self._session is not None
@@ -143,6 +143,8 @@ class ByteReader:
         """Valid sequences of a beginning of what was read, with what is left of it for one more id."""
         size = len(self.read)
         seen: dict[int, list[Ids]] = {}
+        if not self._settled[1]:
+            self._settle_text(self.read[: max(0, size - self.spelling.longest)])
         reach = min(self.spelling.longest - 1, size if self.reach is None else self.reach)
         for cut in range(size, max(-1, size - reach - 1), -1):
             rest = self.read[cut:]
@@ -169,7 +171,7 @@ class ByteReader:
         seen[end] = found
         return found
 
-    def _log(self, ids: Ids) -> float:
+    def log(self, ids: Ids) -> float:
         """Log-probability of a sequence, given the ids that all of them begin with."""
         return sum(float(self._row(ids[:n])[ids[n]]) for n in range(len(self._base), len(ids)))
 
@@ -191,15 +193,26 @@ class ByteReader:
         while len(self._rows) > ROOM:
             del self._rows[next(iter(self._rows))]
         self._read([ids for ids in befores if ids not in self._rows])
-        settled = self._base[: len(self._base) - len(self.spelling.open(self._base))]
+        self._settle_ids(self._base)
+
+    def _settle_text(self, text: bytes) -> None:
+        """Spell a long text once, so that only its end is spelled again and again."""
+        ids = self.spelling.ids(text[: len(text) - unfinished(text)])
+        if ids is not None:
+            self._settle_ids(ids)
+
+    def _settle_ids(self, ids: Ids) -> None:
+        settled = ids[: len(ids) - len(self.spelling.open(ids))]
         self._settled = settled, len(self.spelling.vocabulary.spell(settled))
 
+    @torch.no_grad()
     def _open(self, ids: Ids) -> None:
         given = torch.tensor([[*(self.marks or ()), *ids]], device=self.language.device)
         self._session = Session.open(self.language.model, given)
         self._base = ids
         self._remember(ids, self._session.logits[0, -1])
 
+    @torch.no_grad()
     def _go_on(self, ids: Ids) -> None:
         assert self._session is not None
         logits = self._session.read(torch.tensor([ids[len(self._base) :]], device=self.language.device))
@@ -207,6 +220,7 @@ class ByteReader:
         self._base = ids
         self._remember(ids, logits[0, -1])
 
+    @torch.no_grad()
     def _read(self, wanted: list[Ids]) -> None:
         """The next ids behind some sequences and behind all their beginnings, in one pass."""
         ends = sorted({ids[len(self._base) :] for ids in wanted if len(ids) > len(self._base)}, key=len)
