@@ -13,7 +13,7 @@ import pytest
 import tokenry as package
 
 COMMANDS = (
-    "run", "demo", "compress", "compare", "plan", "probe", "adapt", "encode", "decode", "train", "tune", "measure",
+    "run", "demo", "compress", "compare", "plan", "probe", "adapt", "hypernetwork", "encode", "decode", "train", "tune", "measure",
     "serve", "savings", "list", "explain",
 )  # fmt: skip
 LIGHT = [
