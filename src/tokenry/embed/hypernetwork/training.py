@@ -94,7 +94,7 @@ def train(
 
     Args:
         texts: what the model predicts; of 16 parts one is left out, to measure on.
-        network: one that is not built; the default one if none is given.
+        network: one that is not built, or one to go on from; the default one if none is given.
         folder: where checkpoints are kept; an interrupted training goes on from the last one.
         tell: called with the stage, the number of steps that are done, and that of all.
 
@@ -103,10 +103,14 @@ def train(
     """
     teacher = Teacher(language, texts, sampling)
     pupil = network or Hypernetwork()
-    pupil.build(generator=torch.Generator().manual_seed(course.seed), **Hypernetwork.sizes(teacher.donor))
-    pupil.fit_scales(teacher.donor)
+    if not pupil.built:
+        pupil.build(generator=torch.Generator().manual_seed(course.seed), **Hypernetwork.sizes(teacher.donor))
+        pupil.fit_scales(teacher.donor)
     log: list[Entry] = []
-    made = {"course": asdict(course), "sampling": asdict(sampling), "vocabulary": teacher.donor.vocabulary.fingerprint}
+    made = {
+        "course": asdict(course), "sampling": asdict(sampling), "start": pupil.digest(),
+        "vocabulary": teacher.donor.vocabulary.fingerprint,
+    }  # fmt: skip
     stages: list[tuple[str, int, float, Callable[[Hypernetwork, torch.Generator], Tensor]]] = [
         ("first", course.first, course.first_rate, lambda p, chance: identity(teacher, course, p, chance)),
         ("second", course.steps, course.rate, lambda p, chance: reading(teacher, course, p, chance)),
