@@ -137,7 +137,9 @@ def tables(document: Result) -> list[Table]:
         for arm, rows in by(document["rows"], "arm")
     ]
     count = len(document["rows"]) // len(ARMS)
-    return [Table(f"{count} prompts cut inside a word", ("how the end is read", "bits of the next byte", "right"), cells)]
+    return [
+        Table(f"{count} prompts cut inside a word", ("how the end is read", "bits of the next byte", "right"), cells)
+    ]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Train ZeTT's hypernetwork for SmolLM2; an interrupted training goes on when the command is given again.
 
-The texts are those that the fresh vocabulary of `benchmarks.embed.token_adapt` is trained on, which hold no passage that
-is measured there: the first half of every sample document, so often that half of what is read is of them, and what
-Python's own library says of itself. `benchmarks.embed.token_adapt` measures what comes out.
+The texts are those that the fresh vocabulary of `benchmarks.embed.token_adapt` is trained on, which hold no passage
+that is measured there: the first half of every sample document, so often that half of what is read is of them, and
+what Python's own library says of itself. `benchmarks.embed.token_adapt` measures what comes out.
 """
 
 from __future__ import annotations

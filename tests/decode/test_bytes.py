@@ -25,8 +25,7 @@ TEXTS = {
 
 def written(kind):
     """All that the tokenizer itself would write."""
-    spelling = Spelling.of(reads(kind).tokenizer)
-    return spelling
+    return Spelling.of(reads(kind).tokenizer)
 
 
 @cache
@@ -76,7 +75,7 @@ def test_the_next_byte_is_the_brute_force_marginal(kind, text):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_lemma_to_the_last_digits(kind, monkeypatch):
-    """With the same numbers for tokens on both sides: the product of next bytes is P(x), for every text of some bytes."""
+    """With the same numbers for tokens on both sides: the product of next bytes is P(x)."""
     monkeypatch.setattr(ByteReader, "_row", lambda _, ids: row(kind, ids))
     for text in TEXTS[kind]:
         reader = ByteReader.of(reads(kind), exact=True)

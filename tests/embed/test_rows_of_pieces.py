@@ -73,6 +73,8 @@ def test_a_model_of_the_new_vocabulary_is_the_space(donor, tmp_path):
     theirs = Donor.of(other)
     for n, piece in enumerate(pieces):
         mine = mixed.new == n
-        made = mixed.weight[mine] @ theirs.input[[theirs.ids[donor.vocabulary[int(i)]] for i in mixed.old[mine]]].float()
+        made = (
+            mixed.weight[mine] @ theirs.input[[theirs.ids[donor.vocabulary[int(i)]] for i in mixed.old[mine]]].float()
+        )
         torch.testing.assert_close(made, theirs.input[theirs.ids[piece]].float(), rtol=2e-2, atol=2e-2)
     torch.testing.assert_close(method.table([b"nobody has it"], donor).input[0], donor.input.float().mean(0))

@@ -43,7 +43,7 @@ class MatchingPursuit(EmbeddingTable):
     Deviations
         Pieces that the space has no vector for are the mean row.
     Relations
-        `token_adapt` mixes nearest neighbours instead. mergekit's tokensurgeon does this where the other model is known.
+        `token_adapt` mixes nearest neighbours instead. mergekit's tokensurgeon does this with a model of the new pieces.
     """
 
     card = Card(
@@ -78,7 +78,9 @@ class MatchingPursuit(EmbeddingTable):
     @torch.no_grad()
     def mixture(self, pieces: Sequence[bytes | None], donor: Donor) -> Mixture:
         """The weights of the old rows; they need not sum to one."""
-        new, wanted, old, atoms = self._by_encoder(pieces, donor) if self.model is None else self._by_model(pieces, donor)
+        new, wanted, old, atoms = (
+            self._by_encoder(pieces, donor) if self.model is None else self._by_model(pieces, donor)
+        )
         row, atom, weight = pursue(wanted, atoms, self.atoms, donor.tell)
         return Mixture(len(pieces), new[row], old[atom], weight)
 
@@ -102,7 +104,9 @@ class MatchingPursuit(EmbeddingTable):
 _Space = tuple[Int[Tensor, "P"], Float[Tensor, "P F"], Int[Tensor, "O"], Float[Tensor, "O F"]]
 
 
-def _rows(pairs: Sequence[tuple[int, int]], table: Float[Tensor, "U F"]) -> tuple[Int[Tensor, "P"], Float[Tensor, "P F"]]:
+def _rows(
+    pairs: Sequence[tuple[int, int]], table: Float[Tensor, "U F"]
+) -> tuple[Int[Tensor, "P"], Float[Tensor, "P F"]]:
     """Numbers of pieces, and their vectors, by the rows of a table."""
     who = torch.tensor([p for p, _ in pairs], dtype=torch.long)
     return who, table[torch.tensor([row for _, row in pairs], dtype=torch.long)]

@@ -107,4 +107,3 @@ class TokenAdapt(EmbeddingTable):
     def _global(self, new: Surfaces, old: Surfaces, donor: Donor) -> Mixture:
         piece, neighbour, cosine = nearest(new, old, self.neighbours, self.threshold, donor.tell)
         return Mixture.softmax(len(new.row), piece, neighbour, cosine / self.temperature)
-

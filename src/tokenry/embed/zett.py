@@ -66,7 +66,9 @@ class Zett(EmbeddingTable):
 
     hypernetwork: str = setting(UNTRAINED, doc="folder of a trained one; none for one that has learned nothing")
     shared: str = choice("predicted", "copied", default="predicted", doc="rows of pieces that both vocabularies have")
-    base: str | None = setting(None, doc="model that the hypernetwork was trained for, where this one was tuned from it")
+    base: str | None = setting(
+        None, doc="model that the hypernetwork was trained for, where this one was tuned from it"
+    )
 
     def plan(self, language: LanguageModel, tokenizer: PreTrainedTokenizerBase, tell: Tell = silent) -> Transplant:
         plan = Transplant.of(language, tokenizer, tell)

@@ -22,7 +22,9 @@ def hypernetwork(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder; --use zett:hypernetwork=DIR reads it.")],
     model: o.Model = "smollm2",
     first: Annotated[int, typer.Option(min=0, help="Steps in which it learns the rows that there are.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Steps in which the model reads text over drawn vocabularies.")] = 1000,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps in which the model reads text over drawn vocabularies.")
+    ] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Texts in such a step.")] = 8,
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of each text.")] = 128,
     rate: Annotated[float, typer.Option(help="Learning rate of these steps.")] = 5e-4,

@@ -67,7 +67,7 @@ class Spelling:
 
     @cached_property
     def text_ids(self) -> Int[np.ndarray, "V"]:
-        """All ids that spell something, in the order of what they spell; of several that spell the same the used one."""
+        """All ids that spell something, in the order of what they spell."""
         return np.array([i for i in self.vocabulary.starting_with(b"") if self.vocabulary[i]], dtype=np.int64)
 
     def starting_with(self, beginning: bytes) -> Int[np.ndarray, "C"]:

@@ -84,9 +84,7 @@ class Teacher:
             for p in learning:
                 p.requires_grad_(True)
 
-    def lesson(
-        self, rows: int, tokens: int, negatives: int, chance: torch.Generator, *, test: bool = False
-    ) -> Lesson:
+    def lesson(self, rows: int, tokens: int, negatives: int, chance: torch.Generator, *, test: bool = False) -> Lesson:
         """Texts over a vocabulary that is drawn for them."""
         drawn = self.sampler.draw(chance)
         read = _rows(drawn.tokenizer, self.test if test else self.train, rows, tokens, chance)

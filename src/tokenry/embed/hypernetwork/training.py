@@ -83,10 +83,10 @@ class Course:
 def train(
     language: LanguageModel,
     texts: Sequence[str],
-    course: Course = Course(),
+    course: Course | None = None,
     *,
     network: Hypernetwork | None = None,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling | None = None,
     folder: Path | None = None,
     tell: Tell | None = None,
 ) -> tuple[Hypernetwork, list[Entry]]:
@@ -101,6 +101,7 @@ def train(
     Returns:
         The hypernetwork and the log of both stages.
     """
+    course, sampling = course or Course(), sampling or Sampling()
     teacher = Teacher(language, texts, sampling)
     pupil = network or Hypernetwork()
     if not pupil.built:
