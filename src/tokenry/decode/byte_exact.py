@@ -64,7 +64,7 @@ class ByteExact(Decoder):
         UnsupportedModel: a tokenizer that is not a fast one, or does not spell text exactly.
     Deviations
         Sequences are valid step by step: each beginning is what the tokenizer writes for its own text. With
-        `ends=kept` covers are checked, but what the model gives to invalid tokens before them is not taken away.
+        `invalid=kept` covers are checked, but what the model gives to invalid tokens before them is not taken away.
     Relations
         `tokenry.decode.bytes` gives the distributions of bytes themselves: `ByteReader`, and `Together` for several
         models of different vocabularies. Token healing takes back one token and allows what begins with it.
@@ -77,6 +77,10 @@ class ByteExact(Decoder):
         summary="prompts that end inside a token go on by their exact distribution over bytes",
         identity_at={"back": 0, "temperature": 0.0},
         trial={"back": 0, "temperature": 1.0},
+        claims=(
+            "probabilities of next bytes are those of going through all sequences of a tiny model, to ten digits",
+            "said bytes are drawn from this distribution",
+        ),
         deviations=(
             "sequences are valid step by step, so that probabilities can be made to sum to one at each step",
             "instead of the last word, all ends that the longest piece could cover are searched",

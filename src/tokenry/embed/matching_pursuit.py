@@ -43,7 +43,7 @@ class MatchingPursuit(EmbeddingTable):
     Deviations
         Pieces that the space has no vector for are the mean row.
     Relations
-        `token_adapt` mixes nearest neighbours instead. mergekit's tokensurgeon does this with a model of the new pieces.
+        `token_adapt` mixes nearest neighbours instead. mergekit's tokensurgeon does this between models.
     """
 
     card = Card(
