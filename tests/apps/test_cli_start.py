@@ -13,8 +13,8 @@ import pytest
 import tokenry as package
 
 COMMANDS = (
-    "run", "demo", "compress", "compare", "plan", "probe", "adapt", "encode", "decode", "train", "tune", "measure",
-    "serve", "savings", "list", "explain",
+    "run", "demo", "compress", "compare", "plan", "probe", "adapt", "hypernetwork", "encode", "decode", "train", "tune",
+    "measure", "serve", "savings", "list", "explain",
 )  # fmt: skip
 LIGHT = [
     ["--version"], ["-h"], ["list"], ["list", "--json"], ["list", "--room", "attic"], ["explain", "snapkv"],

@@ -238,3 +238,12 @@ def test_on_a_real_model(smollm2):
     out = SoftThinking(**GREEDY).generate(smollm2, **inputs, **WHOLE)
     assert torch.isfinite(torch.stack(out.logits)).all()
     assert not torch.equal(torch.stack(out.logits), torch.stack(theirs.logits))
+
+
+def test_no_candidate_comes_twice_where_others_are_impossible():
+    scores = torch.full((2, 9), -torch.inf)
+    scores[0, 5], scores[1, 2], scores[1, 7] = 1.0, 3.0, 3.0
+    found = Candidates.of(scores, [Cut(1.0, 100, 1.0, 0.0)] * 2)
+    assert all(len(set(row)) == 9 for row in found.ids.tolist())
+    assert found.weights[0].tolist() == [1.0] + [0.0] * 8
+    assert largest(scores, 3)[:, 0].tolist() == scores.argmax(-1).tolist()

@@ -29,10 +29,12 @@ class Schooling:
     """How something is trained.
 
     Args:
-        optimizer: `adam` (AdamW with betas 0.9 and 0.99) or `sgd` (momentum 0.9).
+        optimizer: `adam` (AdamW, betas 0.9 and `memory`) or `sgd` (momentum 0.9).
         rate: learning rate.
         decay: weight decay.
+        memory: second beta of AdamW.
         rise: steps over which the rate rises from zero; then it stays the same.
+        fall: steps at the end over which the rate falls back to zero; then the number of all steps matters as well.
         clip: largest norm of the gradient; 0 for none.
         batch: rows of a step.
         seed: of the first weights and of all rows.
@@ -42,7 +44,9 @@ class Schooling:
     optimizer: str = "adam"
     rate: float = 3e-3
     decay: float = 1e-4
+    memory: float = 0.99
     rise: int = 0
+    fall: int = 0
     clip: float = 0.0
     batch: int = 32
     seed: int = 0
@@ -56,9 +60,15 @@ class Schooling:
         for name in ("rate", "batch", "every"):
             if not getattr(self, name) > 0:
                 raise InvalidValue(f"train: {name} must be above 0; got {getattr(self, name)}.")
-        for name in ("decay", "rise", "clip"):
+        for name in ("decay", "rise", "fall", "clip"):
             if not getattr(self, name) >= 0:
                 raise InvalidValue(f"train: {name} must be at least 0; got {getattr(self, name)}.")
+
+    def pace(self, step: int, steps: int) -> float:
+        """The rate of a step, of which there are `steps`."""
+        rising = (step + 1) / max(1, self.rise)
+        falling = (steps - step) / self.fall if self.fall else 1.0
+        return self.rate * min(1.0, rising, falling)
 
     def draws(self, step: int) -> torch.Generator:
         """What the rows of a step are drawn from."""
@@ -66,7 +76,7 @@ class Schooling:
 
 
 _OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": lambda p, how: torch.optim.AdamW(p, lr=how.rate, betas=(0.9, 0.99), weight_decay=how.decay),
+    "adam": lambda p, how: torch.optim.AdamW(p, lr=how.rate, betas=(0.9, how.memory), weight_decay=how.decay),
     "sgd": lambda p, how: torch.optim.SGD(p, lr=how.rate, momentum=0.9, weight_decay=how.decay),
 }
 
@@ -112,7 +122,7 @@ def school(
     with torch.enable_grad():
         for step in range(log[-1]["step"], steps):
             for group in optimizer.param_groups:
-                group["lr"] = how.rate * min(1.0, (step + 1) / max(1, how.rise))
+                group["lr"] = how.pace(step, steps)
             pupil.train()
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):

@@ -56,5 +56,9 @@ class EmbeddingTable(Method):
             UnsupportedModel: a model whose matrices cannot be replaced, or a tokenizer that is not a fast one.
             InvalidValue: a tokenizer without pieces, or one that does not belong to the model.
         """
-        plan = Transplant.of(language, tokenizer, tell)
+        plan = self.plan(language, tokenizer, tell)
         return plan.build(self.table(plan.pieces, plan.donor), multiple)
+
+    def plan(self, language: LanguageModel, tokenizer: PreTrainedTokenizerBase, tell: Tell = silent) -> Transplant:
+        """Which rows are copied and which are made; by itself all that both vocabularies have are copied."""
+        return Transplant.of(language, tokenizer, tell)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, positive, setting
 from tokenry.embed.base import EmbeddingTable
 from tokenry.embed.transfer.donor import Donor, Rows
-from tokenry.embed.transfer.mixture import Mixture, flat, segment_softmax
+from tokenry.embed.transfer.mixture import Mixture, flat, lengths, segment_softmax
 from tokenry.embed.transfer.neighbours import nearest
 from tokenry.embed.transfer.surfaces import Surfaces, read
 from tokenry.models.files.load import load_encoder
@@ -101,14 +100,10 @@ class TokenAdapt(EmbeddingTable):
         piece, part = flat(donor.cut(pieces))
         cosine = (new.at(piece) * old.at(part)).sum(1)
         alike = segment_softmax(cosine, piece, size)
-        length = _lengths(pieces)[piece]
-        long = _lengths(donor.vocabulary.pieces)[part] / length
+        length = lengths(pieces)[piece]
+        long = lengths(donor.vocabulary.pieces)[part] / length
         return Mixture.softmax(size, piece, part, (alike + long) / 2 / self.temperature)
 
     def _global(self, new: Surfaces, old: Surfaces, donor: Donor) -> Mixture:
         piece, neighbour, cosine = nearest(new, old, self.neighbours, self.threshold, donor.tell)
         return Mixture.softmax(len(new.row), piece, neighbour, cosine / self.temperature)
-
-
-def _lengths(pieces: Sequence[bytes | None]) -> Tensor:
-    return torch.tensor([len(piece or b"") for piece in pieces], dtype=torch.float32)

@@ -65,7 +65,6 @@ def adapt(
 
     from tokenry.core.registry import parse
     from tokenry.embed.base import EmbeddingTable
-    from tokenry.embed.transfer.transplant import Transplant
     from tokenry.models.files.load import load, load_tokenizer
     from tokenry.models.text.embeddings import save
 
@@ -76,7 +75,7 @@ def adapt(
         pieces = load_tokenizer(tokenizer)
         language = load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     with bars() as tell:
-        plan = Transplant.of(language, pieces, tell)
+        plan = method.plan(language, pieces, tell)
         adapted = plan.build(method.table(plan.pieces, plan.donor), multiple)
         measured = _measure(language, adapted, texts, tell)
         tell("writing", 0, 1)

@@ -21,6 +21,7 @@ from tokenry.apps.cli import (
     decode,
     demo,
     encode,
+    hypernetwork,
     measure,
     methods,
     models,
@@ -91,8 +92,8 @@ def _add(function: Callable[..., None], name: str | None = None, to: typer.Typer
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     run.run, demo.demo, compress.compress, compare.compare, plan.plan, batch.batch, probe.probe, adapt.adapt,
-    encode.encode, decode.decode, audit.audit, train.train, tune.tune, measure.measure, serve.serve, serve.savings,
-    methods.explain,
+    hypernetwork.hypernetwork, encode.encode, decode.decode, audit.audit, train.train, tune.tune, measure.measure,
+    serve.serve, serve.savings, methods.explain,
 )  # fmt: skip
 for _command in COMMANDS:
     _add(_command)

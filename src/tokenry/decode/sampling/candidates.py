@@ -78,9 +78,8 @@ class Candidates:
 
 def largest(scores: Float[Tensor, "B V"], count: int) -> Int[Tensor, "B K"]:
     """The ids of the largest scores, the first being that of `argmax` also where several are equal."""
-    first = scores.argmax(-1, keepdim=True)
-    rest = scores.scatter(-1, first, -torch.inf).topk(count - 1).indices
-    return torch.cat((first, rest), -1)
+    # The first one is lifted, not taken away: where others are minus infinity, it would come again among them.
+    return scores.scatter(-1, scores.argmax(-1, keepdim=True), torch.inf).topk(count).indices
 
 
 def _scaled(weights: Float[Tensor, "B K"], stays: Tensor) -> Float[Tensor, "B K"]:

@@ -20,7 +20,7 @@ class Mixture:
         size: new rows.
         new: which of them a weight belongs to.
         old: which old row it weighs.
-        weight: of a new row they sum to one, or there are none.
+        weight: of a mean they sum to one; a new row may have none.
     """
 
     size: int
@@ -83,3 +83,8 @@ def flat(parts: list[list[int]]) -> tuple[Int[Tensor, "W"], Int[Tensor, "W"]]:
     sizes = torch.tensor([len(ids) for ids in parts], dtype=torch.long)
     old = torch.tensor([i for ids in parts for i in ids], dtype=torch.long)
     return torch.arange(len(parts)).repeat_interleave(sizes), old
+
+
+def lengths(pieces: Sequence[bytes | None]) -> Float[Tensor, "P"]:
+    """Bytes of each piece."""
+    return torch.tensor([len(piece or b"") for piece in pieces], dtype=torch.float32)

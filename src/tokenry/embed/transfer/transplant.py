@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -62,6 +62,15 @@ class Transplant:
         for i, source in dressed.marks.items():
             found[i] = source
         return cls(language, donor, dressed.tokenizer, vocabulary, found)
+
+    def without_copies(self) -> Transplant:
+        """The same with all rows made but those of marks."""
+        kept = {IDLE, MADE, *marks_of(self.language.model)}
+        sources = self.source.tolist()
+        text = [i for i, piece in enumerate(self.vocabulary) if piece is not None and sources[i] not in kept]
+        source = self.source.clone()
+        source[text] = MADE
+        return replace(self, source=source)
 
     @cached_property
     def pieces(self) -> list[bytes | None]:
