@@ -61,7 +61,7 @@ def serve(
         sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
         return
 
-    uvicorn = _needed("starlette", "httpx", "prometheus_client")
+    uvicorn = needed("starlette", "httpx", "prometheus_client")
     from tokenry.apps.server.gateway import Gateway
 
     app = Gateway(settings).app()
@@ -78,7 +78,7 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
 
     if len(use) > 1:
         raise InvalidValue(f"use: must be at most one attention method for a model at hand; got {', '.join(use)}.")
-    uvicorn = _needed("starlette")
+    uvicorn = needed("starlette")
     from tokenry.apps.server.config import LOOPBACK
     from tokenry.apps.server.model import ModelApi
     from tokenry.apps.server.speaking import Speaker, method_of
@@ -104,7 +104,7 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
     speaker.close()
 
 
-def _needed(*libraries: str) -> Any:
+def needed(*libraries: str) -> Any:
     """uvicorn, after everything that a server needs beside it was found."""
     from tokenry.core.needs import need
 

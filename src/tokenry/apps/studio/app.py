@@ -1,0 +1,136 @@
+"""The studio: a page on which one sees what happens to tokens, and what it asks the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tokenry.apps.server.config import LOOPBACK
+from tokenry.apps.studio.cards import cards
+from tokenry.apps.studio.guard import Guard, refused
+from tokenry.apps.studio.shelf import Shelf
+from tokenry.apps.studio.task import Task
+from tokenry.apps.studio.work import Works
+from tokenry.core.errors import InvalidValue, TokenryError
+from tokenry.report import template
+
+PAGE = Path(__file__).parent / "page"
+HOMES = {"studio": PAGE, "drawing": template.HERE / "drawing"}
+"""Folders whose scripts and styles the page loads."""
+KINDS = {".js": "text/javascript", ".css": "text/css"}
+MOST_BYTES = 64 << 20
+"""Of one request."""
+
+
+class Studio:
+    """A studio.
+
+    Args:
+        readers: names of tokenizers and models beside those that are ready.
+        hosts: names that it may be called by, and `key`: see `Guard`.
+    """
+
+    def __init__(self, readers: Sequence[str] = (), *, hosts: tuple[str, ...] = LOOPBACK, key: str = "") -> None:
+        self.shelf = Shelf(readers)
+        self._guard: dict[str, Any] = {"hosts": hosts, "key": key}
+
+    def app(self) -> Starlette:
+        """The application, for uvicorn, or to be mounted in another one."""
+        return Starlette(
+            routes=[
+                Route("/", lambda _: FileResponse(PAGE / "index.html", media_type="text/html")),
+                Route("/assets/{home}/{name}", self._asset),
+                Route("/api/cards", self._cards),
+                Route("/api/run", self._run, methods=["POST"]),
+                Route("/api/page", self._page, methods=["POST"]),
+                Route("/api/neighbours", self._neighbours, methods=["POST"]),
+            ],
+            middleware=[Middleware(Guard, **self._guard)],
+            exception_handlers={ClientDisconnect: lambda *_: Response(), TokenryError: _sentence},
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        # Whoever opens the page first shall not wait for libraries; whoever stops the studio shall not either.
+        threading.Thread(target=self._warm, daemon=True).start()
+        yield
+
+    def _warm(self) -> None:
+        cards()
+        self.shelf.warm()
+
+    @property
+    def _works(self) -> Works:
+        # Its semaphores belong to the loop that serves.
+        if not hasattr(self, "_made"):
+            self._made = Works(self.shelf)
+        return self._made
+
+    async def _asset(self, request: Request) -> Response:
+        home, name = HOMES.get(request.path_params["home"]), request.path_params["name"]
+        file = None if home is None else next((f for f in home.iterdir() if f.name == name), None)
+        if file is None or file.suffix not in KINDS:
+            return refused(404, f"asset: must be one of the page's; got {name!r}.")
+        return FileResponse(file, media_type=KINDS[file.suffix])
+
+    async def _cards(self, _: Request) -> Response:
+        found, readers = await run_in_threadpool(cards), await run_in_threadpool(self.shelf.offered)
+        return JSONResponse({"methods": found, "readers": readers})
+
+    async def _run(self, request: Request) -> Response:
+        task = Task.read(await _object(request))
+        return StreamingResponse(self._works.events(task), media_type="application/x-ndjson")
+
+    async def _page(self, request: Request) -> Response:
+        from tokenry.report.page import render
+
+        trace = await _object(request)
+        page = await run_in_threadpool(render, trace)
+        return Response(page.encode(errors="replace"), media_type="application/octet-stream")
+
+    async def _neighbours(self, request: Request) -> Response:
+        from tokenry.apps.studio.neighbours import neighbours
+
+        body = await _object(request)
+        language = self.shelf.loaded(str(body.get("reader")))
+        if language is None:
+            return JSONResponse({"neighbours": None})
+        return JSONResponse({"neighbours": await run_in_threadpool(neighbours, language, body.get("id"))})
+
+
+async def _object(request: Request) -> Mapping[str, Any]:
+    """The body as JSON.
+
+    Raises:
+        InvalidValue: too much, or no object.
+    """
+    parts, size = list[bytes](), 0
+    async for chunk in request.stream():
+        parts.append(chunk)
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise InvalidValue(f"body: must be at most {MOST_BYTES >> 20} MB; take a smaller input.")
+    try:
+        found = await asyncio.to_thread(json.loads, b"".join(parts))
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue(f"body: must be JSON; {error}.") from error
+    if not isinstance(found, dict):
+        raise InvalidValue(f"body: must be an object; got {type(found).__name__}.")
+    return found
+
+
+def _sentence(_: Request, error: Exception) -> Response:
+    return refused(400, str(error))
