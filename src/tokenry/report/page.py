@@ -65,7 +65,7 @@ def render(trace: Mapping[str, Any]) -> str:
         "lines": charts.read_per_step(trace),
         "box": (charts.WIDTH, charts.HEIGHT),
         "total": sum(len(document["tokens"]) for document in trace["documents"]),
-        "css": styles("drawing/theme.css", "drawing/tokens.css", "drawing/charts.css", "trace/page.css"),
+        "css": styles("drawing/theme.css", "drawing/tokens.css", "drawing/bench.css", "drawing/charts.css", "trace/page.css"),
         "js": js,
         "js_hash": base64.b64encode(hashlib.sha256(js.encode()).digest()).decode("ascii"),
         "data": Markup(script_text(trace)),

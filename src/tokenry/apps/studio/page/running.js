@@ -1,0 +1,62 @@
+// Run the ways one after the other, tell what goes on, and stop when asked to.
+
+import { taskOf } from "./state.js";
+import { events } from "./wire.js";
+
+/** Whether tokens of an arm come at once, so that they may follow every key. */
+export const isQuick = (state, arm) => state.kind === "text" && !arm.answer && !arm.methods.length;
+
+/** Whether there is something to read. */
+export const isEmpty = (state) => (state.kind === "picture" || state.kind === "sound" ? !state.data : !state.text.trim());
+
+export class Runs {
+  #abort = null;
+
+  /** `changed` is called whenever something of the result `at` is new; `progress` with what is going on, or "". */
+  constructor({ changed, progress }) {
+    this.changed = changed;
+    this.progress = progress;
+    this.results = [];
+  }
+
+  get running() { return this.#abort !== null; }
+
+  stop() { this.#abort?.abort(); }
+
+  /** What was found holds for another input or another way. */
+  outdate(at) { if (this.results[at]?.value) this.results[at].stale = true; }
+
+  /** Run some of the arms, by number; whatever runs is stopped first. */
+  async run(state, which) {
+    this.stop();
+    const abort = (this.#abort = new AbortController());
+    for (const at of which) {
+      if (abort.signal.aborted) break;
+      await this.#one(state, at, abort.signal);
+    }
+    if (this.#abort === abort) { this.#abort = null; this.progress(""); }
+  }
+
+  async #one(state, at, signal) {
+    const before = this.results[at], now = (this.results[at] = { status: "running", pieces: [], value: before?.value, stale: true });
+    const many = state.arms.length > 1 ? `way ${at + 1}: ` : "";
+    let soon = 0;
+    const drawSoon = () => { soon ||= requestAnimationFrame(() => { soon = 0; if (this.results[at] === now) this.changed(at, "piece"); }); };
+    try {
+      const task = taskOf(state, state.arms[at]);
+      if (!isQuick(state, state.arms[at])) this.progress(`${many}starts`);
+      for await (const told of events("api/run", task, signal)) {
+        if (told.progress) this.progress(many + told.progress);
+        if (told.piece) { now.pieces.push(told.piece); drawSoon(); }
+        if (told.error) throw new Error(told.error);
+        if (told.result) Object.assign(now, { status: "done", value: told.result, stale: false });
+      }
+      if (now.status === "running") throw new Error("The studio stopped in the middle of it; start it again. What you entered is kept.");
+    } catch (error) {
+      if (error.name === "AbortError") Object.assign(now, { status: "stopped" });
+      else Object.assign(now, { status: "error", error: error.message, value: null });
+    }
+    if (soon) cancelAnimationFrame(soon);
+    if (this.results[at] === now) this.changed(at, now.status);
+  }
+}
