@@ -85,6 +85,6 @@ class Shelf:
         return self._models.get(name)
 
     def warm(self) -> None:
-        """Open what a page asks for first, before it asks."""
+        """Open what a page asks for first, before it asks; long texts may have an engine of their own."""
         for each in self.offered()[:1]:
-            self.tokenizer(each["name"]).encode("warm")
+            self.tokenizer(each["name"]).encode("warm words " * 5000)

@@ -60,7 +60,7 @@ function optionsOf({ type, allowed }) {
 
 /** A default as people write it: `Budget(share=0.5)` is `0.5`, `'auto'` is `auto`, `Sentence()` is `sentence`. */
 function plain(source) {
-  const budget = /^Budget\((?:share|tokens)=([^,)]+)\)$/.exec(source);
+  const budget = /^Budget\((?:share|tokens)=([^,)]+)/.exec(source);
   if (budget) return budget[1];
   const part = /^([A-Z]\w*)\(\)$/.exec(source);
   if (part) return part[1].replace(/(?<=[a-z0-9])(?=[A-Z])/g, "_").toLowerCase();

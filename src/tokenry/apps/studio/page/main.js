@@ -6,9 +6,9 @@ import { Pane } from "./pane.js";
 import { linkOf, linked } from "./permalink.js";
 import { charts, costsTable } from "./receipt.js";
 import { answerOf, comparison, messagesTable, traceOfMessages } from "./results.js";
-import { Runs, isEmpty, isQuick } from "./running.js";
+import { Runs, isEmpty, isQuick, keyOf } from "./running.js";
 import { signalPane } from "./signal_pane.js";
-import { emptyArm, emptyState, full, nameOf, stateOf } from "./state.js";
+import { armsFor, emptyArm, emptyState, full, nameOf, stateOf } from "./state.js";
 import { copy, download, pageOf, saved } from "./taking.js";
 import { json, takeKey } from "./wire.js";
 
@@ -18,7 +18,7 @@ const WAITS = 120; // milliseconds after the last key before tokens are drawn an
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
 
-let offer = { methods: [], readers: [] }, state = emptyState(""), panes = [], shown = [0, 1], typing = 0;
+let offer = { methods: [], readers: [] }, state = emptyState(""), panes = [], shown = [], waysOf = {}, typing = 0;
 const runs = new Runs({ changed: heard, progress: showProgress });
 
 const many = () => state.arms.length > 1;
@@ -41,10 +41,10 @@ const asked = (act) => async (...given) => {
 /** Take over a change of the input, or of a way. */
 function changed(change = {}, now = true) {
   if (change.kind && change.kind !== state.kind) {
-    // Methods of another kind of input would only be refused.
-    const signal = (kind) => kind === "picture" || kind === "sound";
-    if (signal(change.kind) || signal(state.kind)) for (const arm of state.arms) arm.methods = [];
-    if (signal(change.kind) && !("data" in change)) change = { ...change, data: "", name: "" };
+    const isSignal = (kind) => kind === "picture" || kind === "sound";
+    waysOf[state.kind] = state.arms;
+    state.arms = armsFor(change.kind, state.arms, waysOf[change.kind]);
+    if (isSignal(change.kind) && !("data" in change)) change = { ...change, data: "", name: "" };
     runs.results = [];
   }
   Object.assign(state, change);
@@ -52,7 +52,7 @@ function changed(change = {}, now = true) {
   showInput(state);
   keep();
   if ("price" in change) { drawBeside(); return; }
-  for (const at of all()) runs.outdate(at);
+  runs.settle(state);
   follow(now);
 }
 
@@ -69,10 +69,9 @@ let pasted = false;
 const waits = () => { const wait = pasted ? 0 : WAITS; pasted = false; return wait; };
 
 function armChanged(now) {
-  const before = runs.results.length;
-  runs.results.length = Math.min(before, state.arms.length);
-  for (const at of all()) runs.outdate(at);
+  runs.settle(state);
   keep();
+  drawResults();
   follow(now);
 }
 
@@ -80,7 +79,7 @@ function armChanged(now) {
 function heard(at, what) {
   if (what === "piece") { drawAnswers(); return; }
   if (what === "error" && runs.results[at].error) say(runs.results[at].error);
-  if (what === "done") { say(""); tell(`${nameOf(state.arms[at])} is done`); }
+  if (what === "done") { say(""); tell(`${nameOf(state.arms[at], state.kind)} is done`); }
   if (what === "stopped") tell("Stopped; what was there before is kept.");
   drawResults();
 }
@@ -105,14 +104,14 @@ function hint() {
 
 function drawAnswers() {
   const said = all().filter((at) => runs.results[at]?.pieces?.length || runs.results[at]?.value?.trace?.answer);
-  $("answers").replaceChildren(...said.map((at) => answerOf(state.arms[at], runs.results[at], many())));
+  $("answers").replaceChildren(...said.map((at) => answerOf(nameOf(state.arms[at], state.kind), runs.results[at], many())));
 }
 
 function drawResults() {
   drawBeside();
   drawAnswers();
   drawPanes();
-  const ran = all().filter((at) => runs.results[at]?.value).map((at) => [state.arms[at], runs.results[at].value]);
+  const ran = all().filter((at) => runs.results[at]?.value).map((at) => [nameOf(state.arms[at], state.kind), runs.results[at].value]);
   $("receipt").hidden = $("export").hidden = !ran.length;
   if (!ran.length) { delete root.dataset.drawn; return; }
   $("charts").replaceChildren(...charts(ran));
@@ -124,10 +123,11 @@ function drawResults() {
 /** One pane, or two side by side where there are several ways. */
 function drawPanes() {
   const there = all().filter((at) => runs.results[at]?.value);
-  shown = shown.map((at, pane) => (there.includes(at) ? at : there[Math.min(pane, there.length - 1)]));
+  const looked = [0, 1].map((pane) => (there.includes(shown[pane]) ? shown[pane] : there[Math.min(pane, there.length - 1)]));
   const wanted = Math.min(2, there.length), kinds = state.kind === "picture" || state.kind === "sound";
   if (kinds) {
     panes = [];
+    $("panes").classList.toggle("two", there.length > 1);
     $("panes").replaceChildren(...there.map((at) => signalPane(runs.results[at].value)));
     return;
   }
@@ -137,9 +137,10 @@ function drawPanes() {
     $("panes").replaceChildren(...panes.map((pane) => pane.element));
   }
   panes.forEach((pane, number) => {
-    const at = shown[number], { value } = runs.results[at], found = value.kind === "messages" ? traceOfMessages(value, state.arms[at]) : { trace: value.trace, extra: { ids: [value.ids ?? []], bytes: [value.bytes ?? []], hidden: [value.hidden] } };
-    pane.chooser.replaceChildren(...there.map((other) => new Option(`${other + 1} ${nameOf(state.arms[other])}`, other)));
+    const at = looked[number], { value } = runs.results[at], found = value.kind === "messages" ? traceOfMessages(value, state.arms[at]) : { trace: value.trace, extra: { ids: [value.ids ?? []], bytes: [value.bytes ?? []], hidden: [value.hidden], near: state.arms[at].answer } };
+    pane.chooser.replaceChildren(...there.map((other) => new Option(`${other + 1} ${nameOf(state.arms[other], state.kind)}`, other)));
     pane.chooser.value = String(at);
+    pane.reader = state.arms[at].reader;
     pane.chooserRow.hidden = !many();
     if (value.kind === "messages") extra.push(messagesTable(value));
     pane.element.hidden = !found;
@@ -151,14 +152,14 @@ function drawPanes() {
 }
 
 function paneOf(number) {
-  const pane = new Pane($("pane"), async (id) => (await json("api/neighbours", { reader: state.arms[shown[number]].reader, id })).neighbours);
+  const pane = new Pane($("pane"), async (id) => (await json("api/neighbours", { reader: pane.reader, id })).neighbours);
   pane.chooser.addEventListener("change", () => { shown[number] = Number(pane.chooser.value); drawPanes(); });
   return pane;
 }
 
 function drawExport() {
   const select = $("export-arm"), there = all().filter((at) => runs.results[at]?.value), before = Number(select.value);
-  select.replaceChildren(...there.map((at) => new Option(`${at + 1} ${nameOf(state.arms[at])}`, at)));
+  select.replaceChildren(...there.map((at) => new Option(`${at + 1} ${nameOf(state.arms[at], state.kind)}`, at)));
   select.value = String(there.includes(before) ? before : there[0]);
   $("export-field").hidden = there.length < 2;
   const value = chosen();
@@ -178,10 +179,11 @@ function keep() {
 /** Show other work: a state, and what was found for it. */
 function open(given) {
   runs.stop();
+  shown = []; waysOf = {};
   if (given.schema?.startsWith("tokenry.trace/")) given = ofTrace(given);
   state = stateOf(given, offer.readers[0]?.name ?? "");
   const results = Array.isArray(given.results) ? given.results : [];
-  runs.results = state.arms.map((_, at) => (isResult(results[at], state.kind) ? { status: "done", pieces: [], value: results[at], stale: false } : undefined));
+  runs.results = state.arms.map((_, at) => (isResult(results[at], state.kind) ? { status: "done", arm: state.arms[at], key: keyOf(state, state.arms[at]), pieces: [], value: results[at], stale: false } : undefined));
   panes = [];
   drawArms($("arms"), state, offer, armChanged);
   showInput(state);

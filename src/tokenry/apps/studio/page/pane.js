@@ -53,7 +53,10 @@ export class Pane {
 
   get view() { return this.#view; }
 
-  /** Show a result: a trace, and of each document ids and places in bytes, and texts of what is no text. */
+  /**
+   * Show a result: a trace, and of each document ids, places in bytes and texts of what is no text, and whether tokens
+   * have neighbours.
+   */
   show(trace, extra) {
     const is = this.#is, same = this.#trace && this.#trace.steps.length === trace.steps.length;
     this.#trace = trace; this.#extra = extra;
@@ -196,7 +199,7 @@ export class Pane {
   /** The neighbours of the token, where a model is there that has some. */
   async #near(i) {
     const id = this.#extra.ids?.[this.#view.doc]?.[i], asked = ++this.#asked;
-    if (i < 0 || id === undefined || !this.#trace.reads) return;
+    if (i < 0 || id === undefined || !this.#extra.near) return;
     await new Promise((rest) => setTimeout(rest, RESTS));
     if (asked !== this.#asked) return;
     const found = await this.neighbours(id).catch(() => null);

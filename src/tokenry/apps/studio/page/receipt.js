@@ -3,9 +3,9 @@
 import { element, shape } from "../drawing/elements.js";
 import { count, seconds, size } from "../drawing/numbers.js";
 import { sizeOf } from "./results.js";
-import { nameOf } from "./state.js";
 
 const PITCH = 44; // pixels of a bar with its name
+const MOST = 24; // letters of a name beside its figure
 const WIDE = 1000, HIGH = 400; // units of the chart of lines
 const DASHES = ["", "14 8", "3 7", "20 6 4 6", "2 4", "9 3"]; // lines differ without colour too
 
@@ -25,10 +25,10 @@ const ROWS = [
 
 const mean = (values) => (values?.length ? values.reduce((a, b) => a + b, 0) / values.length : null);
 
-/** `ran` are pairs of an arm and what it gave. */
+/** `ran` are pairs of a way's name and what it gave. */
 export function costsTable(ran) {
   const table = element("table", "", "compare"), head = element("tr"), heading = element("thead"), body = element("tbody");
-  head.append(element("td"), ...ran.map(([arm]) => { const cell = element("th", nameOf(arm)); cell.scope = "col"; return cell; }));
+  head.append(element("td"), ...ran.map(([name]) => { const cell = element("th", name); cell.scope = "col"; return cell; }));
   for (const [name, of, show] of ROWS) {
     const values = ran.map(([, value]) => of(value) ?? null);
     if (values.every((value) => value === null)) continue;
@@ -49,13 +49,13 @@ export function charts(ran) {
 }
 
 function bars(title, ran, of, show) {
-  const drawn = ran.map(([arm, value]) => [nameOf(arm), of(value)]).filter(([, value]) => value !== null && value !== undefined);
+  const drawn = ran.map(([name, value]) => [name, of(value)]).filter(([, value]) => value !== null && value !== undefined);
   if (!drawn.length) return null;
   const most = Math.max(...drawn.map(([, value]) => value), 1e-9), svg = shape("svg", { width: "100%", height: drawn.length * PITCH, role: "img" });
   svg.setAttribute("aria-label", `${title}: ${drawn.map(([name, value]) => `${name} ${show(value)}`).join(", ")}`);
   drawn.forEach(([name, value], at) => {
     const label = shape("text", { x: 0, y: at * PITCH + 16, class: "name" }), figure = shape("text", { x: "100%", y: at * PITCH + 16, class: "value", "text-anchor": "end" });
-    label.append(name.length > 30 ? `${name.slice(0, 29)}…` : name);
+    label.append(name.length > MOST ? `${name.slice(0, MOST - 1)}…` : name);
     figure.append(show(value));
     svg.append(label, figure, shape("rect", { class: "track", x: 0, y: at * PITCH + 24, width: "100%", height: 8 }), shape("rect", { class: at ? "theirs" : "mine", x: 0, y: at * PITCH + 24, width: `${((100 * value) / most).toFixed(3)}%`, height: 8 }));
   });
@@ -63,7 +63,7 @@ function bars(title, ran, of, show) {
 }
 
 function readLines(ran) {
-  const runs = ran.map(([arm, value]) => [nameOf(arm), value.trace?.receipt.read_per_step ?? []]).filter(([, values]) => values.length > 1);
+  const runs = ran.map(([name, value]) => [name, value.trace?.receipt.read_per_step ?? []]).filter(([, values]) => values.length > 1);
   if (!runs.length) return null;
   const most = Math.max(...runs.flatMap(([, values]) => values)), steps = Math.max(...runs.map(([, values]) => values.length));
   const svg = shape("svg", { class: "reads", viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img" });

@@ -14,7 +14,7 @@ export function comparison(arms, results, state) {
   head.append(...heads.map((name) => { const cell = element("th", name); cell.scope = "col"; return cell; }));
   const least = Math.min(...results.map((result) => (result?.value ? sizeOf(result.value)[1] : Infinity)));
   arms.forEach((arm, at) => {
-    const row = element("tr"), name = element("th", nameOf(arm)), result = results[at];
+    const row = element("tr"), name = element("th", nameOf(arm, state.kind)), result = results[at];
     name.scope = "row";
     row.append(name);
     if (!result?.value) {
@@ -52,9 +52,9 @@ export function sizeOf(value) {
 }
 
 /** What a model said, while it says it and after; what it repeats of the text is marked. */
-export function answerOf(arm, result, many) {
+export function answerOf(name, result, many) {
   const out = element("article", "", "answer"), words = element("p");
-  out.append(element("h3", many ? nameOf(arm) : "Answer"));
+  out.append(element("h3", many ? name : "Answer"));
   const pieces = result.pieces ?? [], said = result.value?.trace?.answer;
   if (pieces.length) pieces.forEach((piece, at) => words.append(element("span", piece, `t b${at % 5}`)));
   else words.append(said || "…");

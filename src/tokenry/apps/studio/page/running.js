@@ -9,6 +9,9 @@ export const isQuick = (state, arm) => state.kind === "text" && !arm.answer && !
 /** Whether there is something to read. */
 export const isEmpty = (state) => (state.kind === "picture" || state.kind === "sound" ? !state.data : !state.text.trim());
 
+/** What a result depends on. */
+export const keyOf = ({ kind, text, data, ask }, arm) => JSON.stringify([kind, text, data.length, ask, arm]);
+
 export class Runs {
   #abort = null;
 
@@ -23,8 +26,11 @@ export class Runs {
 
   stop() { this.#abort?.abort(); }
 
-  /** What was found holds for another input or another way. */
-  outdate(at) { if (this.results[at]?.value) this.results[at].stale = true; }
+  /** Keep to each way what was found for it, and mark what was found for another input or other fields. */
+  settle(state) {
+    this.results = state.arms.map((arm) => this.results.find((result) => result?.arm === arm));
+    state.arms.forEach((arm, at) => { if (this.results[at]?.value) this.results[at].stale = this.results[at].key !== keyOf(state, arm); });
+  }
 
   /** Run some of the arms, by number; whatever runs is stopped first. */
   async run(state, which) {
@@ -38,7 +44,8 @@ export class Runs {
   }
 
   async #one(state, at, signal) {
-    const before = this.results[at], now = (this.results[at] = { status: "running", pieces: [], value: before?.value, stale: true });
+    const arm = state.arms[at], now = { status: "running", arm, key: keyOf(state, arm), pieces: [], value: this.results[at]?.value, stale: true };
+    this.results[at] = now;
     const many = state.arms.length > 1 ? `way ${at + 1}: ` : "";
     let soon = 0;
     const drawSoon = () => { soon ||= requestAnimationFrame(() => { soon = 0; if (this.results[at] === now) this.changed(at, "piece"); }); };

@@ -32,7 +32,7 @@ export function signalPane(result) {
 function drawingOf({ kind, size: [wide, high], boxes, strokes, data }, said) {
   const svg = shape("svg", { viewBox: `0 0 ${wide} ${high}`, tabindex: "0", role: "img", preserveAspectRatio: kind === "sound" ? "none" : "xMidYMid meet" });
   svg.setAttribute("aria-label", `The ${kind} with ${boxes.length} boxes of tokens; arrow keys move from box to box`);
-  if (kind === "picture") svg.append(shape("image", { href: data, width: wide, height: high, style: "" }));
+  if (kind === "picture") svg.append(shape("image", { href: data, width: wide, height: high }));
   for (const [x, top, bottom] of strokes) svg.append(shape("line", { x1: x, x2: x, y1: top, y2: bottom, class: "stroke" }));
   const edged = boxes.length <= EDGED, drawn = boxes.map((box) => {
     const rect = shape("rect", { x: box.x, y: box.y, width: box.width, height: box.height, fill: `hsl(${box.hue} 80% 50% / 0.28)`, class: edged ? "edged" : "" });

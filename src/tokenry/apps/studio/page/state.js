@@ -3,6 +3,7 @@
 export const SCHEMA = "tokenry.studio/0";
 const KINDS = ["text", "messages", "picture", "sound"];
 const MOST_ARMS = 12;
+const USUAL = { messages: "lexical_relevance", picture: "patches", sound: "audio_frames" };
 
 export const emptyArm = (reader) => ({ reader, methods: [], answer: false, max_new: 64 });
 
@@ -42,8 +43,20 @@ export function specOf({ name, fields }) {
   return given.length ? `${name}:${given.join(",")}` : name;
 }
 
-/** What an arm is called. */
-export const nameOf = (arm) => [arm.reader, ...arm.methods.map((method) => specOf(method).replace(/^\w+\//, "")), ...(arm.answer ? ["answer"] : [])].join(" · ");
+/** What an arm is called. Where no method is chosen, the server takes the usual one of `USUAL`. */
+export function nameOf(arm, kind) {
+  const methods = arm.methods.map((method) => specOf(method).replace(/^\w+\//, ""));
+  if (kind === "picture" || kind === "sound") return methods.join(" · ") || USUAL[kind];
+  return [arm.reader, ...(methods.length || kind === "text" ? methods : [USUAL[kind]]), ...(arm.answer && kind === "text" ? ["answer"] : [])].join(" · ");
+}
+
+/** The ways that an input of another kind begins with: those that were there for it, or what fits it of these. */
+export function armsFor(kind, arms, before) {
+  if (before) return before;
+  if (kind === "picture" || kind === "sound") return [emptyArm(arms[0].reader)];
+  const fits = kind === "messages" ? (method) => /^compress\//.test(method.name) : (method) => !/^signal\//.test(method.name);
+  return arms.map((arm) => ({ ...arm, methods: arm.methods.filter(fits).map(copyOf) }));
+}
 
 /** The task that the server is asked to do; errors of messages that are no JSON are found here. */
 export function taskOf(state, arm) {
