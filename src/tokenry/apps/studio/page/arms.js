@@ -2,6 +2,7 @@
 
 import { element } from "../drawing/elements.js";
 import { formOf } from "./fields.js";
+import { shortOf } from "./state.js";
 
 const ROOMS = { text: ["segment", "soft", "compress", "attend", "decode"], messages: ["compress"], picture: ["signal"], sound: ["signal"] };
 const ORDER = ["segment", "soft", "compress", "attend", "decode", "signal"];
@@ -37,7 +38,7 @@ function armOf(arm, at, state, offer, changed, redraw) {
 
 function readerOf(arm, offer, changed, at) {
   const select = element("select");
-  select.append(...offer.readers.map((each) => new Option(each.answers ? each.name : `${each.name} (tokens only)`, each.name)));
+  select.append(...offer.readers.map((each) => new Option(each.answers ? shortOf(each.name) : `${each.name} (tokens only)`, each.name)));
   if (![...select.options].some((option) => option.value === arm.reader)) select.append(new Option(`${arm.reader} (not here)`, arm.reader));
   select.value = arm.reader;
   select.dataset.arm = at; select.dataset.what = "reader";

@@ -28,6 +28,8 @@ export class Pane {
     for (const node of this.element.querySelectorAll("[data-is]")) this.#is[node.dataset.is] = node;
     this.neighbours = neighbours;
     const is = this.#is;
+    is.text.id = `text-${this.#number}`;
+    is.map.setAttribute("aria-controls", is.text.id);
     this.text = new TokenRows(is.text);
     this.pointing = new Pointing(this.text, (aloud) => this.#inspect(aloud));
     this.map = new PlaceMap(is.map, (token) => this.text.bringTo(token, false));
@@ -41,7 +43,7 @@ export class Pane {
     is.prev.addEventListener("click", () => this.#turn(this.#hit - 1));
     is.next.addEventListener("click", () => this.#turn(this.#hit + 1));
     is.text.addEventListener("scroll", () => this.#frame(), { passive: true });
-    is.text.addEventListener("keydown", (event) => this.#scroll(event));
+    for (const node of [is.text, is.map]) node.addEventListener("keydown", (event) => this.#scroll(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#drawMaps());
     new ResizeObserver(() => this.#drawMaps()).observe(is.text);
   }

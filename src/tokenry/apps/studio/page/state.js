@@ -47,8 +47,11 @@ export function specOf({ name, fields }) {
 export function nameOf(arm, kind) {
   const methods = arm.methods.map((method) => specOf(method).replace(/^\w+\//, ""));
   if (kind === "picture" || kind === "sound") return methods.join(" · ") || USUAL[kind];
-  return [arm.reader, ...(methods.length || kind === "text" ? methods : [USUAL[kind]]), ...(arm.answer && kind === "text" ? ["answer"] : [])].join(" · ");
+  return [shortOf(arm.reader), ...(methods.length || kind === "text" ? methods : [USUAL[kind]]), ...(arm.answer && kind === "text" ? ["answer"] : [])].join(" · ");
 }
+
+/** A reader without the folders that it lies in. */
+export const shortOf = (reader) => (/^[./~]/.test(reader) ? reader.split("/").filter(Boolean).at(-1) : reader);
 
 /** The ways that an input of another kind begins with: those that were there for it, or what fits it of these. */
 export function armsFor(kind, arms, before) {
