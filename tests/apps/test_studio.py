@@ -42,14 +42,16 @@ def test_a_text_becomes_tokens(client):
     assert found["kind"] == "text"
     tokens = found["trace"]["documents"][0]["tokens"]
     assert len(tokens) == len(found["ids"]) == len(found["bytes"])
-    raw = [bytes.fromhex(found["hidden"].get(str(i), t.encode().hex())) for i, t in enumerate(tokens)]
+    raw = [t.encode() or bytes.fromhex(found["shown"][str(i)].strip("⟨⟩")) for i, t in enumerate(tokens)]
     assert b"".join(raw).decode() == TEXT
-    assert found["hidden"], "some tokens hold parts of characters"
+    assert found["shown"], "some tokens hold parts of characters"
     assert found["command"] == "tokenry encode input.txt --tokenizer smollm2 --html tokens.html"
 
 
 def test_a_method_leaves_tokens_out(client):
-    last, _ = told(client, text=TEXT, ask="tax rate", reader="smollm2", methods=["compress/lexical_relevance:budget=0.4"])
+    last, _ = told(
+        client, text=TEXT, ask="tax rate", reader="smollm2", methods=["compress/lexical_relevance:budget=0.4"]
+    )
     trace = last["result"]["trace"]
     kept = trace["steps"][0]["kept"][0]
     assert 0 < sum(kept) == trace["receipt"]["steps"][0]["tokens_out"] < len(kept)
@@ -75,7 +77,11 @@ def test_an_answer_comes_in_pieces(small):
 
 
 def test_messages_get_shorter(client):
-    messages = [{"role": "user", "content": "Which is the last?"}, call("chat", "c", "look", {}), result("chat", "c", TEXTS["json"] * 3)]
+    messages = [
+        {"role": "user", "content": "Which is the last?"},
+        call("chat", "c", "look", {}),
+        result("chat", "c", TEXTS["json"] * 3),
+    ]
     last, _ = told(client, kind="messages", messages=messages, reader="smollm2")
     found = last["result"]
     [change] = found["changes"]
@@ -165,7 +171,12 @@ def test_a_key_is_asked_for_where_one_is_set(smollm2):
 
 def test_only_assets_of_the_page_are_read(client):
     assert client.get("/assets/studio/main.js").headers["content-type"].startswith("text/javascript")
-    for path in ("/assets/studio/index.html", "/assets/studio/..%2Fapp.py", "/assets/nobody/main.js", "/assets/studio/a"):
+    for path in (
+        "/assets/studio/index.html",
+        "/assets/studio/..%2Fapp.py",
+        "/assets/nobody/main.js",
+        "/assets/studio/a",
+    ):
         assert client.get(path).status_code == 404
 
 
@@ -188,7 +199,9 @@ def test_forms_are_drawn_from_cards():
 
 
 def test_lines_that_do_it_again_are_whole():
-    task = Task.read({"text": "a", "name": "-a b.txt", "ask": "what's up?", "reader": "m", "methods": ["x:a=1"], "answer": True})
+    task = Task.read(
+        {"text": "a", "name": "-a b.txt", "ask": "what's up?", "reader": "m", "methods": ["x:a=1"], "answer": True}
+    )
     assert again.command(task) == (
         "tokenry run './-a b.txt' --ask 'what'\"'\"'s up?' --model m --use x:a=1 --max-new 64 --report trace.html"
     )

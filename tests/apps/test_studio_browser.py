@@ -159,7 +159,9 @@ def test_a_key_leaves_the_address_and_stays_out_of_links(small, browser):
         type_text(page, "A text.")
         page.click("#link")
         page.wait_for_function("() => location.hash.startsWith('#s=')")
-        assert "sesame" not in page.url + page.evaluate("JSON.stringify(history.state) + sessionStorage['tokenry-draft']")
+        assert "sesame" not in page.url + page.evaluate(
+            "JSON.stringify(history.state) + sessionStorage['tokenry-draft']"
+        )
         assert page.faults == []
 
 
@@ -174,7 +176,11 @@ def test_what_is_saved_is_a_page_that_needs_nothing_else(studio, tmp_path, chrom
 
 
 def test_messages_are_known_and_shortened(studio):
-    messages = [{"role": "user", "content": "Which is last?"}, call("chat", "c", "look", {}), result("chat", "c", TEXTS["json"] * 3)]
+    messages = [
+        {"role": "user", "content": "Which is last?"},
+        call("chat", "c", "look", {}),
+        result("chat", "c", TEXTS["json"] * 3),
+    ]
     studio.evaluate(
         "text => { const data = new DataTransfer(); data.setData('text', text); const words = document.getElementById('words');"
         "words.focus(); words.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true })); }",

@@ -62,4 +62,6 @@ def python(task: Task) -> str:
 
 def usual(task: Task) -> str:
     """The method of a picture or a sound, where none is chosen: nothing must be learnt for it."""
-    return task.methods[0] if task.methods else {"picture": "patches", "sound": "audio_frames:content=mu_law"}[task.kind]
+    return (
+        task.methods[0] if task.methods else {"picture": "patches", "sound": "audio_frames:content=mu_law"}[task.kind]
+    )

@@ -27,7 +27,7 @@ from tokenry.core.errors import InvalidValue, TokenryError
 from tokenry.report import template
 
 PAGE = Path(__file__).parent / "page"
-HOMES = {"studio": PAGE, "drawing": template.HERE / "drawing"}
+HOMES = {"studio": PAGE, "drawing": template.HERE / "drawing", "trace": template.HERE / "trace"}
 """Folders whose scripts and styles the page loads."""
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 MOST_BYTES = 64 << 20

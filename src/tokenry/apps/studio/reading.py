@@ -53,13 +53,13 @@ def _cut(task: Task, shelf: Shelf) -> dict[str, Any]:
     sequence = tokenizer.encode(task.text)
     seconds = time.perf_counter() - start
     spans = sequence.spans[:, :2]
-    texts, hidden = _texts(task.text, spans)
+    texts, shown = _texts(task.text, spans)
     return {
         "trace": _trace(task, texts, []),
         "vocabulary": {
             "size": tokenizer.vocab_size, "lossless": str(tokenizer.lossless), "kind": tokenizer.name(),
         },
-        "seconds": seconds, **_columns(sequence.ids, spans, hidden),
+        "seconds": seconds, **_columns(sequence.ids, spans, shown),
     }  # fmt: skip
 
 
@@ -162,18 +162,22 @@ def _columns_of(batch: TokenBatch) -> dict[str, Any]:
     return _columns(ids, spans, _texts(data, spans)[1])
 
 
-def _columns(ids: Int[Tensor, "N"] | None, spans: Int[Tensor, "N 2"], hidden: dict[int, str]) -> dict[str, Any]:
-    return {"ids": None if ids is None else ids.tolist(), "bytes": spans.tolist(), "hidden": hidden}
+def _columns(ids: Int[Tensor, "N"] | None, spans: Int[Tensor, "N 2"], shown: dict[int, str]) -> dict[str, Any]:
+    return {"ids": None if ids is None else ids.tolist(), "bytes": spans.tolist(), "shown": shown}
 
 
 def _texts(text: str, spans: Int[Tensor, "N 2"]) -> tuple[list[str], dict[int, str]]:
-    """What tokens hold; and in hexadecimal what those hold that are no whole characters, by their number."""
-    data, texts, hidden = text.encode(), [], {}
+    """What tokens hold; and by their number what is drawn of those that hold no whole characters, or invisible ones."""
+    from tokenry.report.shown_tokens import visible
+
+    data, texts, shown = text.encode(), [], {}
     for i, (start, end) in enumerate(spans.tolist()):
         held = data[start:end]
         try:
-            texts.append(held.decode())
+            found = held.decode()
         except UnicodeDecodeError:
-            texts.append("")
-            hidden[i] = held.hex(" ")
-    return texts, hidden
+            found, shown[i] = "", f"⟨{held.hex(' ')}⟩"
+        if not found.strip("\n\t").isprintable():
+            shown[i] = "".join(map(visible, found))
+        texts.append(found)
+    return texts, shown

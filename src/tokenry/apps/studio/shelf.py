@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tokenry.core.errors import UnknownModel
 from tokenry.models.files import store
 from tokenry.models.files.catalog import ALIASES
+from tokenry.models.files.vocabularies.find import SHIPPED
 
 if TYPE_CHECKING:
     from tokenry.models.files.load import LanguageModel
@@ -41,7 +42,8 @@ class Shelf:
             for a in ALIASES.values()
             if a.kind in READS_TEXT and store.place(a.name) is not None
         ]
-        return [{"name": name, "about": "given at the start", "answers": True} for name in self._more] + found
+        shipped = [{"name": name, "about": "a small vocabulary that comes along", "answers": False} for name in SHIPPED]
+        return [{"name": name, "about": "given at the start", "answers": True} for name in self._more] + found + shipped
 
     def check(self, name: str) -> str:
         """Refuse what is not offered: a page shall not read whatever lies on this machine.

@@ -1,4 +1,4 @@
-// Columns of numbers, one for each token: as a page carries them, in base64, or as a trace lists them.
+// Columns of numbers, one for each token: as a page carries them, in base64, or as plain lists.
 
 const unpacked = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 

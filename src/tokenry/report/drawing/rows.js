@@ -9,7 +9,7 @@ import { wrapped } from "./wrapping.js";
 const AROUND = 24; // lines above and below those that can be seen
 const GAP = "\u2009·\u2009"; // what stands for dropped tokens that are hidden
 const ROOM = 2; // pixels that measuring may be wrong by on a line
-const SIGNS = { "\n": "↵", "\t": "⇥" };
+const UNSEEN = [[/↵?\n/g, "↵"], [/⇥?\t/g, "⇥"]]; // some texts bring the signs themselves
 
 export class TokenRows {
   #tokens = []; #looks = new Looks(new Uint8Array(0)); #lines = null; #drawn = new Map(); #pen; #font = ""; #widths = new Map();
@@ -148,4 +148,4 @@ export class TokenRows {
 }
 
 /** Ends of lines and tabs as signs, since each row is one line. */
-const shown = (text) => (/[\n\t]/.test(text) ? text.replace(/[\n\t]/g, (c) => SIGNS[c]) : text);
+const shown = (text) => (/[\n\t]/.test(text) ? UNSEEN.reduce((out, [what, sign]) => out.replace(what, sign), text) : text);

@@ -2,7 +2,7 @@
 
 import "./errors.js";
 import { linkOf, remember, startOf, stateOf } from "./address.js";
-import { booksOf, fateOf } from "../drawing/books.js";
+import { booksOf, fateOf } from "./books.js";
 import { build, listen, listenToFind, showFound, sync } from "./controls.js";
 import { barsOf, cardOf } from "../drawing/card.js";
 import { HeatMap } from "../drawing/heat_map.js";

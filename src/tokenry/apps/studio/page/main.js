@@ -137,7 +137,7 @@ function drawPanes() {
     $("panes").replaceChildren(...panes.map((pane) => pane.element));
   }
   panes.forEach((pane, number) => {
-    const at = looked[number], { value } = runs.results[at], found = value.kind === "messages" ? traceOfMessages(value, state.arms[at]) : { trace: value.trace, extra: { ids: [value.ids ?? []], bytes: [value.bytes ?? []], hidden: [value.hidden], near: state.arms[at].answer } };
+    const at = looked[number], { value } = runs.results[at], found = value.kind === "messages" ? traceOfMessages(value, state.arms[at]) : { trace: value.trace, extra: { ids: [value.ids ?? []], bytes: [value.bytes ?? []], shown: [value.shown], near: state.arms[at].answer } };
     pane.chooser.replaceChildren(...there.map((other) => new Option(`${other + 1} ${nameOf(state.arms[other], state.kind)}`, other)));
     pane.chooser.value = String(at);
     pane.reader = state.arms[at].reader;

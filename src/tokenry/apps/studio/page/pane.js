@@ -1,6 +1,6 @@
 // The tokens of one result: every stage, what is kept, how important tokens are, and how often each layer reads them.
 
-import { booksOf, fateOf } from "../drawing/books.js";
+import { booksOf, fateOf } from "../trace/books.js";
 import { barsOf, cardOf } from "../drawing/card.js";
 import { element } from "../drawing/elements.js";
 import { HeatMap } from "../drawing/heat_map.js";
@@ -56,13 +56,13 @@ export class Pane {
   get view() { return this.#view; }
 
   /**
-   * Show a result: a trace, and of each document ids, places in bytes and texts of what is no text, and whether tokens
+   * Show a result: a trace, and of each document ids, places in bytes and what is drawn of some tokens, and whether they
    * have neighbours.
    */
   show(trace, extra) {
     const is = this.#is, same = this.#trace && this.#trace.steps.length === trace.steps.length;
     this.#trace = trace; this.#extra = extra;
-    const shown = { ...trace, documents: trace.documents.map((document, d) => ({ ...document, tokens: visible(document.tokens, extra.hidden?.[d]) })) };
+    const shown = { ...trace, documents: trace.documents.map((document, d) => ({ ...document, tokens: drawn(document.tokens, extra.shown?.[d]) })) };
     this.#books = booksOf(shown);
     is.doc.replaceChildren(...trace.documents.map((document, d) => new Option(document.name, d)));
     is["pick-doc"].hidden = trace.documents.length < 2;
@@ -240,10 +240,10 @@ export class Pane {
   }
 }
 
-/** Tokens with their bytes where they are no whole characters. */
-function visible(tokens, hidden) {
-  if (!hidden || !Object.keys(hidden).length) return tokens;
-  const shown = tokens.slice();
-  for (const [i, hex] of Object.entries(hidden)) shown[i] = `⟨${hex}⟩`;
-  return shown;
+/** Tokens as they are drawn: some hold what cannot be seen. */
+function drawn(tokens, shown) {
+  if (!shown || !Object.keys(shown).length) return tokens;
+  const out = tokens.slice();
+  for (const [i, text] of Object.entries(shown)) out[i] = text;
+  return out;
 }

@@ -1,7 +1,7 @@
 // The documents of a trace, with what every step and every layer says of their tokens.
 
-import { bits, bytes, once } from "./columns.js";
-import { heatOf } from "./heat_map.js";
+import { bits, bytes, once } from "../drawing/columns.js";
+import { heatOf } from "../drawing/heat_map.js";
 
 /**
  * One book for each document. `kept[step]` and `importance[step]` begin with the document as it was, before any step;
