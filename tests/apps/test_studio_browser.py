@@ -16,6 +16,11 @@ from tokenry.data import read
 
 pytestmark = pytest.mark.browser
 SPEECH = read("sotu_1975")[:6000]
+PASTE = """text => {
+  const clipboardData = new DataTransfer(), words = document.getElementById("words");
+  clipboardData.setData("text", text);
+  words.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
 SIZES = {"wide": (1280, 900), "narrow": (400, 800)}
 
 
@@ -181,11 +186,7 @@ def test_messages_are_known_and_shortened(studio):
         call("chat", "c", "look", {}),
         result("chat", "c", TEXTS["json"] * 3),
     ]
-    studio.evaluate(
-        "text => { const data = new DataTransfer(); data.setData('text', text); const words = document.getElementById('words');"
-        "words.focus(); words.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true })); }",
-        json.dumps(messages),
-    )
+    studio.evaluate(PASTE, json.dumps(messages))
     assert studio.get_by_role("radio", name="Messages").is_checked()
     studio.fill("#words", json.dumps(messages))
     drawn(studio, lambda: studio.click("#run"))

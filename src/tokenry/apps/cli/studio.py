@@ -21,11 +21,11 @@ def studio(
     reader: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="A tokenizer or model beside those that are ready: a folder, a GGUF file …; repeat it.",
+            metavar="NAME", help="A tokenizer or model beside those that are ready: a folder, a GGUF file …; repeat.",
             autocompletion=complete.tokenizers,
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a key.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine it needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8485,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:  # fmt: skip

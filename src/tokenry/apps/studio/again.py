@@ -50,10 +50,12 @@ def python(task: Task) -> str:
         )
     read = f"text = Path({file!r}).read_text(encoding='utf-8')\n"
     if task.answer or task.methods:
-        head = f"from pathlib import Path\n\nfrom tokenry import Pipeline\n\n{read}pipeline = Pipeline({list(task.methods)!r})\n"
+        head = f"from pathlib import Path\n\nfrom tokenry import Pipeline\n\n{read}"
+        head += f"pipeline = Pipeline({list(task.methods)!r})\n"
+        given = f"text, {task.reader!r}, ask={ask!r}"
         if task.answer:
-            return f"{head}trace = pipeline.generate(text, {task.reader!r}, ask={ask!r}, max_new={task.max_new}, record=True)\n"
-        return f"{head}shorter = pipeline.compress(text, {task.reader!r}, ask={ask!r})\n"
+            return f"{head}trace = pipeline.generate({given}, max_new={task.max_new}, record=True)\n"
+        return f"{head}shorter = pipeline.compress({given})\n"
     return (
         "from pathlib import Path\n\nfrom tokenry.segment.engines.opening import open_tokenizer\n\n"
         f"{read}tokens = open_tokenizer({task.reader!r}).encode(text)\n"
@@ -62,6 +64,5 @@ def python(task: Task) -> str:
 
 def usual(task: Task) -> str:
     """The method of a picture or a sound, where none is chosen: nothing must be learnt for it."""
-    return (
-        task.methods[0] if task.methods else {"picture": "patches", "sound": "audio_frames:content=mu_law"}[task.kind]
-    )
+    alone = "patches" if task.kind == "picture" else "audio_frames:content=mu_law"
+    return task.methods[0] if task.methods else alone

@@ -56,12 +56,8 @@ class Guard:
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return refused(403, "origin: must be the studio's own page; pages of others may not call it.")
-        given = request.headers.get(KEY, "")
-        if (
-            self._key
-            and "/api/" in request.scope["path"]
-            and not hmac.compare_digest(given.encode(), self._key.encode())
-        ):
+        given, asks = request.headers.get(KEY, "").encode(), "/api/" in request.scope["path"]
+        if self._key and asks and not hmac.compare_digest(given, self._key.encode()):
             return refused(401, f"key: must be the studio's, in the header {KEY}; open the address that it printed.")
         if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return refused(415, "body: must be of the type application/json.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
 from tokenry.models.attention.adapter import unwrap
@@ -20,7 +21,7 @@ def neighbours(language: LanguageModel, token: Any) -> list[dict[str, Any]]:
     Raises:
         InvalidValue: no id of the vocabulary.
     """
-    table = unwrap(language.model).get_input_embeddings().weight
+    table: Tensor = unwrap(language.model).get_input_embeddings().weight  # type: ignore[assignment]
     if type(token) is not int or not 0 <= token < len(table):
         raise InvalidValue(f"id: must be in [0, {len(table) - 1}]; got {token!r}.")
     near = torch.nn.functional.cosine_similarity(table.float(), table[token].float()[None])
