@@ -6,13 +6,16 @@ import base64
 import json
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.apps.traces import data_of
 from tests.compress.test_shorten import TEXTS
 from tests.pipeline.test_messages import call, result
 from tokenry.apps.studio import again
-from tokenry.apps.studio.app import Studio
+from tokenry.apps.studio.app import Studio, mount
 from tokenry.apps.studio.cards import cards
 from tokenry.apps.studio.task import MOST_TEXT, Task
 from tokenry.core.described import check
@@ -167,6 +170,20 @@ def test_a_key_is_asked_for_where_one_is_set(smollm2):
     assert client.get("/").status_code == 200
     assert client.get("/api/cards").status_code == 401
     assert client.get("/api/cards", headers={"x-tokenry-key": "sesame"}).status_code == 200
+
+
+def test_it_stands_beside_another_server(smollm2):
+    app = Starlette(routes=[Route("/healthz", lambda _: PlainTextResponse("ok"))])
+    mount(app, "127.0.0.1", ["smollm2"])
+    client = TestClient(app, base_url=HOME)
+    assert client.get("/healthz").text == "ok"
+    assert "tokenry studio" in client.get("/studio").text
+    assert client.get("/studio/assets/studio/main.js").status_code == 200
+    names = [reader["name"] for reader in client.get("/studio/api/cards").json()["readers"]]
+    assert names.count("smollm2") == 1
+    assert client.get("/studio/", headers={"host": "evil.example"}).status_code == 421
+    with pytest.raises(InvalidValue, match="this machine alone"):
+        mount(app, "0.0.0.0")
 
 
 def test_only_assets_of_the_page_are_read(client):

@@ -205,13 +205,19 @@ def test_a_picture_and_a_sound_are_dropped(studio, photo, speech):
 
 
 def test_bad_input_is_a_sentence_and_nothing_is_lost(studio, tmp_path):
-    binary, damaged = tmp_path / "a.bin", tmp_path / "a.json"
+    binary, damaged, trace, found = (tmp_path / name for name in ("a.bin", "a.json", "trace.json", "found.json"))
+    trace.write_text(json.dumps({"schema": "tokenry.trace/0", "documents": 3}), encoding="utf-8")
+    value = {"kind": "text", "trace": {"documents": [{"name": "a", "tokens": ["a"]}], "steps": [{}], "receipt": {}}}
+    given = {"schema": "tokenry.studio/0", "text": "What was there.", "results": [value]}
+    found.write_text(json.dumps(given), encoding="utf-8")
     binary.write_bytes(b"a\0b")
     damaged.write_text(json.dumps({"schema": "tokenry.studio/0", "kind": "film"}), encoding="utf-8")
     type_text(studio, "What was there.")
     for act, words in (
         (lambda: studio.set_input_files("#file", binary), "zero bytes"),
         (lambda: studio.set_input_files("#open", damaged), "damaged"),
+        (lambda: studio.set_input_files("#open", trace), "damaged"),
+        (lambda: studio.set_input_files("#open", found), "was left out"),
         (lambda: studio.evaluate("location.hash = '#s=%%%'"), "damaged"),
         (lambda: choose(studio, "more", "compress/lexical_relevance") or studio.click("#run"), "question"),
     ):

@@ -33,6 +33,7 @@ def serve(
     floor: Annotated[int | None, typer.Option(help="Results of fewer tokens stay.")] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A tool whose results stay; * stands for any letters.")] = None,
     retrieve: Annotated[str | None, typer.Option(help="no, offer or answer: how originals come back.")] = None,
+    studio: Annotated[bool, typer.Option("--studio", help="Also serve the studio, at /studio/.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Read the settings, say what they are, and stop.")] = False,
 ) -> None:
     """Serve a gateway: results of tools get shorter on their way to a model behind an API.
@@ -41,7 +42,7 @@ def serve(
     """
     o.check(use=use or [], model=model)
     if model is not None:
-        _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port, check=check)
+        _speak(model, use or [], host or "127.0.0.1", 8484 if port is None else port, studio=studio, check=check)
         return
     from dataclasses import asdict
 
@@ -65,6 +66,10 @@ def serve(
     from tokenry.apps.server.gateway import Gateway
 
     app = Gateway(settings).app()
+    if studio:
+        from tokenry.apps.studio.app import mount
+
+        mount(app, settings.host)
     sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
     uvicorn.run(
         app, host=settings.host, port=settings.port, http=PARSER, log_level="warning", access_log=False,
@@ -72,7 +77,7 @@ def serve(
     )  # fmt: skip
 
 
-def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> None:
+def _speak(model: str, use: list[str], host: str, port: int, *, studio: bool, check: bool) -> None:
     """Serve a model at hand."""
     from tokenry.core.errors import InvalidValue
 
@@ -91,6 +96,10 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool) -> 
         return
     speaker = Speaker(load(model), use[0] if use else None)
     app = ModelApi(speaker).app()
+    if studio:
+        from tokenry.apps.studio.app import mount
+
+        mount(app, host, [model])
     if host in LOOPBACK:
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 

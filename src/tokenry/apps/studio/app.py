@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -44,6 +45,7 @@ class Studio:
 
     def __init__(self, readers: Sequence[str] = (), *, hosts: tuple[str, ...] = LOOPBACK, key: str = "") -> None:
         self.shelf = Shelf(readers)
+        self._is_warm = False
         self._guard: dict[str, Any] = {"hosts": hosts, "key": key}
 
     def app(self) -> Starlette:
@@ -59,25 +61,12 @@ class Studio:
             ],
             middleware=[Middleware(Guard, **self._guard)],
             exception_handlers={ClientDisconnect: lambda *_: Response(), TokenryError: _sentence},
-            lifespan=self._lifespan,
         )
 
-    @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        # Whoever opens the page first shall not wait for libraries; whoever stops the studio shall not either.
-        threading.Thread(target=self._warm, daemon=True).start()
-        yield
-
-    def _warm(self) -> None:
-        cards()
-        self.shelf.warm()
-
-    @property
+    @cached_property
     def _works(self) -> Works:
-        # Its semaphores belong to the loop that serves.
-        if not hasattr(self, "_made"):
-            self._made = Works(self.shelf)
-        return self._made
+        # Made by the first task, since its semaphores belong to the loop that serves.
+        return Works(self.shelf)
 
     async def _asset(self, request: Request) -> Response:
         home, name = HOMES.get(request.path_params["home"]), request.path_params["name"]
@@ -88,7 +77,14 @@ class Studio:
 
     async def _cards(self, _: Request) -> Response:
         found, readers = await run_in_threadpool(cards), await run_in_threadpool(self.shelf.offered)
-        return JSONResponse({"methods": found, "readers": readers})
+        # Libraries are loaded while people still look for what to paste, and not before there is a page.
+        return JSONResponse({"methods": found, "readers": readers}, background=BackgroundTask(self._warm))
+
+    def _warm(self) -> None:
+        if not self._is_warm:
+            self._is_warm = True
+            # In a thread that nobody waits for, so that the studio can be stopped meanwhile.
+            threading.Thread(target=self.shelf.warm, daemon=True).start()
 
     async def _run(self, request: Request) -> Response:
         task = Task.read(await _object(request))
@@ -109,6 +105,20 @@ class Studio:
         if language is None:
             return JSONResponse({"neighbours": None})
         return JSONResponse({"neighbours": await run_in_threadpool(neighbours, language, body.get("id"))})
+
+
+def mount(app: Starlette, host: str, readers: Sequence[str] = ()) -> None:
+    """Put the studio below `/studio/` of a server that other programs of this machine ask as well.
+
+    Raises:
+        InvalidValue: a server that others than this machine reach; the studio alone asks for a key there.
+    """
+    if host not in LOOPBACK:
+        raise InvalidValue(
+            f"studio: must be on this machine alone beside a server; got host {host!r}; leave --host out, or start "
+            "`tokenry studio --host` by itself."
+        )
+    app.mount("/studio", Studio(readers).app())
 
 
 async def _object(request: Request) -> Mapping[str, Any]:

@@ -26,9 +26,8 @@ def _steps() -> Iterator[Entry]:
         if entry.room not in (*PROMPT, *SIGNAL) or (entry.card.training and entry.room not in SIGNAL):
             continue
         names = {node.name for node, _ in lineage(entry.module, entry.class_name)}
-        if (entry.room != "segment" or "Respeller" in names) and (
-            entry.room == "signal" or not names & {"Layer", "Learned"}
-        ):
+        untrained = entry.room in SIGNAL or not names & {"Layer", "Learned"}
+        if untrained and (entry.room != "segment" or "Respeller" in names):
             yield entry
 
 

@@ -43,7 +43,8 @@ class Shelf:
             if a.kind in READS_TEXT and store.place(a.name) is not None
         ]
         shipped = [{"name": name, "about": "a small vocabulary that comes along", "answers": False} for name in SHIPPED]
-        return [{"name": name, "about": "given at the start", "answers": True} for name in self._more] + found + shipped
+        given = [{"name": name, "about": "given at the start", "answers": True} for name in self._more]
+        return given + [each for each in found + shipped if each["name"] not in self._more]
 
     def check(self, name: str) -> str:
         """Refuse what is not offered: a page shall not read whatever lies on this machine.

@@ -10,7 +10,6 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from tokenry.apps.server.speaking import Stopped
 from tokenry.apps.studio import again
 from tokenry.apps.studio.shelf import Shelf
 from tokenry.apps.studio.task import Task
@@ -19,6 +18,10 @@ from tokenry.core.progress import watched
 
 log = logging.getLogger("tokenry.studio")
 _END = object()
+
+
+class Stopped(Exception):
+    """Nobody listens any more."""
 
 
 def done(task: Task, shelf: Shelf, tell: Callable[[str], None]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import { wrapped } from "./wrapping.js";
 const AROUND = 24; // lines above and below those that can be seen
 const GAP = "\u2009·\u2009"; // what stands for dropped tokens that are hidden
 const ROOM = 2; // pixels that measuring may be wrong by on a line
+const TURNED = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u; // written from right to left
 const UNSEEN = [[/↵?\n/g, "↵"], [/⇥?\t/g, "⇥"]]; // some texts bring the signs themselves
 
 export class TokenRows {
@@ -123,7 +124,11 @@ export class TokenRows {
   #draw() {
     if (!this.#lines) return;
     const { scrollTop, clientHeight } = this.element, top = this.paper.offsetTop;
-    const first = Math.max(0, this.#row(scrollTop - top) - AROUND), last = Math.min(this.#lines.count - 1, this.#row(scrollTop - top + clientHeight) + AROUND);
+    const seen = [this.#row(scrollTop - top), this.#row(scrollTop - top + clientHeight)];
+    // After a jump only what is seen is made at once, and what is around it in the next frame.
+    const far = !this.#drawn.has(seen[0]) && !this.#drawn.has(seen[1]), around = far ? 1 : AROUND;
+    if (far && this.#drawn.size) this.#soon();
+    const first = Math.max(0, seen[0] - around), last = Math.min(this.#lines.count - 1, seen[1] + around);
     for (const [at, row] of this.#drawn) if (at < first || at > last) { row.remove(); this.#drawn.delete(at); }
     const fresh = document.createDocumentFragment();
     for (let at = first; at <= last; at++) if (!this.#drawn.has(at)) fresh.append(this.#make(at));
@@ -133,15 +138,17 @@ export class TokenRows {
   #make(at) {
     const row = document.createElement("div"), { token, from, to } = this.#lines, [start, end] = this.#lines.line(at);
     row.className = "row";
+    let whole = "";
     row.style.top = `${at * this.#tall}px`;
     row.style.height = `${this.#tall}px`;
     for (let piece = start; piece < end; piece++) {
       const node = document.createElement("span"), i = token[piece];
-      node.textContent = shown(this.#textOf(i).slice(from[piece], to[piece]));
+      whole += node.textContent = shown(this.#textOf(i).slice(from[piece], to[piece]));
       node.token = i;
       node.className = classesOf(node.key = this.#looks.key(i));
       row.append(node);
     }
+    if (TURNED.test(whole)) row.classList.add("turned");
     this.#drawn.set(at, row);
     return row;
   }

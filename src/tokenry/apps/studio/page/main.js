@@ -61,7 +61,8 @@ function follow(now) {
   clearTimeout(typing);
   if (isEmpty(state)) { runs.stop(); runs.results = []; drawResults(); return; }
   drawBeside();
-  if (now && quick().length) typing = setTimeout(() => { if (!runs.running || quick().length === state.arms.length) runs.run(state, quick()); }, waits());
+  say("");
+  if (now && quick().length) typing = setTimeout(() => { if (runs.light) runs.run(state, runs.lacking(state)); }, waits());
 }
 
 // A paste is drawn at once; letters wait for the next.
@@ -79,7 +80,7 @@ function armChanged(now) {
 function heard(at, what) {
   if (what === "piece") { drawAnswers(); return; }
   if (what === "error" && runs.results[at].error) say(runs.results[at].error);
-  if (what === "done") { say(""); tell(`${nameOf(state.arms[at], state.kind)} is done`); }
+  if (what === "done") { tell(`${nameOf(state.arms[at], state.kind)} is done`); }
   if (what === "stopped") tell("Stopped; what was there before is kept.");
   drawResults();
 }
@@ -180,7 +181,9 @@ function keep() {
 function open(given) {
   runs.stop();
   shown = []; waysOf = {};
-  if (given.schema?.startsWith("tokenry.trace/")) given = ofTrace(given);
+  if (given.schema?.startsWith("tokenry.trace/")) {
+    try { given = ofTrace(given); } catch { throw new Error("This trace is damaged; open one as a run wrote it."); }
+  }
   state = stateOf(given, offer.readers[0]?.name ?? "");
   const results = Array.isArray(given.results) ? given.results : [];
   runs.results = state.arms.map((_, at) => (isResult(results[at], state.kind) ? { status: "done", arm: state.arms[at], key: keyOf(state, state.arms[at]), pieces: [], value: results[at], stale: false } : undefined));
@@ -188,8 +191,12 @@ function open(given) {
   drawArms($("arms"), state, offer, armChanged);
   showInput(state);
   keep();
-  drawResults();
-  if (!isEmpty(state)) runs.run(state, quick().filter((at) => !runs.results[at]));
+  try { drawResults(); } catch {
+    runs.results = []; panes = [];
+    drawResults();
+    say("What was found is damaged and was left out; the input is whole. Press Run to find it again.");
+  }
+  if (!isEmpty(state)) runs.run(state, runs.lacking(state));
 }
 
 const isResult = (value, kind) => value && value.kind === kind && (kind === "text" ? Array.isArray(value.trace?.documents) && Array.isArray(value.trace.steps) && value.trace.receipt : true);

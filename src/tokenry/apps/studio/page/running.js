@@ -13,7 +13,7 @@ export const isEmpty = (state) => (state.kind === "picture" || state.kind === "s
 export const keyOf = ({ kind, text, data, ask }, arm) => JSON.stringify([kind, text, data.length, ask, arm]);
 
 export class Runs {
-  #abort = null;
+  #abort = null; #light = true;
 
   /** `changed` is called whenever something of the result `at` is new; `progress` with what is going on, or "". */
   constructor({ changed, progress }) {
@@ -23,6 +23,14 @@ export class Runs {
   }
 
   get running() { return this.#abort !== null; }
+
+  /** Whether what runs may be begun anew without a loss. */
+  get light() { return !this.running || this.#light; }
+
+  /** Ways whose tokens come at once, and that were not found yet. */
+  lacking(state) {
+    return state.arms.map((_, at) => at).filter((at) => isQuick(state, state.arms[at]) && !(this.results[at]?.value && !this.results[at].stale));
+  }
 
   stop() { this.#abort?.abort(); }
 
@@ -36,22 +44,30 @@ export class Runs {
   async run(state, which) {
     this.stop();
     const abort = (this.#abort = new AbortController());
+    this.#light = which.every((at) => isQuick(state, state.arms[at]));
     for (const at of which) {
       if (abort.signal.aborted) break;
       await this.#one(state, at, abort.signal);
     }
-    if (this.#abort === abort) { this.#abort = null; this.progress(""); }
+    if (this.#abort !== abort) return;
+    this.#abort = null;
+    this.progress("");
+    // What was changed meanwhile waited, so that nothing heavy was stopped for it.
+    if (!abort.signal.aborted && !this.#light) await this.run(state, this.lacking(state));
   }
 
   async #one(state, at, signal) {
-    const arm = state.arms[at], now = { status: "running", arm, key: keyOf(state, arm), pieces: [], value: this.results[at]?.value, stale: true };
+    const arm = state.arms[at];
+    if (!arm) return; // it was removed while others ran
+    const now = { status: "running", arm, key: keyOf(state, arm), pieces: [], value: this.results[at]?.value, stale: true };
     this.results[at] = now;
+    const place = () => this.results.indexOf(now); // ways may be removed meanwhile
     const many = state.arms.length > 1 ? `way ${at + 1}: ` : "";
     let soon = 0;
-    const drawSoon = () => { soon ||= requestAnimationFrame(() => { soon = 0; if (this.results[at] === now) this.changed(at, "piece"); }); };
+    const drawSoon = () => { soon ||= requestAnimationFrame(() => { soon = 0; if (place() >= 0) this.changed(place(), "piece"); }); };
     try {
-      const task = taskOf(state, state.arms[at]);
-      if (!isQuick(state, state.arms[at])) this.progress(`${many}starts`);
+      const task = taskOf(state, arm);
+      if (!isQuick(state, arm)) this.progress(`${many}starts`);
       for await (const told of events("api/run", task, signal)) {
         if (told.progress) this.progress(many + told.progress);
         if (told.piece) { now.pieces.push(told.piece); drawSoon(); }
@@ -64,6 +80,6 @@ export class Runs {
       else Object.assign(now, { status: "error", error: error.message, value: null });
     }
     if (soon) cancelAnimationFrame(soon);
-    if (this.results[at] === now) this.changed(at, now.status);
+    if (place() >= 0) this.changed(place(), now.status);
   }
 }
