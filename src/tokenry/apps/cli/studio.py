@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -44,11 +46,34 @@ def studio(
     hosts = LOOPBACK if at_home else () if host in EVERYWHERE else (host,)
     app = Studio(reader or (), hosts=hosts, key=key).app()
     # What stands behind the sign # is sent to no server and stands in no log.
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/" + (f"#key={key}" if key else "")
+    here = _listening(host, port)
+    named = f"[{host}]" if ":" in host else host
+    address = f"http://{named}:{here.getsockname()[1]}/" + (f"#key={key}" if key else "")
     sys.stderr.write(f"studio: {address}\n")
-    if open_page and port:
+    sys.stderr.flush()
+    if open_page:
         threading.Timer(0.5, webbrowser.open, (address,)).start()
-    uvicorn.run(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )  # fmt: skip
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS
+    )
+    # Ctrl-C is how a studio ends, and no fault.
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(settings).run(sockets=[here])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at an address; port 0 is any that is free.
+
+    Raises:
+        InvalidValue: an address that this machine does not have, or a port that is taken.
+    """
+    from tokenry.core.errors import InvalidValue
+
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise InvalidValue(
+            f"studio: must listen on an address of this machine and a free port; {host}, port {port}: "
+            f"{error.strerror}; choose others with --host and --port."
+        ) from error
