@@ -37,7 +37,7 @@ ABOUT = (
     "may be the machine's fault; CPU ms are the page's own. The control draws every token at once."
 )
 
-REPEATS, PASTED, LONG, SECONDS = 7, 10_000, 100_000, 2.0
+REPEATS, PASTED, LONG, SECONDS = 5, 10_000, 100_000, 1.5
 SPEEDS = {"a wheel": 40, "the bar": 6000}
 """Pixels a frame."""
 SLOW = 1000 / 60 * 1.5

@@ -190,7 +190,7 @@ def test_messages_are_known_and_shortened(studio):
     assert studio.get_by_role("radio", name="Messages").is_checked()
     studio.fill("#words", json.dumps(messages))
     drawn(studio, lambda: studio.click("#run"))
-    assert "look" in studio.inner_text("#panes")
+    assert "look" in studio.inner_text("#changes")
     assert studio.locator(".text .row").count() > 0
 
 
@@ -281,6 +281,12 @@ def test_only_lines_that_are_seen_are_drawn(studio):
     studio.focus(".text")
     studio.keyboard.press("End")
     studio.wait_for_function("() => document.querySelector('.text .row:last-child').textContent.includes('word689')")
+    reached = studio.evaluate("document.querySelector('.text').scrollTop")
+    studio.click("#add")
+    panes(studio, 2)
+    assert studio.evaluate("document.querySelector('.text').scrollTop") >= 0.9 * reached, "what is read stays"
+    studio.get_by_label("Remove way 2").click()
+    panes(studio, 1)
     studio.get_by_placeholder("Find").fill("word976 word0")
     assert "of 30" in studio.inner_text(".find output")
     assert studio.locator(".text .mm").count() > 0

@@ -23,7 +23,7 @@ export class TokenRows {
     element.replaceChildren(this.paper);
     this.#pen = document.createElement("canvas").getContext("2d");
     element.addEventListener("scroll", () => this.#soon(), { passive: true });
-    new ResizeObserver(() => { if (this.#lines && this.#wide() !== this.#width) this.moved(); }).observe(element);
+    new ResizeObserver(() => this.#resized()).observe(element);
   }
 
   #width = 0;
@@ -93,6 +93,14 @@ export class TokenRows {
 
   /** Scroll so that a token is the first that can be seen. */
   begin(i) { this.element.scrollTop = this.topOf(i); this.#draw(); }
+
+  /** Break the lines anew; what is read stays where it is. */
+  #resized() {
+    if (!this.#lines || this.#wide() === this.#width) return;
+    const [top] = this.visible();
+    this.moved();
+    if (this.element.scrollTop > 0) this.begin(top);
+  }
 
   #hides() { return this.element.classList.contains("hide"); }
 

@@ -128,15 +128,19 @@ function drawPanes() {
   const wanted = Math.min(2, there.length), kinds = state.kind === "picture" || state.kind === "sound";
   if (kinds) {
     panes = [];
+    $("changes").replaceChildren();
     $("panes").classList.toggle("two", there.length > 1);
     $("panes").replaceChildren(...there.map((at) => signalPane(runs.results[at].value)));
     return;
   }
   const extra = [];
-  if (panes.length !== wanted || !$("panes").contains(panes[0]?.element ?? null)) {
-    panes = Array.from({ length: wanted }, (_, pane) => paneOf(pane));
-    $("panes").replaceChildren(...panes.map((pane) => pane.element));
+  if (!panes.length) $("panes").replaceChildren();
+  while (panes.length > wanted) panes.pop().element.remove();
+  while (panes.length < wanted) {
+    panes.push(paneOf(panes.length));
+    $("panes").append(panes.at(-1).element);
   }
+  $("panes").classList.toggle("two", wanted === 2);
   panes.forEach((pane, number) => {
     const at = looked[number], { value } = runs.results[at], found = value.kind === "messages" ? traceOfMessages(value, state.arms[at]) : { trace: value.trace, extra: { ids: [value.ids ?? []], bytes: [value.bytes ?? []], shown: [value.shown], near: state.arms[at].answer } };
     pane.chooser.replaceChildren(...there.map((other) => new Option(`${other + 1} ${nameOf(state.arms[other], state.kind)}`, other)));
@@ -148,8 +152,7 @@ function drawPanes() {
     // What is drawn already stays as it is looked at.
     if (found && pane.value !== value) { pane.value = value; pane.show(found.trace, found.extra); }
   });
-  $("panes").replaceChildren(...extra, ...panes.map((pane) => pane.element));
-  $("panes").classList.toggle("two", wanted === 2);
+  $("changes").replaceChildren(...extra);
 }
 
 function paneOf(number) {

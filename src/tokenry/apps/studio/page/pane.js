@@ -81,7 +81,10 @@ export class Pane {
     if (!kept) Object.assign(view, { step: trace.steps.length, layer: -1, paint: paints.length > 1 ? paints[1][0] : "turns" });
     view.doc = Math.min(view.doc, trace.documents.length - 1);
     is.text.className = `text ${view.dropped}`;
+    // Who types far down sees what is there, not the beginning again.
+    const place = same ? is.text.scrollTop : 0;
     this.#drawn();
+    if (place && !view.find.trim()) is.text.scrollTop = place;
   }
 
   #set(change) {
