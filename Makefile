@@ -86,6 +86,7 @@ bench: $(READY)
 	$(BENCH).measure.tokenizer_information
 	$(BENCH).compress.speed
 	$(BENCH).apps.gateway_load
+	$(BENCH).apps.studio_page
 	$(BENCH).peers.against_context_compressors
 	$(BENCH).peers.against_llmlingua
 	$(BENCH).peers.against_peft

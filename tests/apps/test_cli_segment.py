@@ -7,10 +7,10 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import pytest
 
+from tests.apps.traces import Elements
 from tokenry.core.sequence import TokenSequence
 from tokenry.data import read
 from tokenry.segment.engines.opening import open_tokenizer
@@ -76,55 +76,32 @@ def test_show(tokenry, nasty):
     assert "\u202e" not in out
 
 
-class Page(HTMLParser):
-    """What a browser would see."""
-
-    def __init__(self):
-        super().__init__()
-        self.tags, self.tokens, self.inside = [], [], False
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        if tag == "i":
-            self.tokens.append([dict(attributes), ""])
-        self.inside = tag == "i"
-
-    def handle_endtag(self, tag):
-        self.inside = False
-
-    def handle_data(self, data):
-        if self.inside:
-            self.tokens[-1][1] += data
-
-
 def test_html(tokenry, nasty, tmp_path):
     done = tokenry("encode", nasty, "--tokenizer", "sample-unigram", "--html", tmp_path / "page.html")
     assert done.out == ""
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    page = Page()
-    page.feed(text)
-    assert not set(page.tags) & {"script", "link", "img", "iframe"}
-    assert not re.search(r"https?:|url\(|\u202e|\x1b|\0", text)
+    assert not re.search(r"https?:|url\(|\u202e|\x1b|\0|<(link rel=.stylesheet|iframe|img)", text)
     assert "default-src 'none'" in text
+    assert "<script>alert" not in text
     sequence: TokenSequence = open_tokenizer("sample-unigram").encode(NASTY)
-    assert [int(a["data-id"]) for a, _ in page.tokens] == sequence.ids.tolist()
-    places = [tuple(map(int, re.findall(r"bytes (\d+) to (\d+)", a["title"])[0])) for a, _ in page.tokens]
-    assert places == [tuple(p) for p in sequence.spans[:, :2].tolist()]
-    for attributes, shown in page.tokens:
-        if "part" in attributes["class"]:
-            assert re.fullmatch(r"[0-9a-f]{2}( [0-9a-f]{2})*", shown)
-    assert "".join(s for a, s in page.tokens if "part" not in a["class"]).startswith("<script>alert('1')</script> &")
+    drawn = json.loads(Elements(text).scripts["tokens"])
+    assert drawn["ids"] == sequence.ids.tolist()
+    assert drawn["ends"] == sequence.spans[:, 1].tolist()
+    assert drawn["parts"]
+    for i in drawn["parts"]:
+        assert re.fullmatch(r"[0-9a-f]{2}( [0-9a-f]{2})*", drawn["tokens"][i])
+    shown = [token for i, token in enumerate(drawn["tokens"]) if i not in drawn["parts"]]
+    assert "".join(shown).startswith("<script>alert('1')</script> &")
 
 
-def test_a_long_page_is_cut(tokenry, tmp_path, monkeypatch):
-    from tokenry.report import tokens_page
-
-    monkeypatch.setattr(tokens_page, "LARGEST_PAGE", 5)
-    (tmp_path / "long.txt").write_text("many words " * 50)
+@pytest.mark.browser
+def test_html_of_any_length_is_drawn_where_it_is_seen(tokenry, tmp_path, chromium):
+    (tmp_path / "long.txt").write_text(NASTY + "many words " * 30_000, encoding="utf-8")
     tokenry("encode", tmp_path / "long.txt", "--tokenizer", "sample-unigram", "--html", tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert text.count("<i class") == 5
-    assert "Only the first 5 tokens" in text
+    dom = chromium(tmp_path / "page.html", "", "--dump-dom", "--enable-logging=stderr")
+    assert 'data-ready="1"' in dom
+    assert "data-error" not in dom
+    assert 100 < len(re.findall(r'<span class="t b\d"', dom)) < 5000
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece"])

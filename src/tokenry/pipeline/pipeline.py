@@ -191,7 +191,7 @@ class Pipeline:
             answer=said.text,
             receipt=account(language, self.stages, prepared, said, loaded=loaded, given=given),
             prompt=prepared.spelled,
-            steps=tuple(_step(c) for c in prepared.changes),
+            steps=tuple(map(step_of, prepared.changes)),
             pipeline=tuple(map(str, self.methods)),
             model=describe(language),
             reads=said.run.reads if record and said.run is not None else None,
@@ -257,7 +257,8 @@ def check_fit(language: LanguageModel, batch: TokenBatch, max_new: int) -> None:
     )
 
 
-def _step(change: Change) -> Step:
+def step_of(change: Change) -> Step:
+    """What a trace keeps of a change."""
     importance = None if change.ranking is None else change.ranking.originals(change.before)[0]
     return Step(change.batch, importance)
 

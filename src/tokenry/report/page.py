@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from tokenry.core.saving import write_text
 from tokenry.report import charts, figures, receipt
 from tokenry.report.check import check
 from tokenry.report.pack import packed, readable, script_text
-from tokenry.report.script import script
+from tokenry.report.script import hash_of, script
 from tokenry.report.template import environment, styles
 
 
@@ -65,9 +63,11 @@ def render(trace: Mapping[str, Any]) -> str:
         "lines": charts.read_per_step(trace),
         "box": (charts.WIDTH, charts.HEIGHT),
         "total": sum(len(document["tokens"]) for document in trace["documents"]),
-        "css": styles("drawing/theme.css", "drawing/tokens.css", "drawing/charts.css", "trace/page.css"),
+        "css": styles(
+            "drawing/theme.css", "drawing/tokens.css", "drawing/bench.css", "drawing/charts.css", "trace/page.css"
+        ),
         "js": js,
-        "js_hash": base64.b64encode(hashlib.sha256(js.encode()).digest()).decode("ascii"),
+        "js_hash": hash_of(js),
         "data": Markup(script_text(trace)),
     }
     return readable(environment().get_template("trace/page.html.j2").render(values))

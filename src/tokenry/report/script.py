@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,11 @@ def script(entry: str) -> Markup:
     names = {file: f"m{at}" for at, file in enumerate(found)}
     parts = "\n".join(_called(file, text, names) for file, text in found.items())
     return Markup(f'"use strict";\n(() => {{\n{parts}}})();\n')
+
+
+def hash_of(text: str) -> str:
+    """The hash by which a page says that a script is its own."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _collect(file: Path, found: dict[Path, str], above: tuple[Path, ...]) -> None:

@@ -56,13 +56,11 @@ def signal_page(
         again: what decoding gives, if it can be decoded.
         notes: what else is to be said of the signal.
     """
-    most = LARGEST_PAGE if isinstance(signal, Image) else min(LARGEST_PAGE, WIDTH // FINEST)
-    side, places, groups = _grouped(tokens, most)
-    boxes = [_box(signal, places, ids) for places, ids in groups]
+    side, places, boxes = boxes_of(signal, tokens)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    wide, high = (signal.pixels.shape[1], signal.pixels.shape[0]) if isinstance(signal, Image) else (WIDTH, HEIGHT)
+    wide, high = drawing_of(signal)
     return environment.get_template("signal.html.j2").render(
         name=signal.name.encode("utf-8", "replace").decode(),
         picture=isinstance(signal, Image),
@@ -75,10 +73,22 @@ def signal_page(
         tokenizer=tokenizer,
         wide=wide,
         high=high,
-        data=_uri(signal),
-        again=None if again is None else _uri(again),
-        strokes=_strokes(signal) if isinstance(signal, Sound) else [],
+        data=uri_of(signal),
+        again=None if again is None else uri_of(again),
+        strokes=strokes_of(signal) if isinstance(signal, Sound) else [],
     )
+
+
+def boxes_of(signal: Image | Sound, tokens: TokenSequence) -> tuple[int, int, list[Box]]:
+    """How many places wide a box is, the number of places, and the boxes."""
+    most = LARGEST_PAGE if isinstance(signal, Image) else min(LARGEST_PAGE, WIDTH // FINEST)
+    side, places, groups = _grouped(tokens, most)
+    return side, places, [_box(signal, spans, ids) for spans, ids in groups]
+
+
+def drawing_of(signal: Image | Sound) -> tuple[int, int]:
+    """Width and height of the drawing, in the units of boxes."""
+    return (signal.pixels.shape[1], signal.pixels.shape[0]) if isinstance(signal, Image) else (WIDTH, HEIGHT)
 
 
 def _grouped(tokens: TokenSequence, most: int) -> tuple[int, int, list[tuple[Tensor, Tensor]]]:
@@ -123,7 +133,7 @@ def _box(signal: Image | Sound, places: Int[Tensor, "N 6"], ids: Int[Tensor, "N"
     return Box(t0 * scale, 0, (t1 - t0) * scale, HEIGHT, hue, words)
 
 
-def _strokes(sound: Sound) -> list[tuple[float, float, float]]:
+def strokes_of(sound: Sound) -> list[tuple[float, float, float]]:
     """Place, highest and lowest point of each stroke."""
     parts = sound.samples.tensor_split(min(COLUMNS, len(sound.samples)))
     scale, middle = HEIGHT / 2 / (float(sound.samples.abs().max()) or 1.0), HEIGHT / 2
@@ -133,7 +143,8 @@ def _strokes(sound: Sound) -> list[tuple[float, float, float]]:
     ]
 
 
-def _uri(signal: Image | Sound) -> str:
+def uri_of(signal: Image | Sound) -> str:
+    """The signal as an address that holds all of it."""
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(signal, Image):
             file, kind = Path(folder) / "a.png", "image/png"

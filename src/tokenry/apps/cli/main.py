@@ -30,6 +30,7 @@ from tokenry.apps.cli import (
     quiet,
     run,
     serve,
+    studio,
     train,
     tune,
 )
@@ -93,7 +94,7 @@ def _add(function: Callable[..., None], name: str | None = None, to: typer.Typer
 COMMANDS: tuple[Callable[..., None], ...] = (
     run.run, demo.demo, compress.compress, compare.compare, plan.plan, batch.batch, probe.probe, adapt.adapt,
     hypernetwork.hypernetwork, encode.encode, decode.decode, audit.audit, train.train, tune.tune, measure.measure,
-    serve.serve, serve.savings, methods.explain,
+    serve.serve, serve.savings, studio.studio, methods.explain,
 )  # fmt: skip
 for _command in COMMANDS:
     _add(_command)

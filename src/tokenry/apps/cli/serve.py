@@ -40,22 +40,27 @@ def serve(
         str | None, typer.Option(metavar="ADDRESS", help="Serve from replicas on Ray: local, auto, or an address.")
     ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="On Ray; each conversation stays on one of them.")] = 2,
+    studio: Annotated[bool, typer.Option("--studio", help="Also serve the studio, at /studio/.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Read the settings, say what they are, and stop.")] = False,
 ) -> None:
     """Serve a gateway: results of tools get shorter on their way to a model behind an API.
 
     With --model a model at hand answers; --use then names an attention method that is bound to each request's cache.
     """
+    from tokenry.core.errors import InvalidValue
+
     methods = o.chosen(use, pipeline, some=model is None)
     o.check(use=methods, model=model)
+    if studio and ray is not None:
+        raise InvalidValue("studio: must be beside what this process serves; got --ray; start `tokenry studio` for it.")
     if model is not None:
         far = None if ray is None else (ray, replicas)
-        _speak(model, methods, host or "127.0.0.1", 8484 if port is None else port, check=check, far=far)
+        where = host or "127.0.0.1", 8484 if port is None else port
+        _speak(model, methods, *where, studio=studio, check=check, far=far)
         return
     from dataclasses import asdict
 
     from tokenry.apps.server.config import Config
-    from tokenry.core.errors import InvalidValue
     from tokenry.models.text.counting import Counter
 
     settings = Config.read(
@@ -70,7 +75,7 @@ def serve(
         sys.stdout.write("".join(f"{name} = {json.dumps(value)}\n" for name, value in shown.items()))
         return
 
-    uvicorn = _needed("starlette", "httpx", "prometheus_client")
+    uvicorn = needed("starlette", "httpx", "prometheus_client")
     if ray is not None:
         from tokenry.apps.server.on_ray import gateway_app
 
@@ -84,17 +89,23 @@ def serve(
     from tokenry.apps.server.gateway import Gateway
 
     app = Gateway(settings).app()
+    if studio:
+        from tokenry.apps.studio.app import mount
+
+        mount(app, settings.host)
     sys.stderr.write(f"http://{settings.host}:{settings.port} -> {settings.upstream}\n")
     _run(uvicorn, app, settings.host, settings.port, int(settings.drain_seconds), date=False)
 
 
-def _speak(model: str, use: list[str], host: str, port: int, *, check: bool, far: tuple[str, int] | None) -> None:
+def _speak(
+    model: str, use: list[str], host: str, port: int, *, studio: bool, check: bool, far: tuple[str, int] | None
+) -> None:
     """Serve a model at hand."""
     from tokenry.core.errors import InvalidValue
 
     if len(use) > 1:
         raise InvalidValue(f"use: must be at most one attention method for a model at hand; got {', '.join(use)}.")
-    uvicorn = _needed("starlette")
+    uvicorn = needed("starlette")
     from tokenry.apps.server.config import LOOPBACK
     from tokenry.apps.server.model import ModelApi
     from tokenry.apps.server.speaking import Speaker, method_of
@@ -115,6 +126,10 @@ def _speak(model: str, use: list[str], host: str, port: int, *, check: bool, far
         return
     speaker = Speaker(load(model), use[0] if use else None)
     app = ModelApi(speaker).app()
+    if studio:
+        from tokenry.apps.studio.app import mount
+
+        mount(app, host, [model])
     if host in LOOPBACK:
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -152,7 +167,7 @@ def _run(uvicorn: Any, app: Any, host: str, port: int, drain: int, *, date: bool
     )  # fmt: skip
 
 
-def _needed(*libraries: str) -> Any:
+def needed(*libraries: str) -> Any:
     """uvicorn, after everything that a server needs beside it was found."""
     from tokenry.core.needs import need
 

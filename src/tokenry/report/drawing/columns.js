@@ -1,10 +1,17 @@
-// Columns of numbers as a page carries them: base64 of one bit or one byte for each token.
+// Columns of numbers, one for each token: as a page carries them, in base64, or as plain lists.
 
-export const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+const unpacked = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
-/** `n` zeros and ones; the lowest bit of each byte comes first. */
-export function bits(base64, n) {
-  const packed = bytes(base64);
+/** Bytes from 0 to 255 for shares from 0 to 1; a share above zero is never zero. */
+export function bytes(column) {
+  if (typeof column === "string") return unpacked(column);
+  return Uint8Array.from(column, (share) => (share > 0 ? Math.max(1, Math.round(Math.min(1, share) * 255)) : 0));
+}
+
+/** `n` zeros and ones; of packed ones the lowest bit of each byte comes first. */
+export function bits(column, n) {
+  if (typeof column !== "string") return Uint8Array.from(column);
+  const packed = unpacked(column);
   return Uint8Array.from({ length: n }, (_, i) => (packed[i >> 3] >> (i & 7)) & 1);
 }
 

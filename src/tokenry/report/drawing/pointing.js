@@ -52,7 +52,7 @@ export class Pointing {
     if (i < 0 || i >= text.length) return;
     this.#hovered = -1;
     this.hold(i, true);
-    const y = text.places()[i] - text.element.scrollTop;
+    const y = text.topOf(i) - text.element.scrollTop;
     if (y < 0 || y > text.element.clientHeight - EDGE) text.bringTo(i, false);
   }
 }

@@ -1,22 +1,16 @@
-// A text drawn token by token into an element that scrolls.
+// A text drawn token by token into an element that scrolls: every token is there, so that it can be printed and found
+// by the browser's own search. rows.js draws long texts.
 //
-// A token is a span whose look is one class string, written only when it changes: what it is (kinds.js) and what marks
-// lie on it. The element needs `position: relative`, so that places are counted from its top, and tokens.css.
+// A token is a span whose look (looks.js) is written only when it changes. The element needs `position: relative`, so
+// that places are counted from its top, and tokens.css.
 
-import { KINDS } from "./kinds.js";
+import { Looks, classesOf } from "./looks.js";
 
 const CHUNK = 2000; // tokens that are made before the browser may do something else
 const MARGIN = 8; // pixels of a line that may stick out above and still count as visible
 
-/** Marks that can lie on a token, and their classes. */
-const MARKS = { passage: "p", match: "m", current: "mm", flash: "f", held: "c" };
-const BITS = Object.fromEntries(Object.keys(MARKS).map((mark, at) => [mark, 1 << at]));
-const WIDTH = Object.keys(MARKS).length;
-const CLASSES = Array.from({ length: KINDS.length << WIDTH }, (_, key) =>
-  ["t", KINDS[key >> WIDTH], ...Object.keys(MARKS).filter((mark) => key & BITS[mark]).map((mark) => MARKS[mark])].join(" "));
-
 export class TokenText {
-  #nodes = []; #kinds = new Uint8Array(0); #marks = new Uint8Array(0); #shown = new Uint16Array(0);
+  #nodes = []; #looks = new Looks(new Uint8Array(0)); #shown = new Uint16Array(0);
   #places = null; #job = 0;
 
   constructor(element) {
@@ -28,10 +22,9 @@ export class TokenText {
   /** Draw other tokens; `done` is called when all of them stand there. `kinds` as `kindsOf` gives them. */
   show(tokens, kinds, passages, done) {
     const n = tokens.length, job = ++this.#job;
-    this.#nodes = []; this.#kinds = kinds; this.#marks = new Uint8Array(n); this.#shown = new Uint16Array(n);
+    this.#nodes = []; this.#looks = new Looks(kinds, passages); this.#shown = new Uint16Array(n);
     this.#places = null;
     this.element.replaceChildren(); this.element.scrollTop = 0;
-    for (const [first, last] of passages) this.mark("passage", first, last);
     const chunk = () => {
       if (job !== this.#job) return; // another text was chosen meanwhile
       const piece = document.createDocumentFragment(), end = Math.min(n, this.#nodes.length + CHUNK);
@@ -46,34 +39,27 @@ export class TokenText {
     const node = document.createElement("span");
     node.textContent = token;
     node.token = i;
-    node.className = CLASSES[this.#shown[i] = this.#key(i)];
+    node.className = classesOf(this.#shown[i] = this.#looks.key(i));
     this.#nodes.push(node);
     return node;
   }
 
-  #key(i) { return (this.#kinds[i] << WIDTH) | this.#marks[i]; }
-
   /** Give the tokens other kinds. */
   paint(kinds) {
-    this.#kinds = kinds;
+    this.#looks.paint(kinds);
     this.repaint();
   }
 
   /** Lay a mark on the tokens from `first` to `last`, or take it off; `repaint` shows it. */
-  mark(name, first, last, on = true) {
-    const bit = BITS[name], end = Math.min(last, this.#marks.length - 1);
-    for (let i = Math.max(0, first); i <= end; i++) this.#marks[i] = on ? this.#marks[i] | bit : this.#marks[i] & ~bit;
-  }
+  mark(name, first, last, on = true) { this.#looks.mark(name, first, last, on); }
 
   /** Take marks off all tokens. */
-  unmark(...names) {
-    for (const name of names) this.mark(name, 0, this.#marks.length - 1, false);
-  }
+  unmark(...names) { this.#looks.unmark(...names); }
 
   repaint() {
     for (let i = 0; i < this.#nodes.length; i++) {
-      const key = this.#key(i);
-      if (this.#shown[i] !== key) { this.#shown[i] = key; this.#nodes[i].className = CLASSES[key]; }
+      const key = this.#looks.key(i);
+      if (this.#shown[i] !== key) this.#nodes[i].className = classesOf(this.#shown[i] = key);
     }
   }
 
@@ -96,6 +82,9 @@ export class TokenText {
     return places;
   }
 
+  /** Distance of one token from the top. */
+  topOf(i) { return this.places()[i]; }
+
   /** The first and the last token that can be seen. */
   visible() {
     const { scrollTop, clientHeight } = this.element;
@@ -112,9 +101,9 @@ export class TokenText {
   /** Scroll so that a token stands in the upper third. */
   bringTo(i, smooth) {
     const { element } = this;
-    element.scrollTo({ top: this.places()[i] - element.clientHeight / 3, behavior: smooth ? "smooth" : "auto" });
+    element.scrollTo({ top: this.topOf(i) - element.clientHeight / 3, behavior: smooth ? "smooth" : "auto" });
   }
 
   /** Scroll so that a token is the first that can be seen. */
-  begin(i) { this.element.scrollTop = this.places()[i] - MARGIN; }
+  begin(i) { this.element.scrollTop = this.topOf(i) - MARGIN; }
 }

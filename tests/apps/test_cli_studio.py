@@ -1,0 +1,58 @@
+"""`tokenry studio` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+
+
+@pytest.fixture
+def started():
+    """The address that a studio printed, and its process."""
+    running = []
+
+    def start(*options):
+        command = [sys.executable, "-m", "tokenry.apps.cli.main", "studio", "--no-open", "--port", "0", *options]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        return process.stderr.readline().removeprefix("studio: ").strip(), process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_it_says_where_it_is_and_ends_when_asked(started):
+    address, process = started()
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address) as page:
+        assert b"tokenry studio" in page.read()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_beyond_this_machine_it_asks_for_a_key(started):
+    address, _ = started("--host", "0.0.0.0")
+    _, _, key = address.partition("#key=")
+    assert len(key) > 20
+    cards = f"http://127.0.0.1:{address.split(':')[2].partition('/')[0]}/api/cards"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(cards)
+    with urllib.request.urlopen(urllib.request.Request(cards, headers={"x-tokenry-key": key})) as found:
+        assert json.load(found)["methods"]
+
+
+def test_a_port_that_is_taken_is_a_sentence(tokenry):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = tokenry("studio", "--no-open", "--port", taken.getsockname()[1])
+    assert done.status == 2
+    assert "a free port" in done.err
