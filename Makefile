@@ -87,6 +87,7 @@ bench: $(READY)
 	$(BENCH).compress.speed
 	$(BENCH).apps.gateway_load
 	$(BENCH).peers.against_context_compressors
+	$(BENCH).peers.against_kvpress
 	$(BENCH).peers.against_llmlingua
 	$(BENCH).peers.against_peft
 	$(BENCH).peers.against_quantizers
