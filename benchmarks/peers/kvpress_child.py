@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 DENSE, SNAP, NORM, STREAM, HEADS = "dense", "snapkv", "key norm", "streaming", "head-wise snapkv"
 WINDOW, KERNEL, SINK, FLOOR = 64, 5, 4, 0.2
