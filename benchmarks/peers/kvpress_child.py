@@ -80,7 +80,7 @@ ARMS = {"tokenry": ours, "kvpress": theirs}
 
 @torch.inference_mode()
 def main() -> None:
-    """Do what standard input asks for, line by line, and tell what it took."""
+    """Do what standard input asks for, line by line, and tell what it took of the processor."""
     who, arm, folder, budget = sys.argv[1:]
     torch.set_num_threads(1)
     run = ARMS[who](folder, arm, int(budget))
@@ -93,15 +93,15 @@ def main() -> None:
         _anew()
         ids = torch.tensor(told["ids"])
         if told["task"] == "read":
-            start = time.perf_counter()
+            start = time.process_time()
             held = run.send(ids)
-            _say({"seconds": time.perf_counter() - start, "held": held, "peak": _memory("VmHWM")})
+            _say({"seconds": time.process_time() - start, "held": held, "peak": _memory("VmHWM")})
             continue
         rows, seconds = [], []
         for token in ids:
-            start = time.perf_counter()
+            start = time.process_time()
             rows.append(run.send(token))
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         if told["file"]:
             torch.save(torch.stack(rows).float(), told["file"])
         _say({"seconds": seconds, "peak": _memory("VmHWM")})

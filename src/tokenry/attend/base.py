@@ -314,8 +314,19 @@ class EvictorWrapper(Protocol):
         ...
 
 
+class SelectorWrapper(Protocol):
+    """What a selector asks of a method that it is a field of."""
+
+    def rows(self, method: Selector, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
+        """The rows to read."""
+        ...
+
+
 class Selector(Attention):
     """Keeps every token and chooses, step by step, which of them attention reads."""
+
+    wrapper: ClassVar[SelectorWrapper | None] = None
+    """What the method is a field of, which then has a say in what is read."""
 
     @abstractmethod
     def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
@@ -325,8 +336,12 @@ class Selector(Attention):
         """
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        rows = self.select(site, state) if site.decoding else None
+        rows = self.rows(site, state) if site.decoding else None
         return site.dense() if rows is None else site.narrow(rows).dense()
+
+    def rows(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
+        """The rows to read, as `select` gives them, or as the wrapper says."""
+        return self.select(site, state) if self.wrapper is None else self.wrapper.rows(self, site, state)
 
 
 class Evictor(Attention):

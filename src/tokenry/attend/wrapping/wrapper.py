@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenry.attend.base import Attention, Evictor
+from tokenry.attend.base import Attention, Evictor, Selector
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
@@ -35,7 +35,10 @@ class Wrapper(Attention):
             )
 
     def _wants(self) -> str:
-        return "evicts" if issubclass(self.takes, Evictor) else "chooses among cached keys, layer by layer"
+        if issubclass(self.takes, Evictor):
+            return "evicts"
+        steps = ", step by step" if issubclass(self.takes, Selector) else ""
+        return f"chooses among cached keys, layer by layer{steps}"
 
     @property
     def State(self) -> type[LayerState]:  # type: ignore[override]  # noqa: N802
@@ -98,9 +101,28 @@ class EvictingWrapper(Wrapper):
 
     def _inside(self) -> Evictor:
         """The method, which asks this wrapper."""
-        asking = copy.copy(self.inside)
-        object.__setattr__(asking, "wrapper", self)
-        return asking  # type: ignore[return-value]
+        return _asking(self.inside, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectingWrapper(Wrapper):
+    """A wrapper that has a say in which rows a selector reads."""
+
+    takes: ClassVar[Any] = Selector
+
+    def rows(self, method: Selector, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
+        """The rows to read."""
+        return method.select(site, state)
+
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        return _asking(self.inside, self).attend(site, state)
+
+
+def _asking(inside: Any, wrapper: Wrapper) -> Any:
+    """The method inside, which asks its wrapper."""
+    asking = copy.copy(inside)
+    object.__setattr__(asking, "wrapper", wrapper)
+    return asking
 
 
 def with_budget(method: Attention, budget: Budget) -> Attention:
