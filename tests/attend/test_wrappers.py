@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.attend.attend_kl import DOCUMENTS, Passage
 from tests.attend.feeding import feed, same, tokens
@@ -182,6 +183,62 @@ def test_a_long_prompt_never_stands_in_memory_as_a_whole():
     assert out.logits.isfinite().all()
 
 
+@pytest.fixture(scope="module")
+def smollm2_geometry():
+    """Nine heads that share three of width 64, in two layers, over positions up to 32K."""
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=576, intermediate_size=64, num_hidden_layers=2, num_attention_heads=9,
+        num_key_value_heads=3, head_dim=64, max_position_embeddings=1 << 15, eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [
+    "snapkv[budget=256]", "key_norm[budget=256,dense_layers=0]", "window[budget=256:sink=4]",
+    "adaptive_heads[inside=snapkv[budget=256]]",
+])  # fmt: skip
+def test_32k_tokens_are_read_in_the_memory_of_a_budget_and_a_chunk(monkeypatch, smollm2_geometry, inside):
+    """Bytes of keys and values in each layer: at every moment of reading, in use for them, and after generating."""
+    chunk, budget, row = 512, 256, 2 * 3 * 64 * 4
+    most: dict[str, int] = {}
+    update = KVBuffer.update
+
+    def watched(self, *given, **more):
+        out = update(self, *given, **more)
+        most["held"] = max(most.get("held", 0), self.held_bytes)
+        most["used"] = max(most.get("used", 0), self.allocated_bytes)
+        return out
+
+    monkeypatch.setattr(KVBuffer, "update", watched)
+    ids = tokens(1, (1 << 15) - 8)
+    with torch.inference_mode(), Chunked(inside=inside)(smollm2_geometry) as run:
+        out = smollm2_geometry.generate(ids, max_new_tokens=4, do_sample=False, prefill_chunk_size=chunk,
+                                        return_dict_in_generate=True)  # fmt: skip
+    layers = cache_of(out).layers
+    assert all(layer.seen == len(out.sequences[0]) - 1 for layer in layers)
+    assert most["held"] <= (budget + chunk) * row
+    room = max(64, (budget + chunk) // KVBuffer.growth)
+    assert most["used"] <= (budget + chunk + room) * row * 1.1, "numbers of columns stand beside ragged rows"
+    assert run.held_bytes <= 2 * (budget + 4) * row
+    assert all(layer.held_bytes <= (budget + 4) * row for layer in layers)
+
+
+def test_heads_share_budgets_while_a_prompt_is_read_in_chunks():
+    """Whichever of the two stands in the other; in one pass it is as without chunks."""
+    model, ids = shared("llama"), tokens(1, 60)
+    heads, inside = AdaptiveHeads(inside=SNAP, floor=0.0), Chunked(inside=AdaptiveHeads(inside=SNAP, floor=0.0))
+    outside = AdaptiveHeads(inside=Chunked(inside=SNAP), floor=0.0)
+    fed = [feed(model, method, ids, 48, chunks=[16, 16, 16]) for method in (inside, outside)]
+    same(*(one.logits for one in fed))
+    counts = [(layer.columns >= 0).sum(-1) for layer in fed[0].cache.layers]
+    assert all(int(count.sum()) == 2 * (12 + 12) for count in counts)
+    assert any((count[:, 0] != count[:, 1]).any() for count in counts)
+    whole = [feed(model, method, ids, 48, prompt_tokens=48).logits for method in (heads, inside)]
+    same(*whole)
+
+
 def test_a_prompt_of_one_pass_is_read_as_by_the_method_inside():
     model, ids = shared("qwen3"), tokens(2, 50)
     same(feed(model, Chunked(inside=SNAP), ids, 41, prompt_tokens=41).logits,
@@ -249,7 +306,7 @@ def test_what_does_not_fit_inside_is_refused():
             wrapper(inside=TokenSelect())
     with pytest.raises(InvalidValue, match="must have a budget in tokens"):
         Pyramid(inside="token_sparse")
-    with pytest.raises(InvalidValue, match="layer by layer, step by step; got snapkv"):
+    with pytest.raises(InvalidValue, match="layer by layer and step by step; got snapkv"):
         Reused(inside=SNAP)
     with pytest.raises(InvalidValue, match="must have a budget in tokens"):
         Reused(inside="dhsa[budget=0.5]")
