@@ -71,6 +71,7 @@ bench: $(READY)
 	$(BENCH).compress.first_token
 	$(BENCH).compress.answers
 	$(BENCH).attend.decode_layer
+	$(BENCH).attend.decode_methods
 	$(BENCH).attend.decode_model
 	$(BENCH).attend.fidelity
 	$(BENCH).attend.quality

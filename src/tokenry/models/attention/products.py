@@ -8,7 +8,7 @@ from torch import Tensor
 
 FEW, WIDE, NEAR_BYTES = 16, 64, 16 << 20
 """From so many bytes of keys on, which no processor holds near, few queries are multiplied key by key, if keys are as
-wide; measured by `benchmarks.attend.decode_layer`."""
+wide; measured by `benchmarks.attend.decode_methods`."""
 
 
 def products(q: Float[Tensor, "B G M D"], k: Float[Tensor, "B G K D"]) -> Float[Tensor, "B G M K"]:
