@@ -307,26 +307,16 @@ class EvictorWrapper(Protocol):
         seen: int | Int[Tensor, "B 1 1"],
     ) -> Int[Tensor, "B #G M"]:  # fmt: skip
         """The rows that stay."""
-        ...
 
     def placed(self, site: Site) -> Site:
         """Where what is left stands."""
-        ...
-
-
-class SelectorWrapper(Protocol):
-    """What a selector asks of a method that it is a field of."""
-
-    def rows(self, method: Selector, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
-        """The rows to read."""
-        ...
 
 
 class Selector(Attention):
     """Keeps every token and chooses, step by step, which of them attention reads."""
 
-    wrapper: ClassVar[SelectorWrapper | None] = None
-    """What the method is a field of, which then has a say in what is read."""
+    wrapper: ClassVar[Any] = None
+    """A `SelectingWrapper` that the method is a field of, which then has a say in what is read."""
 
     @abstractmethod
     def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
@@ -341,7 +331,7 @@ class Selector(Attention):
 
     def rows(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
         """The rows to read, as `select` gives them, or as the wrapper says."""
-        return self.select(site, state) if self.wrapper is None else self.wrapper.rows(self, site, state)
+        return self.wrapper.rows(self, site, state) if self.wrapper else self.select(site, state)
 
 
 class Evictor(Attention):
