@@ -71,6 +71,7 @@ bench: $(READY)
 	$(BENCH).compress.first_token
 	$(BENCH).compress.answers
 	$(BENCH).attend.decode_layer
+	$(BENCH).attend.decode_methods
 	$(BENCH).attend.decode_model
 	$(BENCH).attend.fidelity
 	$(BENCH).attend.quality
@@ -88,6 +89,7 @@ bench: $(READY)
 	$(BENCH).apps.gateway_load
 	$(BENCH).apps.studio_page
 	$(BENCH).peers.against_context_compressors
+	$(BENCH).peers.against_kvpress
 	$(BENCH).peers.against_llmlingua
 	$(BENCH).peers.against_peft
 	$(BENCH).peers.against_quantizers

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,11 +31,18 @@ def main() -> None:
     """Write the page, or with `--check` only say whether it is up to date."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--check", action="store_true", help="write nothing; fail when the page is not up to date")
-    text = page()
-    if not options.parse_args().check:
-        write_text(PAGE, text)
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-        raise SystemExit(f"docs/benchmarks.md is not what the results say; run `{COMMAND}`.")
+    given = options.parse_args()
+    for file, text in pages().items():
+        if not given.check:
+            write_text(file, text)
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            raise SystemExit(f"{file.relative_to(ROOT)} is not what the results say; run `{COMMAND}`.")
+
+
+def pages() -> dict[Path, str]:
+    """The page, and the pictures that stand on it."""
+    drawn = [(module, d) for module, documents in benchmarks() if hasattr(module, "picture") for d in documents]
+    return {PAGE: page()} | {PAGE.parent / _picture_of(d): module.picture(d)[1] for module, d in drawn}
 
 
 def page() -> str:
@@ -84,6 +92,8 @@ def section(module: ModuleType, documents: Sequence[Result]) -> str:
     """One benchmark."""
     parts = [f"### {module.TITLE}", module.ABOUT]
     for document in documents:
+        if hasattr(module, "picture"):
+            parts.append(f"![{module.picture(document)[0]}]({_picture_of(document)})")
         parts += [table.markdown() for table in module.tables(document)]
         if document["claims"]:
             parts.append("\n".join(f"- {line}" for line in claim_lines(document)))
@@ -94,6 +104,11 @@ def section(module: ModuleType, documents: Sequence[Result]) -> str:
 def anchor(title: str) -> str:
     """What a link to a heading is called."""
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
+
+
+def _picture_of(document: Result) -> str:
+    """Where the picture of a result lies, beside the page."""
+    return f"pictures/{document['name'].replace('/', '_')}.svg"
 
 
 def _subject(module: ModuleType, text: str) -> str:

@@ -69,10 +69,10 @@ class Arm(Protocol):
 class Transformers:
     """The cache and the attention function that transformers itself takes by default."""
 
-    def __init__(self, k: Tensor, v: Tensor) -> None:
+    def __init__(self, k: Tensor, v: Tensor, heads: int = HEADS) -> None:
         self.layer = DynamicLayer()
         self.layer.update(k, v)
-        self.module: Any = SimpleNamespace(num_key_value_groups=HEADS // GROUPS, is_causal=True)
+        self.module: Any = SimpleNamespace(num_key_value_groups=heads // k.shape[1], is_causal=True)
 
     def prepare(self) -> None:
         """Its mask is None for one query without padding."""
@@ -81,7 +81,7 @@ class Transformers:
         return self.layer.update(k, v)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return sdpa_attention_forward(self.module, q, k, v, None, scaling=WIDTH**-0.5)[0]
+        return sdpa_attention_forward(self.module, q, k, v, None, scaling=q.shape[-1] ** -0.5)[0]
 
 
 class Tokenry:
@@ -90,7 +90,8 @@ class Tokenry:
     def __init__(self, k: Tensor, v: Tensor, spec: str | None = None) -> None:
         self.buffer = KVBuffer()
         self.buffer.update(k, v)
-        self.handler = Site.dense if spec is None else Run(parse(spec)).handler(None)
+        self.run = None if spec is None else Run(parse(spec))
+        self.handler = Site.dense if self.run is None else self.run.handler(None)
         self.facts: MaskFacts | None = None
 
     def prepare(self) -> None:
@@ -103,8 +104,8 @@ class Tokenry:
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         buffer = self.buffer
         site = Site(
-            layer=0, q=q, k=k, v=v, scale=WIDTH**-0.5, facts=self.facts, columns=buffer.columns, holes=buffer.ragged,
-            buffer=buffer, decoding=True,
+            layer=0, q=q, k=k, v=v, scale=q.shape[-1] ** -0.5, facts=self.facts, columns=buffer.columns,
+            holes=buffer.ragged, buffer=buffer, decoding=True,
         )  # fmt: skip
         return self.handler(site).transpose(1, 2).contiguous()
 
@@ -138,9 +139,9 @@ def prove(length: int, kind: torch.dtype, tolerance: float) -> None:
         name: Tokenry(k, v, f"{spec.partition(':')[0]}:budget=1000000") for name, spec in METHODS.items()
     }
     for _ in range(3):
-        expected = _step(base, *step)[0]
+        expected = step_of(base, *step)[0]
         for name, arm in arms.items():
-            error = (_step(arm, *step)[0] - expected).abs().max().item()
+            error = (step_of(arm, *step)[0] - expected).abs().max().item()
             if not error <= tolerance:
                 raise SystemExit(f"decode_layer: {name} must equal transformers within {tolerance:g}; got {error:.2g}.")
 
@@ -159,7 +160,7 @@ def measure(length: int, dtype: str, kind: torch.dtype, repeats: int) -> list[Ro
         parts = []
         for layer, passing in zip(layers, weights, strict=False):
             passing.sum()
-            parts.append(_step(layer, *step)[1])
+            parts.append(step_of(layer, *step)[1])
         return sum(a for a, _ in parts) / count, sum(b for _, b in parts) / count
 
     turns = {name: (lambda layers=layers: timed(layers)) for name, layers in arms.items()}
@@ -170,8 +171,8 @@ def measure(length: int, dtype: str, kind: torch.dtype, repeats: int) -> list[Ro
     return [
         {
             "dtype": dtype, "length": length, "arm": name,
-            "append_ms": _ms(append), "attention_ms": _ms(attention), "step_ms": _ms(append + attention),
-            "median_step_ms": _ms(median(map(sum, times[name]))),
+            "append_ms": ms_of(append), "attention_ms": ms_of(attention), "step_ms": ms_of(append + attention),
+            "median_step_ms": ms_of(median(map(sum, times[name]))),
             "times_faster": round(sum(best[BASE]) / (append + attention), 2),
             "grow_ms": _grow(k, v, step) if name == DENSE else None,
         }
@@ -209,7 +210,8 @@ def tables(document: Result) -> list[Table]:
     ]  # fmt: skip
 
 
-def _step(arm: Arm, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, tuple[float, float]]:
+def step_of(arm: Arm, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    """The output of one step, and the seconds of its append and of its attention."""
     arm.prepare()
     start = time.perf_counter()
     keys, values = arm.append(k, v)
@@ -229,7 +231,7 @@ def _grow(k: Tensor, v: Tensor, step: tuple[Tensor, Tensor, Tensor]) -> float:
         start = time.perf_counter()
         buffer.update(step[1], step[2])
         times.append(time.perf_counter() - start)
-    return _ms(min(times))
+    return ms_of(min(times))
 
 
 def _tensors(length: int, kind: torch.dtype) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -241,7 +243,8 @@ def _tensors(length: int, kind: torch.dtype) -> tuple[Tensor, Tensor, tuple[Tens
     return draw(GROUPS, length), draw(GROUPS, length), (draw(HEADS, 1), draw(GROUPS, 1), draw(GROUPS, 1))
 
 
-def _ms(seconds: float) -> float:
+def ms_of(seconds: float) -> float:
+    """Milliseconds for a result."""
     return round(seconds * 1000, 4)
 
 

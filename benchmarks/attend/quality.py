@@ -26,10 +26,11 @@ from torch import Tensor
 
 from benchmarks import record
 from benchmarks.arms import at_rows, methods
+from benchmarks.charts import chart
 from benchmarks.facts import Asked, hidden
 from benchmarks.forced import Attach, dense, feed, ids, read, tokens, using
 from benchmarks.record import Record, Row, claim
-from benchmarks.tables import Result, Table, by, fixed, interval, show
+from benchmarks.tables import MIB, Result, Table, by, fixed, interval, show
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
@@ -39,12 +40,13 @@ from tokenry.models.attention.site import Site
 from tokenry.models.cache.name import with_cache
 from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.generate.answer import divergence
+from tokenry.models.generate.cost import row_bytes
 
 NAME = "attend/quality"
 ROWS, CLAIMED = (32, 64, 256), 64
-PREFIX, FED, BEGUN = 1024, 32, 6
+PREFIX, FED, BEGUN = 768, 16, 6
 """Tokens of a prompt, those that are fed after it, and those with which an answer is begun, more or less."""
-PLACES = (0.25, 0.75)
+PLACES = (0.5,)
 PROSE = ("moby_dick", "sotu_1975", "in_the_year_2889")
 CODE = ("argparse", "calendar", "statistics")
 """Modules of Python's own library."""
@@ -55,15 +57,16 @@ CONTROLS = (DENSE, ORACLE, CHANCE)
 TITLE = "Attention methods at equal rows"
 SUBJECTS = (DENSE, ORACLE, *(entry.full_name for entry in methods("attend", learned=False)))
 ABOUT = (
-    "SmolLM2-135M in 32-bit floats reads 1,024 tokens of prose or of Python, then 32 given tokens one by one. KL is "
-    "from the dense next-token distribution, in nats, with intervals by bootstrap over six passages; top 1 is how "
-    "often the likeliest token is the same. Facts: each of six texts of 1,024 tokens hides eight sentences such as "
+    "SmolLM2-135M in 32-bit floats reads 768 tokens of prose or of Python, then 16 given tokens one by one. KL is "
+    "from the dense next-token distribution, in nats, with intervals by bootstrap over three passages; top 1 is how "
+    "often the likeliest token is the same. Facts: each of three texts of 768 tokens hides eight sentences such as "
     "`The profession of Martin is baker.`; the model reads a question, the answer is begun token by token, and the "
     "word must be the likeliest token. Settings follow one rule: four sinks and a quarter of recent tokens in the "
     "budget, or half where that is the method's own default, no dense layers, prompts read densely where a field "
     "allows it; what holds all generated tokens holds so many fewer of the prompt that it reads as many rows on "
     "average. `top_k` is the oracle that reads the rows with the most attention, summed over the heads that share "
-    "keys; `random` is the control. Rows are per KV head, read on average while prose is fed."
+    "keys; `random` is the control. Rows are per KV head, read on average while prose is fed; bytes are all keys, "
+    "values and what stands for keys that a step reads to choose and to attend, in all layers."
 )
 
 Spec = str | None
@@ -75,8 +78,8 @@ class Task:
     """What all arms are asked, and what dense attention says.
 
     Args:
-        passages: by kind, document and place: a prompt (1024) and what is fed after it (32).
-        texts: by document and place: a text (1024) that hides facts, and the questions.
+        passages: by kind, document and place: a prompt (768) and what is fed after it (16).
+        texts: by document and place: a text (768) that hides facts, and the questions.
     """
 
     language: LanguageModel
@@ -104,7 +107,7 @@ class Task:
         return hashlib.sha256(torch.cat(parts).numpy().tobytes()).hexdigest()[:16]
 
     def dense(self, passage: tuple[str, str, float]) -> Tensor:
-        """Logits (32, V) of dense attention, found once."""
+        """Logits (16, V) of dense attention, found once."""
         if passage not in self._dense:
             prompt, rest = self.passages[passage]
             with dense(self.language)(PREFIX):
@@ -180,11 +183,16 @@ def apart(task: Task, passage: tuple[str, str, float], attach: Attach) -> Row:
     """How far an arm is from dense on one passage."""
     prompt, rest = task.passages[passage]
     with attach(PREFIX) as run:
-        said = feed(task.language, read(task.language, prompt)[0], rest)
+        cache = read(task.language, prompt)[0]
+        before = _bytes_read(run)
+        said = feed(task.language, cache, rest)
     kl, top1 = divergence(task.dense(passage), said.logits)
+    whole = PREFIX + (FED + 1) / 2
+    # The oracle reads all keys to choose, and half of a row is its key.
+    known = row_bytes(task.language) * (whole if run is None else whole / 2 + run if isinstance(run, int) else 0)
     return {
         "kl": round(kl.clamp_min(0).mean().item(), 6), "top1": round(top1.mean().item(), 4),
-        "rows_read": _rows_read(run, PREFIX + (FED + 1) / 2),
+        "rows_read": _rows_read(run, whole), "step_bytes": round(known or (_bytes_read(run) - before) / FED),
     }  # fmt: skip
 
 
@@ -231,6 +239,11 @@ def most_attended(language: LanguageModel, rows: int) -> Attach:
     return attach
 
 
+def _bytes_read(run: Any) -> int:
+    """Bytes of keys, values and what stands for keys that a run has read so far; 0 where nobody counts."""
+    return 0 if run is None or isinstance(run, int) else run.reads.bytes
+
+
 def _rows_read(run: Any, whole: float) -> float:
     """Rows that were read per step: as the run has counted, or as many as the oracle was given, or all."""
     if isinstance(run, int):
@@ -266,7 +279,7 @@ def claims(name: str, rows: list[Row]) -> list[dict[str, Any]]:
 def tables(document: Result) -> list[Table]:
     """What the page shows: for each number of rows the methods, nearest to dense first."""
     heads = (
-        "arm", "rows read", "KL, prose (95 %)", "top 1", "KL, code (95 %)", "top 1", "facts found (95 %)",
+        "arm", "rows read", "MiB a step", "KL, prose (95 %)", "top 1", "KL, code (95 %)", "top 1", "facts found (95 %)",
         "log-probability",
     )  # fmt: skip
     arms = {arm: by(rows, "method") for arm, rows in by(document["rows"], "arm")}
@@ -281,8 +294,9 @@ def tables(document: Result) -> list[Table]:
 
 def _line(method: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if "refused" in rows[0]:
-        return (method, "refused", *[""] * 6)
-    cells = [method, fixed(mean(r["rows_read"] for r in rows if r["part"] == "prose"), 0)]
+        return (method, "refused", *[""] * 7)
+    prose = [r for r in rows if r["part"] == "prose"]
+    cells = [method, fixed(mean(r["rows_read"] for r in prose), 0), fixed(_mib(prose), 1)]
     for part in ("prose", "code"):
         mine = [r for r in rows if r["part"] == part]
         kl, top1 = torch.tensor([r["kl"] for r in mine]), fixed(mean(r["top1"] for r in mine), 2)
@@ -291,6 +305,21 @@ def _line(method: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     right, asked = (sum(r[name] for r in facts) for name in ("right", "asked"))
     cells += [f"{right} of {asked} ({interval(intervals.of_share(right, asked), 0, 100)} %)"]
     return (*cells, fixed(mean(r["logprob"] for r in facts), 2))
+
+
+def picture(document: Result) -> tuple[str, str]:
+    """Distance from dense against the bytes that a step reads, on prose: a line for each method through its budgets."""
+    lines = {}
+    for method, rows in by(document["rows"], "method"):
+        prose = [r for r in rows if r["part"] == "prose"]
+        if prose and method != DENSE:
+            lines[method] = [(_mib(found), mean(r["kl"] for r in found)) for _, found in by(prose, "arm")]
+    title = "KL from dense on prose, in nats, against MiB read at each step"
+    return title, chart(lines, across="MiB that a step reads to choose and to attend", up="KL from dense, nats")
+
+
+def _mib(rows: Sequence[Mapping[str, Any]]) -> float:
+    return mean(r["step_bytes"] for r in rows) / MIB
 
 
 def _found(rows: list[Row]) -> float:

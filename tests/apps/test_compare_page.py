@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.apps.traces import Elements
+from tokenry.apps.cli.show import print_leaderboard
 from tokenry.pipeline.compare import Arm
 from tokenry.pipeline.receipt import Receipt, Seconds
 from tokenry.report.compare.costs import front
@@ -123,3 +124,13 @@ def test_compare_draws_a_page_and_a_picture(tokenry, small, document, tmp_path, 
     done = tokenry("compare", "snapkv", "--text", document, "--model", small, "--plot", tmp_path / "loss.bmp")
     assert done.status == 2
     assert "plot: must end in .html, .png, .svg" in done.err
+
+
+def test_a_leaderboard_begins_with_what_is_nearest_to_dense(capsys):
+    print_leaderboard(ARMS[::-1])
+    lines = capsys.readouterr().out.splitlines()
+    found = [
+        next(i for i, line in enumerate(lines) if shown in line) for shown in ("dense ", "0.000", "0.251", "0.323")
+    ]
+    assert found == sorted(found)
+    assert found[-1] < next(i for i, line in enumerate(lines) if "12.500" in line)

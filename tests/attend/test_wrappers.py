@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.attend.attend_kl import DOCUMENTS, Passage
 from tests.attend.feeding import feed, same, tokens
 from tests.contract.cases import choosing
 from tests.padded import padded
@@ -13,7 +15,9 @@ from tokenry.attend.adaptive_heads import AdaptiveHeads
 from tokenry.attend.base import Evictor, Selector
 from tokenry.attend.chunked import Chunked
 from tokenry.attend.pyramid import Pyramid
+from tokenry.attend.random import RandomRows
 from tokenry.attend.rerotated import Rerotated
+from tokenry.attend.reused import Reused
 from tokenry.attend.snapkv import SnapKV
 from tokenry.attend.token_select import TokenSelect
 from tokenry.attend.window import Window
@@ -32,11 +36,12 @@ WRAPPERS = {
     "pyramid": lambda inside: Pyramid(inside=inside, beta=1),
     "rerotated": lambda inside: Rerotated(inside=inside),
     "chunked": lambda inside: Chunked(inside=inside),
+    "reused": lambda inside: Reused(inside=inside, steps=2),
 }
 INSIDE = [case for case in choosing() if not issubclass(case.method, Wrapper) and hasattr(case.trial(), "budget")]
 PAIRS = [
     (name, case) for name in WRAPPERS for case in INSIDE
-    if issubclass(case.method, Evictor) or (name == "pyramid" and issubclass(case.method, Selector))
+    if issubclass(case.method, {"pyramid": (Evictor, Selector), "reused": Selector}.get(name, Evictor))
 ]  # fmt: skip
 
 
@@ -50,9 +55,8 @@ def held(out):
 
 
 def test_there_are_as_many_pairs_as_methods_that_fit():
-    assert len(PAIRS) == 4 * sum(issubclass(c.method, Evictor) for c in INSIDE) + sum(
-        issubclass(c.method, Selector) for c in INSIDE
-    )
+    evict, select = (sum(issubclass(c.method, kind) for c in INSIDE) for kind in (Evictor, Selector))
+    assert len(PAIRS) == 4 * evict + 2 * select
 
 
 @pytest.mark.parametrize(("name", "case"), PAIRS, ids=lambda value: getattr(value, "name", value))
@@ -179,10 +183,121 @@ def test_a_long_prompt_never_stands_in_memory_as_a_whole():
     assert out.logits.isfinite().all()
 
 
+@pytest.fixture(scope="module")
+def smollm2_geometry():
+    """Nine heads that share three of width 64, in two layers, over positions up to 32K."""
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=576, intermediate_size=64, num_hidden_layers=2, num_attention_heads=9,
+        num_key_value_heads=3, head_dim=64, max_position_embeddings=1 << 15, eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [
+    "snapkv[budget=256]", "key_norm[budget=256,dense_layers=0]", "window[budget=256:sink=4]",
+    "adaptive_heads[inside=snapkv[budget=256]]",
+])  # fmt: skip
+def test_32k_tokens_are_read_in_the_memory_of_a_budget_and_a_chunk(monkeypatch, smollm2_geometry, inside):
+    """Bytes of keys and values in each layer: at every moment of reading, in use for them, and after generating."""
+    chunk, budget, row = 512, 256, 2 * 3 * 64 * 4
+    most: dict[str, int] = {}
+    update = KVBuffer.update
+
+    def watched(self, *given, **more):
+        out = update(self, *given, **more)
+        most["held"] = max(most.get("held", 0), self.held_bytes)
+        most["used"] = max(most.get("used", 0), self.allocated_bytes)
+        return out
+
+    monkeypatch.setattr(KVBuffer, "update", watched)
+    ids = tokens(1, (1 << 15) - 8)
+    with torch.inference_mode(), Chunked(inside=inside)(smollm2_geometry) as run:
+        out = smollm2_geometry.generate(ids, max_new_tokens=4, do_sample=False, prefill_chunk_size=chunk,
+                                        return_dict_in_generate=True)  # fmt: skip
+    layers = cache_of(out).layers
+    assert all(layer.seen == len(out.sequences[0]) - 1 for layer in layers)
+    assert most["held"] <= (budget + chunk) * row
+    room = max(64, (budget + chunk) // KVBuffer.growth)
+    assert most["used"] <= (budget + chunk + room) * row * 1.1, "numbers of columns stand beside ragged rows"
+    assert run.held_bytes <= 2 * (budget + 4) * row
+    assert all(layer.held_bytes <= (budget + 4) * row for layer in layers)
+
+
+def test_heads_share_budgets_while_a_prompt_is_read_in_chunks():
+    """Whichever of the two stands in the other; in one pass it is as without chunks."""
+    model, ids = shared("llama"), tokens(1, 60)
+    heads, inside = AdaptiveHeads(inside=SNAP, floor=0.0), Chunked(inside=AdaptiveHeads(inside=SNAP, floor=0.0))
+    outside = AdaptiveHeads(inside=Chunked(inside=SNAP), floor=0.0)
+    fed = [feed(model, method, ids, 48, chunks=[16, 16, 16]) for method in (inside, outside)]
+    same(*(one.logits for one in fed))
+    counts = [(layer.columns >= 0).sum(-1) for layer in fed[0].cache.layers]
+    assert all(int(count.sum()) == 2 * (12 + 12) for count in counts)
+    assert any((count[:, 0] != count[:, 1]).any() for count in counts)
+    whole = [feed(model, method, ids, 48, prompt_tokens=48).logits for method in (heads, inside)]
+    same(*whole)
+
+
 def test_a_prompt_of_one_pass_is_read_as_by_the_method_inside():
     model, ids = shared("qwen3"), tokens(2, 50)
     same(feed(model, Chunked(inside=SNAP), ids, 41, prompt_tokens=41).logits,
          feed(model, SNAP, ids, 41, prompt_tokens=41).logits)  # fmt: skip
+
+
+class Asked:
+    """How often a selector was asked in a layer."""
+
+    def __init__(self, monkeypatch, kind):
+        self.count, select = 0, kind.select
+
+        def counted(method, site, state):
+            self.count += site.layer == 1
+            return select(method, site, state)
+
+        monkeypatch.setattr(kind, "select", counted)
+
+
+@pytest.mark.parametrize("inside", [
+    "fasa[budget=12,dense_layers=0,window=4]", "quest[budget=12,page=4,dense_layers=0]",
+    "token_select[budget=12:sink=2:recent=4,chunk=0,reuse=1.01]",
+    "dhsa[budget=12:sink=2:recent=2,chunk_size=4,block=4,instruction=2]",
+])  # fmt: skip
+def test_a_choice_is_read_again_with_what_came_since(monkeypatch, inside):
+    """Asked every third step, with two rows fewer; between, no key is scored, and what came since is read."""
+    model, ids = shared("llama"), tokens(1, 53)
+    method, every = Reused(inside=inside, steps=3), Reused(inside=inside, steps=1)
+    asked = Asked(monkeypatch, type(method.inside))
+    seen = []
+    rows = Reused.rows
+
+    def looking(self, inner, site, state):
+        found = rows(self, inner, site, state)
+        if site.layer == 1:
+            seen.append(set(found[0, 0].tolist()) - {-1})
+        return found
+
+    monkeypatch.setattr(Reused, "rows", looking)
+    fed = feed(model, method, ids, 41, prompt_tokens=41)
+    assert asked.count == 4
+    for step, held in enumerate(seen):
+        first, since = seen[step - step % 3], step % 3
+        assert held == first | {41 + step - i for i in range(since)}
+        assert len(held) <= 12
+    assert fed.run.reads.bytes < feed(model, every, ids, 41, prompt_tokens=41).run.reads.bytes
+    same(feed(model, every, ids, 41, prompt_tokens=41).logits, feed(model, method.inside, ids, 41,
+         prompt_tokens=41).logits)  # fmt: skip
+
+
+def test_a_short_neighbour_chooses_at_its_own_steps():
+    """One sequence of which the budget holds all until it does not, alone and beside a long one."""
+    model, ids = shared("llama"), tokens(2, 60)
+    mask = torch.ones_like(ids)
+    mask[1, :31] = 0
+    method = Reused(inside="fasa[budget=14,dense_layers=0,window=4]", steps=4)
+    both = feed(model, method, ids, 41, mask=mask, prompt_tokens=41)
+    alone = feed(model, method, ids[1:, 31:], 10, prompt_tokens=10)
+    same(alone.logits[0], both.logits[1])
 
 
 def test_what_does_not_fit_inside_is_refused():
@@ -191,6 +306,12 @@ def test_what_does_not_fit_inside_is_refused():
             wrapper(inside=TokenSelect())
     with pytest.raises(InvalidValue, match="must have a budget in tokens"):
         Pyramid(inside="token_sparse")
+    with pytest.raises(InvalidValue, match="layer by layer and step by step; got snapkv"):
+        Reused(inside=SNAP)
+    with pytest.raises(InvalidValue, match="must have a budget in tokens"):
+        Reused(inside="dhsa[budget=0.5]")
+    with pytest.raises(InvalidValue, match="steps must leave inside a budget that it takes"):
+        Reused(inside="quest[budget=20]", steps=8)
 
 
 def test_wrappers_stand_in_each_other():
@@ -202,3 +323,17 @@ def test_wrappers_stand_in_each_other():
     per_layer = [int((c >= 0).sum()) for c in counts]
     assert per_layer == sorted(per_layer, reverse=True)
     assert per_layer[0] > per_layer[-1]
+
+
+@pytest.mark.claim
+@pytest.mark.slow
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_choice_used_again_is_closer_to_dense_than_random_rows(smollm2, document):
+    """At 100 rows, asked every 4 and every 16 steps."""
+    passage, frame = Passage(smollm2, document), "budget=100:sink=4:recent=32:per=head"
+    often, rare = (
+        passage.kl(Reused(inside=f"fasa[{frame},dense_layers=0]", steps=steps), watches_prompt=True)
+        for steps in (4, 16)
+    )
+    chance = passage.kl(RandomRows(budget=frame.partition("=")[2]), watches_prompt=True)
+    assert max(often, rare) < chance

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
+from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.charts import chart
 from benchmarks.models import families
-from benchmarks.page import PAGE, anchor, benchmarks, page, summary
+from benchmarks.page import anchor, benchmarks, pages, summary
 from benchmarks.record import ROOT, read, recorded
 from tokenry.core.registry import entries, parts
 
@@ -20,7 +22,8 @@ NAMING = [
 
 
 def test_pages_are_up_to_date():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run `python -m benchmarks.page`"
+    for file, text in pages().items():
+        assert file.read_text(encoding="utf-8") == text, "run `python -m benchmarks.page`"
     assert families.PAGE.read_text(encoding="utf-8") == families.page(families.read())
 
 
@@ -31,6 +34,17 @@ def test_a_result_lies_where_its_command_writes_it(document):
     assert find_spec(module) is not None
     assert document["name"].startswith(name)
     assert read(document["name"]) == document
+
+
+def test_lines_are_drawn_between_round_numbers():
+    """Twice as much is as far everywhere, and names mean nothing to XML."""
+    svg = chart({"a <b": [(8.0, 0.5), (2.0, 0.05)], "other": [(4.0, 0.1)]}, across="MiB", up="nats")
+    root = ElementTree.fromstring(svg)
+    dots = [(float(c.get("cx")), float(c.get("cy"))) for c in root.iter("{http://www.w3.org/2000/svg}circle")]
+    (x1, y1), (x2, y2), (x3, _) = dots
+    assert x3 - x1 == pytest.approx(x2 - x3, abs=0.2)
+    assert y2 < y1
+    assert "a &lt;b" in svg
 
 
 def test_every_claim_is_in_the_summary():

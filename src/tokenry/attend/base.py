@@ -307,15 +307,16 @@ class EvictorWrapper(Protocol):
         seen: int | Int[Tensor, "B 1 1"],
     ) -> Int[Tensor, "B #G M"]:  # fmt: skip
         """The rows that stay."""
-        ...
 
     def placed(self, site: Site) -> Site:
         """Where what is left stands."""
-        ...
 
 
 class Selector(Attention):
     """Keeps every token and chooses, step by step, which of them attention reads."""
+
+    wrapper: ClassVar[Any] = None
+    """A `SelectingWrapper` that the method is a field of, which then has a say in what is read."""
 
     @abstractmethod
     def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
@@ -325,8 +326,12 @@ class Selector(Attention):
         """
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        rows = self.select(site, state) if site.decoding else None
+        rows = self.rows(site, state) if site.decoding else None
         return site.dense() if rows is None else site.narrow(rows).dense()
+
+    def rows(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
+        """The rows to read, as `select` gives them, or as the wrapper says."""
+        return self.wrapper.rows(self, site, state) if self.wrapper else self.select(site, state)
 
 
 class Evictor(Attention):

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from tokenry.attend.base import Attention
+from tokenry.attend.base import Attention, Evictor
 from tokenry.attend.snapkv import SnapKV
 from tokenry.attend.wrapping.wrapper import EvictingWrapper
 from tokenry.core.card import Card
@@ -53,9 +53,8 @@ class Chunked(EvictingWrapper):
 
     inside: Attention = part(SnapKV(), doc="what scores and evicts")
 
-    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        inside, buffer = self._inside(), site.buffer
-        out = inside.attend(site, state)
+    def read(self, evictor: Evictor, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        out, buffer = super().read(evictor, site, state), site.buffer
         if buffer is not None and not site.later and buffer.settled < buffer.seen:
-            inside._evict(site, state, buffer.seen)
+            evictor._evict(site, state, buffer.seen)
         return out

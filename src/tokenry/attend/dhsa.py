@@ -111,6 +111,7 @@ class Dhsa(Selector):
             return site.dense()
         self.refuse_evicted(site)
         if site.decoding:
+            self._grow(site, state)
             return super().attend(site, state)
         self._cut(site, state)
         if self.covers(site.buffer.seen):
@@ -121,7 +122,6 @@ class Dhsa(Selector):
 
     def select(self, site: Site, state: Chunks) -> Int[Tensor, "B #G M"] | None:
         assert site.buffer is not None
-        self._grow(site, state)
         assert state.of is not None
         assert state.sums is not None
         assert state.counts is not None

@@ -111,7 +111,7 @@ class TokenSelect(Selector):
     def attend(self, site: Site, state: LastChoice) -> Float[Tensor, "B H Q Dv"]:
         self._check_gaps(site)
         if site.decoding:
-            index = self.select(site, state)
+            index = self.rows(site, state)
             return site.dense() if index is None else self._read(site, index)
         if self.chunk == 0 or site.buffer is None or site.facts is None:
             return site.dense()

@@ -47,7 +47,7 @@ def compare(
     ] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Compare methods with the dense model and with random choice at the same budget."""
+    """Compare methods with the dense model and with random choice at the same budget; a room ends as a leaderboard."""
     from tokenry.report import pareto
 
     if plot is not None:
@@ -58,7 +58,7 @@ def compare(
     o.check(use=[part.strip() for spec in specs for part in spec.split("|")], model=model, dtype=dtype)
     texts = o.read_documents(text)
 
-    from tokenry.apps.cli.show import arm_table, print_answers, print_arm
+    from tokenry.apps.cli.show import arm_table, print_answers, print_arm, print_leaderboard
     from tokenry.models.generate.answer import Sampling
     from tokenry.pipeline.arm import Job
     from tokenry.pipeline.compare import COMPARE_SCHEMA, Arm, pipelines, planned
@@ -86,6 +86,8 @@ def compare(
         sys.stdout.write(json.dumps({"schema": COMPARE_SCHEMA, "arms": [a.to_dict() for a in arms]}) + "\n")
     else:
         print_answers(arms)
+        if room is not None:
+            print_leaderboard(arms)
     if plot is not None:
         pareto.write(arms, plot)
         warn(f"plot: {plot}")

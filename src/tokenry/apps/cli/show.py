@@ -64,6 +64,16 @@ def print_answers(arms: Sequence[Arm]) -> None:
         _out.print(arm.answer, markup=False, style="dim" if arm.control else "", soft_wrap=True)
 
 
+def print_leaderboard(arms: Sequence[Arm]) -> None:
+    """The same lines once more, nearest to dense first; what is as near in less time stands above."""
+    ranked = sorted(arms, key=lambda arm: (arm.kl is not None, arm.kl or 0.0, -(arm.receipt.tokens_per_second or 0.0)))
+    table = arm_table([arm.name for arm in ranked])
+    _out.print("\nnearest to dense first")
+    table.heading()
+    for arm in ranked:
+        print_arm(table, arm)
+
+
 def plan_table(names: Sequence[str], cost: str) -> Table:
     """The table of what a plan tries; what shall be small stays whatever the width."""
     ranks = dict(zip(COSTS, (1, 2, 3, 4), strict=True)) | {cost: 0}

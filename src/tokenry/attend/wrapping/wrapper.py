@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokenry.attend.base import Attention, Evictor
+from tokenry.attend.base import Attention, Evictor, Selector
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.errors import InvalidValue
@@ -23,19 +23,18 @@ class Wrapper(Attention):
     """A method around another, in the field `inside`: it attends as that one does, but for what a subclass changes."""
 
     inside: Attention
-    takes: ClassVar[Any] = Attention
+    takes: ClassVar[tuple[type, ...]] = (Attention,)
     """What may be inside."""
+    wants: ClassVar[str] = "chooses among cached keys, layer by layer"
+    """What that does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.inside, self.takes) or type(self.inside).kinds != ("self",):
             raise InvalidValue(
-                f"{self.name()}: inside must be one that {self._wants()}; got {self.inside.name()}; "
+                f"{self.name()}: inside must be one that {self.wants}; got {self.inside.name()}; "
                 "see the column `action` of `tokenry list --room attend`."
             )
-
-    def _wants(self) -> str:
-        return "evicts" if issubclass(self.takes, Evictor) else "chooses among cached keys, layer by layer"
 
     @property
     def State(self) -> type[LayerState]:  # type: ignore[override]  # noqa: N802
@@ -80,27 +79,58 @@ class Wrapper(Attention):
 class EvictingWrapper(Wrapper):
     """A wrapper that has a say in what an evictor keeps, and where that stands."""
 
-    takes: ClassVar[Any] = Evictor
+    wants = "evicts"
 
     def stays(
         self, method: Evictor, site: Site, scores: Float[Tensor, "B #G K"], real: Bool[Tensor, "B #G K"] | None,
         seen: int | Int[Tensor, "B 1 1"],
     ) -> Int[Tensor, "B #G M"]:  # fmt: skip
         """The rows that stay."""
+        if isinstance(self.inside, EvictingWrapper):
+            return self.inside.stays(method, site, scores, real, seen)
         return choose(method.budget, scores, real, seen)
 
     def placed(self, site: Site) -> Site:
         """Where what is left stands."""
-        return site
+        return self.inside.placed(site) if isinstance(self.inside, EvictingWrapper) else site
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
-        return self._inside().attend(site, state)
+        return self.read(self.evictor(self), site, state)
 
-    def _inside(self) -> Evictor:
-        """The method, which asks this wrapper."""
-        asking = copy.copy(self.inside)
-        object.__setattr__(asking, "wrapper", self)
-        return asking  # type: ignore[return-value]
+    def evictor(self, asks: EvictingWrapper) -> Evictor:
+        """The innermost method, which asks the outermost wrapper."""
+        return self.inside.evictor(asks) if isinstance(self.inside, EvictingWrapper) else _asking(self.inside, asks)
+
+    def read(self, evictor: Evictor, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        """Attention of one layer by that method, and what wrappers do beside it."""
+        if isinstance(self.inside, EvictingWrapper):
+            return self.inside.read(evictor, site, state)
+        return evictor.attend(site, state)
+
+
+EvictingWrapper.takes = (Evictor, EvictingWrapper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectingWrapper(Wrapper):
+    """A wrapper that has a say in which rows a selector reads."""
+
+    takes = (Selector,)
+    wants = "chooses among cached keys, layer by layer and step by step"
+
+    def rows(self, method: Selector, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
+        """The rows to read."""
+        return method.select(site, state)
+
+    def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
+        return _asking(self.inside, self).attend(site, state)
+
+
+def _asking(inside: Any, wrapper: Wrapper) -> Any:
+    """The method inside, which asks its wrapper."""
+    asking = copy.copy(inside)
+    object.__setattr__(asking, "wrapper", wrapper)
+    return asking
 
 
 def with_budget(method: Attention, budget: Budget) -> Attention:

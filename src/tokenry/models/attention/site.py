@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 
 from tokenry.models.attention.mask import MaskFacts
 from tokenry.models.attention.place import Kind
+from tokenry.models.attention.products import by_head, products
 from tokenry.models.cache.kv import KVBuffer
 from tokenry.models.cache.reads import Reads
 
@@ -165,7 +166,7 @@ class Site:
         q = self.q[:, :, queries]
         b, h, n, d = q.shape
         g = self.k.shape[1]
-        scores = _by_head(q.reshape(b, g, (h // g) * n, d), self.k.mT)
+        scores = products(q.reshape(b, g, (h // g) * n, d), self.k)
         return self.logits_of(wide(scores).view(b, h, n, -1), queries)
 
     def logits_of(self, products: Float[Tensor, "B H Q K"], queries: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
@@ -400,7 +401,7 @@ class Site:
     def _weighted(self, probs: Float[Tensor, "B H Q K"]) -> Float[Tensor, "B H Q Dv"]:
         b, h, n, k = probs.shape
         g = self.v.shape[1]
-        return _by_head(probs.to(self.v.dtype).view(b, g, (h // g) * n, k), self.v).view(b, h, n, -1)
+        return by_head(probs.to(self.v.dtype).view(b, g, (h // g) * n, k), self.v).view(b, h, n, -1)
 
     def _slices(self, attend: Any) -> Tensor:
         b, h, n, _ = self.q.shape
@@ -435,10 +436,3 @@ class Site:
 def wide(values: Tensor) -> Tensor:
     """Numbers to be summed or compared, in floats of 32 bits or more."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _by_head(a: Float[Tensor, "B G M X"], b: Float[Tensor, "B G X N"]) -> Float[Tensor, "B G M N"]:
-    """`a @ b`. A batched product in half precision copies a cache with room to grow; one for each head does not."""
-    if b.device.type != "cpu" or b.dtype not in (torch.bfloat16, torch.float16) or b.shape[0] * b.shape[1] > 64:
-        return a @ b
-    return torch.stack([torch.stack([x @ y for x, y in zip(*rows, strict=True)]) for rows in zip(a, b, strict=True)])
