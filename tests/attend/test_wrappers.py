@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.attend.attend_kl import DOCUMENTS, Passage
 from tests.attend.feeding import feed, same, tokens
 from tests.contract.cases import choosing
 from tests.padded import padded
@@ -15,7 +14,6 @@ from tokenry.attend.adaptive_heads import AdaptiveHeads
 from tokenry.attend.base import Evictor, Selector
 from tokenry.attend.chunked import Chunked
 from tokenry.attend.pyramid import Pyramid
-from tokenry.attend.random import RandomRows
 from tokenry.attend.rerotated import Rerotated
 from tokenry.attend.reused import Reused
 from tokenry.attend.snapkv import SnapKV
@@ -323,17 +321,3 @@ def test_wrappers_stand_in_each_other():
     per_layer = [int((c >= 0).sum()) for c in counts]
     assert per_layer == sorted(per_layer, reverse=True)
     assert per_layer[0] > per_layer[-1]
-
-
-@pytest.mark.claim
-@pytest.mark.slow
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_choice_used_again_is_closer_to_dense_than_random_rows(smollm2, document):
-    """At 100 rows, asked every 4 and every 16 steps."""
-    passage, frame = Passage(smollm2, document), "budget=100:sink=4:recent=32:per=head"
-    often, rare = (
-        passage.kl(Reused(inside=f"fasa[{frame},dense_layers=0]", steps=steps), watches_prompt=True)
-        for steps in (4, 16)
-    )
-    chance = passage.kl(RandomRows(budget=frame.partition("=")[2]), watches_prompt=True)
-    assert max(often, rare) < chance

@@ -77,10 +77,6 @@ class Reused(SelectingWrapper):
         evidence="query",
         identity_at={"inside": "fasa[budget=1000000]"},
         trial={"inside": "fasa[budget=12,dense_layers=0,window=4]", "steps": 3},
-        claims=(
-            "at 100 of 800 rows, with fasa inside and one choice in 4 or in 16 steps, its KL to dense is below that of "
-            "random rows, on each of four texts",
-        ),
         deviations=("the choice is that of the method inside, not of full attention",),
     )
 
