@@ -62,7 +62,7 @@ class Zett(EmbeddingTable):
         summary="rows for any vocabulary, predicted by a trained hypernetwork",
         trial={"shared": "copied"},
         claims=(
-            "what has learned nothing gives a model its own vocabulary back bit for bit, rows of shared pieces predicted",
+            "what has learned nothing gives a model its own vocabulary back bit for bit, shared rows predicted too",
             "after both stages a tiny model predicts text over drawn vocabularies with at least 0.2 bits per byte less",
         ),
         deviations=(
