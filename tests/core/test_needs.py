@@ -23,7 +23,7 @@ def asked():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             named = isinstance(node, ast.Call) and ast.unparse(node.func) == "need"
             if named and isinstance(node.args[0], ast.Constant):
-                yield node.args[0].value
+                yield node.args[0].value.partition(".")[0]
 
 
 def test_every_library_that_is_asked_for_is_in_the_extra_that_is_named():
@@ -32,7 +32,7 @@ def test_every_library_that_is_asked_for_is_in_the_extra_that_is_named():
     packages = importlib.metadata.packages_distributions()
     assert set(asked()) <= set(needs.EXTRAS)
     for library, extra in needs.EXTRAS.items():
-        names = {re.split(r"[<>=]", wanted)[0] for wanted in extras[extra]}
+        names = {re.split(r"[<>=[]", wanted)[0] for wanted in extras[extra]}
         assert names & {library, library.replace("_", "-"), *packages.get(library, ())}, library
 
 

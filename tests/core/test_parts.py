@@ -103,7 +103,7 @@ def test_a_wrong_part_is_explained(registered, piece, sentence):
 @pytest.mark.parametrize("name", ["os/path", "compress/fit", "compress/random", "antigravity", "", ["os"], None])
 def test_nothing_but_a_registered_part_is_revived(name):
     before = set(sys.modules)
-    with pytest.raises(InvalidValue, match="must be one of quantize/"):
+    with pytest.raises(InvalidValue, match=r"must be one of .*quantize/"):
         Whole.from_dict({"piece": {"part": name}})
     assert "antigravity" not in set(sys.modules) - before
 

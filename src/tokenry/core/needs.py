@@ -11,8 +11,7 @@ from tokenry.core.errors import InvalidValue
 EXTRAS: Mapping[str, str] = {
     "tiktoken": "vocabularies", "sentencepiece": "vocabularies", "soundfile": "audio", "soxr": "audio",
     "peft": "collages", "skimage": "collages", "sklearn": "collages", "starlette": "serve", "uvicorn": "serve",
-    "httpx": "serve", "prometheus_client": "serve", "numba": "training", "pyarrow": "parquet",
-    "pyarrow.parquet": "parquet", "ray": "ray",
+    "httpx": "serve", "prometheus_client": "serve", "numba": "training", "pyarrow": "parquet", "ray": "ray",
 }  # fmt: skip
 """The extra that brings each library, by the name it is imported under."""
 
@@ -26,7 +25,8 @@ def need(library: str, what: str) -> Any:
     try:
         return importlib.import_module(library)
     except ImportError:
-        wanted = f'"tokenry[{EXTRAS[library]}]"' if library in EXTRAS else library
+        package = library.partition(".")[0]
+        wanted = f'"tokenry[{EXTRAS[package]}]"' if package in EXTRAS else package
         raise InvalidValue(
             f"{what}: needs the package {library}, which is not installed; run `pip install {wanted}`."
         ) from None

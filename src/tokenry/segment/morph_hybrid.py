@@ -21,7 +21,7 @@ from tokenry.segment.base import Tokenizer
 from tokenry.segment.engines.encoding import checked
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.engines.spelling_base import spelling_base
-from tokenry.segment.languages.pack import LANGUAGES, Pack, Unit, pack
+from tokenry.segment.languages.pack import Pack, Unit, pack
 from tokenry.segment.languages.reading import LONGEST, Part, best, greedy, units, written
 
 UPPER, CAPITALS = "<uppercase>", "<capitals>"
@@ -48,7 +48,7 @@ class MorphHybrid(Tokenizer):
     Guarantees
         Every byte comes back that the other vocabulary gives back: a word whose parts would not be written as it is
         goes to the other vocabulary as a whole. All forms of a root or affix have one id. Time grows with the length
-        of a text. A language is one file of rules and one of roots, with nothing in the code that knows it.
+        of a text. A language is one file of rules and one of roots, and its name here.
     Raises
         UnknownModel: no tokenizer has the name in `rest`.
         UnreadableInput: a file of roots that is none.
@@ -87,7 +87,7 @@ class MorphHybrid(Tokenizer):
         },
     )
 
-    language: str = choice(*LANGUAGES, default="turkish", doc="whose roots and affixes")
+    language: str = choice("finnish", "turkish", default="turkish", doc="whose roots and affixes")
     rest: str = setting("smollm2", doc="the tokenizer of all other text, as open_tokenizer takes it")
     roots: str | None = setting(None, doc="a file of more roots, each on a line with its second form behind a space")
     reading: str = choice("best", "greedy", default="best", doc="the fewest parts, or the longest part first")

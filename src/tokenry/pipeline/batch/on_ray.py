@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tokenry.core import errors
@@ -38,15 +39,16 @@ def _done(ray: Any, parts: Sequence[Part], work: Work, form: Form, workers: int)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.actor_init_retry_on_errors = False
-    # Each item is one part, so that a worker that dies loses no more than that; as bytes, which no library changes.
-    items = [{"part": pickle.dumps(part)} for part in parts]
+    # Each item is one part, so that a worker that dies loses no more; as text, which no library changes.
+    items = [{"part": json.dumps(asdict(part))} for part in parts]
     team = ray.data.ActorPoolStrategy(size=min(workers, len(parts)))
     rows = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _Worker, fn_constructor_args=(work, form), compute=team, num_cpus=1, max_restarts=RETRIES,
         max_task_retries=RETRIES,
     )  # fmt: skip
     for row in rows.iter_rows():
-        yield pickle.loads(row["done"])
+        told = json.loads(row["told"])
+        yield tuple(told) if isinstance(told, list) else Done(rows=row["rows"], errors=row["errors"], **told)
 
 
 class _Worker:
@@ -62,9 +64,16 @@ class _Worker:
         except TokenryError as error:
             self.fault = type(error).__name__, str(error)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            said = self.fault or do(pickle.loads(row["part"]), self.doing, self.form)
+            said = self.fault or do(_part(json.loads(row["part"])), self.doing, self.form)
         except TokenryError as error:
             said = type(error).__name__, str(error)
-        return {"done": pickle.dumps(said)}
+        if not isinstance(said, Done):
+            return {"told": json.dumps(said), "rows": b"", "errors": b""}
+        told = {"number": said.number, "sums": said.sums, "cost": said.cost}
+        return {"told": json.dumps(told), "rows": said.rows, "errors": said.errors}
+
+
+def _part(told: dict[str, Any]) -> Part:
+    return Part(**told | {"span": tuple(told["span"]), "names": tuple(told["names"])})

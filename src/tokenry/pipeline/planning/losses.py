@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -56,8 +57,8 @@ class Check(Loss):
     """Answers that a command takes for right: it reads one, and its exit status says so.
 
     Args:
-        command: run by the shell, with the answer as its standard input, the question in `TOKENRY_ASK` and the name of
-            the text in `TOKENRY_TEXT`.
+        command: a program and its arguments, for no shell; the answer is its standard input, the question stands
+            in `TOKENRY_ASK` and the name of the text in `TOKENRY_TEXT`.
         seconds: that it may take.
     """
 
@@ -70,13 +71,13 @@ class Check(Loss):
         told = {"TOKENRY_ASK": sample.ask, "TOKENRY_TEXT": sample.documents[0].name}
         try:
             done = subprocess.run(
-                self.command, shell=True, input=answer, text=True, capture_output=True, timeout=self.seconds,
+                shlex.split(self.command), input=answer, text=True, capture_output=True, timeout=self.seconds,
                 env=os.environ | told, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise InvalidValue(f"check: must end within {self.seconds:g} s; {self.command!r} does not.") from None
-        if done.returncode in (126, 127):
-            raise InvalidValue(f"check: must be a command that runs; {self.command!r} does not: {done.stderr[:200]}")
+        except (OSError, ValueError, IndexError) as error:
+            raise InvalidValue(f"check: must be a command that runs; {self.command!r} does not: {error}.") from None
         return done.returncode == 0
 
     def describe(self) -> str:
