@@ -26,11 +26,8 @@ FOLDER = BUILD / "zett"
 OFTEN = 40
 """How often the halves of the sample documents are among the texts."""
 
-COURSES = (
-    Course(steps=600, rows=4, rate=7e-4, every=25),
-    Course(steps=500, rows=4, rate=5e-4, every=25, seed=1),
-)
-"""One after the other."""
+COURSES = (Course(steps=600, rows=4, rate=7e-4, every=25),)
+"""One after the other. A second one of 500 steps learned the halves by heart: it did not help with what is measured."""
 
 
 def main() -> None:
