@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, fixed, percent, show
+from tokenry.core.seeds import mixed
 from tokenry.core.sequence import Modality
 from tokenry.core.tokens import TokenBatch
 from tokenry.data.collages import PLACES, QUARTER, Collage, collage, question
@@ -55,7 +56,7 @@ def main() -> None:
         "signal/collages", dtype=str(model.dtype).removeprefix("torch."),
         settings=settings, save=True,
     )  # fmt: skip
-    generator = torch.Generator().manual_seed(HELD_OUT)
+    generator = torch.Generator().manual_seed(mixed(HELD_OUT))
     drawn = [collage(shown, generator) for _ in range(COLLAGES)]
     arms = [(DENSE, TOKENS), (BLIND, 0), *((arm, kept) for kept in KEPT for arm in (RANDOM, THERE, ELSEWHERE))]
     for arm, kept in arms:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tokenry.core.errors import InvalidValue, StorageError
 from tokenry.core.learned import Learned
 from tokenry.core.saving import read_json, whole_folder
+from tokenry.core.seeds import mixed
 
 Entry = dict[str, Any]
 """One line of a log."""
@@ -72,7 +73,7 @@ class Schooling:
 
     def draws(self, step: int) -> torch.Generator:
         """What the rows of a step are drawn from."""
-        return torch.Generator().manual_seed(self.seed << 32 | step)
+        return torch.Generator().manual_seed(mixed(self.seed << 32 | step))
 
 
 _OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -127,7 +128,7 @@ def school(
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
                 # What a pupil draws by itself depends on the step as well.
-                torch.manual_seed(how.seed << 32 | step)
+                torch.manual_seed(mixed(how.seed << 32 | step))
                 loss(pupil, how.draws(step)).backward()
             if how.clip:
                 torch.nn.utils.clip_grad_norm_(learning, how.clip)

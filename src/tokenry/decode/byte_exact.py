@@ -129,6 +129,7 @@ class ByteExact(Decoder):
         marks, text = _behind_marks(given.tolist(), state.spelling)
         if not text or not marks:
             return
+        assert view.session.tokenizer is not None
         language = LanguageModel(view.session.model, view.session.tokenizer, "", None)
         reader = ByteReader(language, state.spelling, self.invalid == "removed", marks, self.back).push(text)
         ends, logs = [], []

@@ -107,7 +107,7 @@ class Zett(EmbeddingTable):
     def _network(self, donor: Donor) -> Hypernetwork:
         sizes = Hypernetwork.sizes(donor)
         if self.hypernetwork == UNTRAINED:
-            network = Hypernetwork(rescaling="none").build(**sizes)
+            network = Hypernetwork(rescaling="none").build(generator=None, **sizes)
             return network.eval()
         network = Hypernetwork.at(Path(self.hypernetwork))
         if network.built_with != sizes:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tokenry.core.seeds import mixed
 from tokenry.data.collages import PLACES, QUARTER, Collage, collage, question
 from tokenry.data.image import Image
 from tokenry.models.files.load import LanguageModel
@@ -87,7 +88,7 @@ class Lessons:
 
     def draw(self, count: int, seed: int) -> list[Collage]:
         """Collages, the same ones for the same seed."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(mixed(seed))
         return [collage(self.shown, generator) for _ in range(count)]
 
     @torch.no_grad()

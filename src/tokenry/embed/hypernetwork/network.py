@@ -86,11 +86,12 @@ class Hypernetwork(Learned):
         )
         self.encoder = nn.TransformerEncoder(layer, self.layers, enable_nested_tensor=False)
         sizes = [width] + [outputs] * (whole > width)
-        self.heads = nn.ModuleList(nn.Sequential(Block(width, inner), nn.Linear(width, size)) for size in sizes)
+        heads = [nn.Sequential(Block(width, inner), nn.Linear(width, size)) for size in sizes]
         if self.residual:
-            for head in self.heads:
-                nn.init.zeros_(head[-1].weight)
-                nn.init.zeros_(head[-1].bias)
+            for head in heads:
+                for values in head[-1].parameters():
+                    nn.init.zeros_(values)
+        self.heads = nn.ModuleList(heads)
 
     @classmethod
     def sizes(cls, donor: Donor) -> dict[str, int]:
@@ -124,10 +125,10 @@ class Hypernetwork(Learned):
             x = torch.where(lacking[..., None], self.missing[(spelled - len(source)).clamp_min(0)], x)
         h = self.norm(self.project(x) + self.positions[: x.shape[1]])
         first = self.encoder(h)[:, 0]
-        made = torch.cat([head(first) for head in self.heads], -1).float()
-        rows = self.shift + self.scale * (self.residual * x.mean(1) + made)
-        width = self.heads[0][-1].out_features
-        return Made(rows[:, :width], rows[:, width:] if len(self.heads) > 1 else None)
+        made = [head(first).float() for head in self.heads]
+        rows = self.shift + self.scale * (self.residual * x.mean(1) + torch.cat(made, -1))
+        width = made[0].shape[1]
+        return Made(rows[:, :width], rows[:, width:] if len(made) > 1 else None)
 
     def rows(self, source: Float[Tensor, "V W"], spellings: Sequence[Sequence[int]]) -> Made:
         """Rows of any pieces; those of one length are read together, so that none is padded."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import log
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch.nn.functional import cosine_similarity
 
 from tokenry.core.errors import InvalidValue
 from tokenry.core.schooling import Entry, Schooling, school
+from tokenry.core.seeds import mixed
 from tokenry.embed.hypernetwork.network import Hypernetwork
 from tokenry.embed.hypernetwork.sampling import Sampling
 from tokenry.embed.hypernetwork.teacher import Teacher
@@ -124,10 +126,14 @@ def train(
                 pupil, steps, loss, course.schooling(steps, rate),
                 measure=lambda p: measure(teacher, course, p), folder=folder and folder / stage,
                 called=Hypernetwork.name(), settings=made | {"stage": stage},
-                tell=None if tell is None else lambda step, s=stage, of=steps: tell(f"{s} stage", step, of),
+                tell=None if tell is None else partial(_told, tell, f"{stage} stage", steps),
             )  # fmt: skip
             log += [{"stage": stage} | entry for entry in entries]
     return pupil.eval(), log
+
+
+def _told(tell: Tell, stage: str, steps: int, step: int) -> None:
+    tell(stage, step, steps)
 
 
 def identity(teacher: Teacher, course: Course, pupil: Hypernetwork, chance: torch.Generator) -> Tensor:
@@ -150,7 +156,7 @@ def reading(teacher: Teacher, course: Course, pupil: Hypernetwork, chance: torch
 @torch.no_grad()
 def measure(teacher: Teacher, course: Course, pupil: Hypernetwork) -> Entry:
     """Bits per byte of held-out text over one drawn vocabulary, and how near rows are to those that there are."""
-    chance = torch.Generator().manual_seed(course.seed + MEASURED)
+    chance = torch.Generator().manual_seed(mixed(course.seed + MEASURED))
     lesson = teacher.lesson(course.rows, course.tokens, course.negatives, chance, test=True)
     made, known = teacher.made(pupil, lesson)
     here = (known >= 0).nonzero()[:, 0]
