@@ -78,6 +78,8 @@ class ByteExact(Decoder):
         identity_at={"back": 0, "temperature": 0.0},
         trial={"back": 0, "temperature": 1.0},
         claims=(
+            "where a prompt ends inside a word, SmolLM2-135M knows the next byte to 0.7 bits, where it needs 6.7 after "
+            "the tokens as given and 1.8 with token healing (40 prompts, benchmarks/decode/byte_exact.py)",
             "probabilities of next bytes are those of going through all sequences of a tiny model, to ten digits",
             "said bytes are drawn from this distribution",
         ),
