@@ -42,7 +42,7 @@ ABOUT = (
     "document, intervals by bootstrap over documents. `mean of pieces` is the usual baseline; `local only` and `global "
     "only` are the two parts of `token_adapt`. New tokens are those of the passages whose rows were made; all made "
     "rows compete in every prediction. `zett` predicts the rows of shared pieces too; its hypernetwork was trained for "
-    "ten minutes of one core on the first halves and the docstrings (`python -m benchmarks.embed.zett`)."
+    "twenty minutes of one core on the first halves and the docstrings (`python -m benchmarks.embed.zett`)."
 )
 
 PIECES, PASSAGES, CHARACTERS = 16384, 4, 1200

@@ -97,7 +97,7 @@ COMPLETED = [
     ("tokenry run --use snap", ["snapkv"]),
     ("tokenry run --use snapkv:bud", ["snapkv:budget="]),
     ("tokenry run --use snapkv:budget=3,win", ["snapkv:budget=3,window="]),
-    ("tokenry compare lexical", ["lexical_relevance"]),
+    ("tokenry compare lexical_r", ["lexical_relevance"]),
     ("tokenry run --model smol", ["smollm2"]),
     ("tokenry models get mini", ["minilm"]),
     ("tokenry explain kmea", ["kmeans"]),
