@@ -25,6 +25,7 @@ OTHERS = {
     "learned.py": {"_modules"},
     "load.py": {"_is_avx512_bf16_supported", "_is_amx_tile_supported"},
     "ranks.py": {"_mergeable_ranks", "_pat_str", "_special_tokens"},
+    "workers.py": {"_exit"},
 }
 """Of torch, of tiktoken and of Python."""
 
