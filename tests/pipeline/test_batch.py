@@ -124,6 +124,54 @@ def test_another_run_does_not_go_on(corpus, tmp_path):
         run_batch([corpus], SHORTEN, tmp_path / "full")
 
 
+def test_a_run_that_did_nothing_leaves_its_folder(corpus, tmp_path):
+    with pytest.raises(Incompatible, match="must be a metric"):
+        run_batch([corpus], Work(use=("needle_threading",)), tmp_path / "out")
+    run_batch([corpus], SHORTEN, tmp_path / "out")
+    assert len(rows(tmp_path / "out")) == 22
+
+
+def test_what_a_dead_machine_left_is_done_again(corpus, tmp_path):
+    out = tmp_path / "out"
+    run_batch([corpus], SHORTEN, out, size=5)
+    whole = files(out)
+    (out / "done" / "00001.json").write_bytes(b"")
+    drafts = [out / ".part-00001.jsonl.x1y2", out / "done" / ".00001.json.x1y2"]
+    for draft in drafts:
+        draft.write_text("half a")
+    assert run_batch([corpus], SHORTEN, out, size=5)["parts_before"] == 4
+    assert files(out) == whole
+    assert not any(draft.exists() for draft in drafts)
+
+
+def test_a_corpus_that_changes_meanwhile_ends_the_run(corpus, tmp_path):
+    def grow(_, done, total):
+        if done == 10:
+            with corpus.open("a") as more:
+                more.write('\n{"text": "more"}')
+
+    with pytest.raises(UnreadableInput, match=r"rows.jsonl: must stay as it was.*changed"):
+        run_batch([corpus], SHORTEN, tmp_path / "out", size=5, progress=grow)
+    with pytest.raises(InvalidValue, match="inputs differs"):
+        run_batch([corpus], SHORTEN, tmp_path / "out", size=5)
+
+
+def test_nothing_is_read_twice_or_read_where_it_is_written(corpus, tmp_path):
+    with pytest.raises(InvalidValue, match="must name each file once"):
+        run_batch([corpus, tmp_path], SHORTEN, tmp_path.parent / f"{tmp_path.name}-out")
+    with pytest.raises(InvalidValue, match="must lie outside of what is read"):
+        run_batch([tmp_path], SHORTEN, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_no_utf8_go_on_too(tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text(TEXT)
+    for before in (0, 1):
+        assert run_batch([folder], SHORTEN, tmp_path / "out")["parts_before"] == before
+
+
 def test_two_runs_do_not_write_to_one_folder(corpus, tmp_path):
     from filelock import FileLock
 
@@ -229,6 +277,8 @@ def test_columns_that_are_taken_or_not_kept(tmp_path):
     assert "must leave the column 'tokens'" in rows(tmp_path / "all", "errors")[0]["reason"]
     run_batch([file], Work(), tmp_path / "some", keep=["id"])
     assert [list(r) for r in rows(tmp_path / "some")] == [["id", "ids", "tokens"]] * 2
+    with pytest.raises(InvalidValue, match=r"keep: must be columns.*text, tokens, id; got 'idd'"):
+        run_batch([file], Work(), tmp_path / "none", keep=["id", "idd"])
 
 
 def test_messages_metrics_and_answers(tmp_path, small):

@@ -85,12 +85,17 @@ def parts(inputs: Sequence[str | Path], size: int) -> list[Part]:
 
     Raises:
         UnreadableInput: an input that is missing, or a file that is damaged.
-        InvalidValue: no row at all, or a library that is not installed.
+        InvalidValue: no row at all, a file that is given twice, or a library that is not installed.
     """
     if size < 1:
         raise InvalidValue(f"part: must be at least 1 row; got {size}.")
     found: list[Part] = []
+    seen: set[Path] = set()
     for kind, file, names in _files(inputs):
+        for one in (file / name for name in names or ("",)):
+            if one.absolute() in seen:
+                raise InvalidValue(f"input: must name each file once; {one} is read twice; leave one of them out.")
+            seen.add(one.absolute())
         cut = {"lines": _cut_lines, "table": _cut_table, "dataset": _cut_table, "texts": _cut_texts}[kind]
         for first, rows, span, some in cut(kind, file, names, size):
             found.append(Part(len(found), kind, str(file), first, rows, span, some))
@@ -100,11 +105,18 @@ def parts(inputs: Sequence[str | Path], size: int) -> list[Part]:
 
 
 def state(parts: Iterable[Part]) -> list[list[Any]]:
-    """What tells whether the files of a corpus are still the same: their sizes and when they were changed."""
+    """What tells whether the files of a corpus are still the same: their sizes and when they were changed.
+
+    Raises:
+        UnreadableInput: one is not there any more.
+    """
     files = dict.fromkeys(str(Path(p.file, name)) for p in parts for name in p.names or ("",))
     found = []
     for file in files:
-        facts = Path(file).stat()
+        try:
+            facts = Path(file).stat()
+        except OSError as error:
+            raise UnreadableInput(f"{file}: must stay as it was while rows are read; {error.strerror}.") from error
         found.append([str(Path(file).resolve()), facts.st_size, facts.st_mtime_ns])
     return found
 

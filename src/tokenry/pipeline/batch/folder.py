@@ -69,7 +69,7 @@ class Folder:
             lock.release()
 
     def begin(self, work: Work, parts: Sequence[Part], size: int) -> None:
-        """Note what is run, or see that it is what was run here before.
+        """Note what is run, or see that it is what was run here before; one that got no part done leaves the place.
 
         Raises:
             InvalidValue: something else was run here, or the folder holds other files.
@@ -83,16 +83,27 @@ class Folder:
         if file.exists():
             before = read_json(file)
             other = next((name for name in job if before.get(name) != job[name]), None)
-            if other is not None:
+            if other is None:
+                self._tidy()
+                return
+            if any((self.path / MARKS).glob("*.json")) or any(self.path.glob("part-*")):
                 raise InvalidValue(
                     f"out: {self.path} must hold the same run to be gone on with; {other} differs from before; choose "
                     "another folder, or remove it."
                 )
-            return
-        others = sorted(f.name for f in self.path.iterdir() if f.name != LOCK and not f.name.startswith(f".{JOB}"))
-        if others:
-            raise InvalidValue(f"out: must be a new folder; {self.path} holds {others[0]}; choose another one.")
-        write_text(file, json.dumps(job, indent=1, ensure_ascii=False) + "\n")
+        else:
+            others = sorted(f.name for f in self.path.iterdir() if f.name != LOCK and not f.name.startswith(f".{JOB}"))
+            if others:
+                raise InvalidValue(f"out: must be a new folder; {self.path} holds {others[0]}; choose another one.")
+        self._tidy()
+        # In ASCII, since names of files may be no UTF-8.
+        write_text(file, json.dumps(job, indent=1) + "\n")
+
+    def _tidy(self) -> None:
+        """Remove what a run that was killed had only begun to write."""
+        for name in (".part-*", ".errors-*", f".{JOB}.*", f".{RECEIPT}.*", f"{MARKS}/.*.json.*"):
+            for begun in self.path.glob(name):
+                begun.unlink(missing_ok=True)
 
     def done(self, parts: Sequence[Part]) -> dict[int, dict[str, Any]]:
         """The marks of the parts that are done and still there whole."""
@@ -100,7 +111,11 @@ class Folder:
         for part in parts:
             mark = self.mark(part.number)
             if mark.exists():
-                values = read_json(mark)
+                try:
+                    values = read_json(mark)
+                except StorageError:
+                    # A machine that went away may have left it empty.
+                    continue
                 sizes = [_size(self.rows(part.number)), _size(self.errors(part.number))]
                 if values.get("bytes") == sizes:
                     found[part.number] = values
@@ -141,7 +156,7 @@ class Folder:
             "schema": RECEIPT_SCHEMA, "out": str(self.path), "where": where, "parts": len(marks),
             "parts_before": before, "sums": dict(sums), "seconds": round(seconds, 3), "workers": workers,
         }  # fmt: skip
-        write_text(self.path / RECEIPT, json.dumps(receipt, indent=1, ensure_ascii=False) + "\n")
+        write_text(self.path / RECEIPT, json.dumps(receipt, indent=1) + "\n")
         return receipt
 
     def first_error(self, parts: Sequence[Part]) -> str:

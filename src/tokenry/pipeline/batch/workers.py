@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
@@ -109,7 +110,9 @@ class _Worker:
         theirs.close()
         self.part: Part | None = None
         self.row = -1
-        self.pipe.send((work, form))
+        # Where it died at once, what reads the pipe finds that out.
+        with suppress(OSError):
+            self.pipe.send((work, form))
 
     def give(self, part: Part, tries: dict[int, _Tried]) -> None:
         """Have it do a part."""
