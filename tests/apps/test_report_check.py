@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -68,3 +70,24 @@ def test_columns_must_match_tokens() -> None:
     trace["recovered"][0]["tokens"] = [2, 9]
     with pytest.raises(InvalidValue, match=re.escape("recovered[0].tokens")):
         render(trace)
+
+
+def every_place(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a trace, of lists only the first."""
+    below = value.items() if isinstance(value, dict) else list(enumerate(value))[:1] if isinstance(value, list) else ()
+    for key, one in below:
+        yield (*at, key)
+        yield from every_place(one, (*at, key))
+
+
+def test_whatever_stands_in_a_trace_it_is_drawn_or_refused() -> None:
+    whole = a_trace("one two three four", layers=2)
+    for *way, last in every_place(whole):
+        for wrong in (None, 5, -1.5, float("inf"), 10**400, "<b>", True, [], [[1]], [None], {"a": 1}):
+            trace = copy.deepcopy(whole)
+            below: Any = trace
+            for key in way:
+                below = below[key]
+            below[last] = wrong
+            with suppress(InvalidValue):
+                render(trace)

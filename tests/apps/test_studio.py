@@ -117,6 +117,7 @@ def test_a_picture_and_a_sound_become_boxes(client, photo, speech):
         ({"kind": "film"}, "kind: must be one of"),
         ({"kind": "picture", "data": "%"}, "data: must be base64"),
         ({"text": "a\ud800"}, "half of a surrogate pair"),
+        ({"kind": "messages", "messages": [{"role": "user", "content": "a\ud800"}]}, "half of a surrogate pair"),
     ],
 )
 def test_a_wrong_task_is_refused_in_a_sentence(client, task, words):
@@ -152,6 +153,8 @@ def test_what_cannot_be_done_is_a_sentence(client, task, words):
         ({"host": "["}, 421),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
+        ({"origin": "file://127.0.0.1"}, 403),
         ({"origin": HOME}, 200),
         ({"host": "localhost"}, 200),
         ({"content-type": "text/plain"}, 415),

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
@@ -28,6 +29,8 @@ STARTS = 3
 """Times that a cluster of this machine is started before that is given up."""
 SILENT = 3
 """Looks without an answer after which it is gone."""
+LOST = 2
+"""Exit status of who ends with its cluster."""
 LOCAL = "local"
 """Asks for a cluster of this machine alone, which ends with the block."""
 
@@ -125,6 +128,32 @@ def joined(address: str, workers: int) -> Iterator[str]:
         yield named if address.startswith("ray://") else ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def ending_with(address: str) -> Iterator[None]:
+    """Inside the block this process ends, with a sentence, when the cluster that it is connected to does.
+
+    The library of Ray would wait for it, and whoever asks this process would wait too.
+    """
+    import ray
+
+    over = threading.Event()
+
+    def look() -> None:
+        silent = 0
+        while silent < SILENT and not over.wait(LOOK):
+            silent = 0 if answers(address) and any(node["Alive"] for node in ray.nodes()) else silent + 1
+        if not over.is_set():
+            sys.stderr.write(f"error: ray: must live until the end; {address} answers no more; start again.\n")
+            sys.stderr.flush()
+            os._exit(LOST)
+
+    threading.Thread(target=look, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def answers(address: str) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from tokenry.core.errors import InvalidValue
 
@@ -64,6 +67,8 @@ def check(trace: Mapping[str, Any]) -> None:
             raise InvalidValue(f"trace: 'reads.counts' must hold {wanted}; got {len(counts)}; {_DO}.")
         for layer, row in enumerate(counts):
             _fits(row, lengths, f"reads.counts[{layer}]")
+    if not isinstance(trace.get("recovered") or (), list | tuple):
+        raise _wrong("recovered", "a list", trace["recovered"])
     for at, passage in enumerate(trace.get("recovered") or ()):
         where = f"recovered[{at}]"
         _has(passage, _RECOVERED, where)
@@ -91,12 +96,21 @@ def _has(value: Any, wanted: Any, where: str) -> None:
     elif wanted is str:
         if not isinstance(value, str):
             raise _wrong(where, "text", value)
-    elif value is not None and (isinstance(value, str) or not hasattr(value, "__float__")):
+    elif value is not None and (isinstance(value, str) or not _is_number(value)):
         raise _wrong(where, "a number", value)
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def _fits(columns: Sequence[Sequence[Any]], lengths: list[int], where: str) -> None:
-    """One list for each document, with one entry for each of its tokens."""
+    """One list for each document, with one number for each of its tokens."""
+    _has(columns, [[]], where)
     if len(columns) != len(lengths):
         wanted = f"one list for each of {len(lengths)} documents"
         raise InvalidValue(f"trace: {where!r} must hold {wanted}; got {len(columns)}; {_DO}.")
@@ -104,12 +118,20 @@ def _fits(columns: Sequence[Sequence[Any]], lengths: list[int], where: str) -> N
         if len(column) != length:
             wanted = f"one entry for each of {length} tokens"
             raise InvalidValue(f"trace: '{where}[{at}]' must hold {wanted}; got {len(column)}; {_DO}.")
+        try:
+            shape = np.asarray(column, dtype=np.float64).shape
+        except (TypeError, ValueError, OverflowError):
+            shape = ()
+        if shape != (length,):
+            raise _wrong(f"{where}[{at}]", "a list of numbers", column)
 
 
 def _within(passage: Mapping[str, Any], lengths: list[int], where: str) -> None:
     for key in ("answer", "tokens"):
-        if len(passage[key]) != 2:
-            raise _wrong(f"{where}.{key}", "a pair", passage[key])
+        if len(passage[key]) != 2 or not all(isinstance(n, Integral) for n in passage[key]):
+            raise _wrong(f"{where}.{key}", "a pair of whole numbers", passage[key])
+    if not isinstance(passage["document"], Integral):
+        raise _wrong(f"{where}.document", "a whole number", passage["document"])
     if not 0 <= passage["document"] < len(lengths):
         raise _wrong(f"{where}.document", f"one of {len(lengths)} documents", passage["document"])
     first, last = passage["tokens"]

@@ -147,10 +147,10 @@ def _door(
     """The application in front of replicas, which live as long as the block."""
     from tokenry.apps.server.on_ray import Door, deployed
     from tokenry.core.needs import need
-    from tokenry.pipeline.cluster import joined
+    from tokenry.pipeline.cluster import ending_with, joined
 
     need("ray.serve", "ray")
-    with joined(ray, replicas), deployed(build, told, replicas, most) as asked:
+    with joined(ray, replicas) as at, ending_with(at), deployed(build, told, replicas, most) as asked:
         yield Door(asked, most_bytes, most=most, client_seconds=client_seconds)
 
 

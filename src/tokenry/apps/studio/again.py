@@ -32,7 +32,7 @@ def command(task: Task) -> str:
 
 def python(task: Task) -> str:
     """A few lines of Python."""
-    file, ask = task.name or FILES[task.kind], task.ask or None
+    file, ask = task.name if task.name.strip() else FILES[task.kind], task.ask or None
     if task.kind in ("picture", "sound"):
         reader = "read_image" if task.kind == "picture" else "read_sound"
         module = "image" if task.kind == "picture" else "sound"

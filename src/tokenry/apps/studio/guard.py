@@ -54,7 +54,7 @@ class Guard:
         if self._hosts and _name(f"//{host}") not in self._hosts:
             return refused(421, "host: must be a name of the studio; call it by the address that it printed.")
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             return refused(403, "origin: must be the studio's own page; pages of others may not call it.")
         given, asks = request.headers.get(KEY, "").encode(), "/api/" in request.scope["path"]
         if self._key and asks and not hmac.compare_digest(given, self._key.encode()):

@@ -76,7 +76,13 @@ class Task:
             raise InvalidValue(f"max_new: must be a whole number in [1, {MOST_NEW}]; got {self.max_new!r}.")
         try:
             size = len(self.text.encode())
-            (self.ask + self.name + self.reader + "".join(self.methods) + json.dumps(self.messages)).encode()
+            (
+                self.ask
+                + self.name
+                + self.reader
+                + "".join(self.methods)
+                + json.dumps(self.messages, ensure_ascii=False)
+            ).encode()
         except UnicodeEncodeError as error:
             raise InvalidValue(
                 f"text: must be text that UTF-8 can hold; got half of a surrogate pair at character {error.start}."
