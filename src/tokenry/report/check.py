@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -128,9 +127,9 @@ def _fits(columns: Sequence[Sequence[Any]], lengths: list[int], where: str) -> N
 
 def _within(passage: Mapping[str, Any], lengths: list[int], where: str) -> None:
     for key in ("answer", "tokens"):
-        if len(passage[key]) != 2 or not all(isinstance(n, Integral) for n in passage[key]):
+        if len(passage[key]) != 2 or not all(isinstance(n, int | np.integer) for n in passage[key]):
             raise _wrong(f"{where}.{key}", "a pair of whole numbers", passage[key])
-    if not isinstance(passage["document"], Integral):
+    if not isinstance(passage["document"], int | np.integer):
         raise _wrong(f"{where}.document", "a whole number", passage["document"])
     if not 0 <= passage["document"] < len(lengths):
         raise _wrong(f"{where}.document", f"one of {len(lengths)} documents", passage["document"])

@@ -41,7 +41,8 @@ def bits(column: Sequence[Any]) -> str:
 def levels(column: Sequence[float]) -> str:
     """Shares from 0 to 1 as base64 of one byte each."""
     values = np.nan_to_num(np.asarray(column, dtype=np.float64))
-    return _base64(np.clip(np.maximum(np.rint(values * 255), values > 0), 0, 255).astype(np.uint8))
+    values = np.clip(values, 0, 1)
+    return _base64(np.maximum(np.rint(values * 255), values > 0).astype(np.uint8))
 
 
 def script_text(data: Any) -> str:
