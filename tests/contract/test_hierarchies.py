@@ -214,6 +214,25 @@ def test_long_texts_are_cut_in_linear_time_and_as_if_at_once(model, monkeypatch)
     assert model.ends(b"a") == [1]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(1, 0), (0, 3), (0, 0)], ids=str)
+def test_rows_of_nothing_are_read(model, shape):
+    ids = torch.full(shape, MARK)
+    assert model(ids).shape == model.read(ids, model.begin(shape[0])).shape == (*shape, MARK + 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_near_and_the_same_in_pieces(case, dtype):
+    model = case.trial().build(width=WIDTH).eval()
+    ids = torch.tensor([model.ids(TEXT)])
+    whole = model(ids)
+    half = model.to(dtype)(ids)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), whole, atol=2e-2, rtol=0)
+    torch.testing.assert_close(in_pieces(model, ids, 5), half, atol=2e-2, rtol=0)
+
+
 def test_bad_ids_are_refused(case, model):
     with pytest.raises(Unbuilt, match="must be built before"):
         case.trial()(torch.tensor([[MARK]]))
