@@ -159,6 +159,9 @@ def test_it_is_a_model_of_transformers(model, tmp_path):
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = torch.tensor([model.ids(TEXT[:20])])
     assert torch.equal(theirs(ids).logits, model(ids))
+    mean = theirs(ids, labels=ids).loss
+    torch.testing.assert_close(mean, model.loss(ids, torch.ones_like(ids).bool())[0] / (ids.shape[1] - 1))
+    torch.testing.assert_close(theirs(ids, labels=ids, num_items_in_batch=3 * (ids.shape[1] - 1)).loss, mean / 3)
     for more in ({}, {"num_beams": 3}):
         said, slowly = (
             theirs.generate(ids, max_new_tokens=8, do_sample=False, use_cache=use, **more) for use in (True, False)
@@ -208,6 +211,14 @@ def test_chunks_open_by_their_folder_and_make_batches(model, tmp_path):
 def test_long_texts_are_cut_in_linear_time_and_as_if_at_once(model, monkeypatch):
     text = TEXT * 8
     once = model.ends(text)
+    assert not model.training
+    with monkeypatch.context() as broken:
+        broken.setattr(type(model.top), "cut", None)
+        if not model.spells:
+            with pytest.raises(TypeError):
+                model.train().ends(text)
+            assert model.training
+    model.eval()
     monkeypatch.setattr("tokenry.segment.hierarchy.model.PIECE", 37)
     assert model.ends(text) == once
     assert model.ends(b"") == []

@@ -305,7 +305,14 @@ def test_signs_that_begin_as_letters_do_tell_no_script(sign):
 
 
 def test_letters_of_all_planes_tell_their_script():
-    for letter, script in (("ể", "latin"), ("漢", "han"), ("𠀀", "han"), ("ー", "kana"), ("ア", "kana"), ("ع", "semitic")):
+    for letter, script in (
+        ("ể", "latin"),
+        ("漢", "han"),
+        ("𠀀", "han"),
+        ("ー", "kana"),
+        ("ア", "kana"),
+        ("ع", "semitic"),
+    ):
         ids = torch.tensor([list(letter.encode())])
         assert scripts_at(ids, ("greek", script), torch.zeros(1, 2, dtype=torch.long))[0][0, -1] == 1, letter
 

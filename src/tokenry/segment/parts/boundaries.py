@@ -28,6 +28,8 @@ class Boundaries(LearnedPart):
     """What decides where chunks end; the first token of a row is always a chunk of its own."""
 
     room: ClassVar[str] = "segment"
+    reads_bytes: ClassVar[bool] = False
+    """Whether it must know the bytes, so that it cuts no chunks of chunks."""
 
     @abstractmethod
     def make(self, *, width: int) -> None:
@@ -52,6 +54,8 @@ class Marks(Boundaries):
         url="https://arxiv.org/abs/2501.10322",
         summary="chunks end where a splitter of words says",
     )
+
+    reads_bytes: ClassVar[bool] = True
 
     def make(self, *, width: int) -> None:
         pass
@@ -152,6 +156,8 @@ class ByScript(Boundaries):
         summary="one predictor of ends for each script, each with a prior of its own",
         training=True,
     )
+
+    reads_bytes: ClassVar[bool] = True
 
     scripts: tuple[str, ...] = setting(
         ("latin", "cyrillic", "semitic", "indic", "han", "kana", "hangul"),
