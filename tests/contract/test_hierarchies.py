@@ -244,6 +244,17 @@ def test_half_precision_is_near_and_the_same_in_pieces(case, dtype):
     torch.testing.assert_close(in_pieces(model, ids, 5), half, atol=2e-2, rtol=0)
 
 
+def test_inside_autocast_it_learns(case):
+    model = case.trial().build(width=WIDTH).train()
+    ids, real = rows(model, TEXT, TEXT[5:])
+    with torch.autocast("cpu", torch.bfloat16):
+        nats, price = model.loss(ids, real)
+        (nats + price).backward()
+        whole = model.eval()(ids, real)
+        torch.testing.assert_close(in_pieces(model, ids, 5, real), whole, atol=2e-2, rtol=0)
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
 def test_bad_ids_are_refused(case, model):
     with pytest.raises(Unbuilt, match="must be built before"):
         case.trial()(torch.tensor([[MARK]]))

@@ -262,6 +262,20 @@ def test_the_first_token_and_unlike_neighbours_begin_chunks():
     assert router.read(x.bfloat16(), seen(x), None).p.dtype == torch.float32
 
 
+@torch.no_grad()
+def test_inside_autocast_choices_and_smoothing_are_as_outside():
+    x = drawn(2, 30, 8)
+    router, unpool = Cosine().build(width=8), Smoothed(Stack(8, 0, 1, 4), 8, 8)
+    for p in (*router.parameters(), *unpool.parameters()):
+        p.add_(drawn(*p.shape, seed=1))
+    cut = router.read(x, seen(x), None)
+    y, there = chosen(x, cut.at)
+    out = unpool.read(y, there, x, seen(x), cut, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(router.read(x, seen(x), None).p, cut.p)
+        assert torch.equal(unpool.read(y, there, x, seen(x), cut, None), out)
+
+
 def test_a_chosen_byte_teaches_the_router():
     model = built("hnet:heads=2,window=8,boundaries=cosine[ratio=3,weight=0]").train()
     ids = torch.tensor([model.ids(TEXT)])

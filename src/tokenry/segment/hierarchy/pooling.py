@@ -188,7 +188,8 @@ class Word(Gathering):
             words, inside = canvases(x, begin[some], end[some], row[some])
             slots = self.slots.to(x.dtype).expand(len(words), -1, -1)
             inside = torch.cat((inside.new_ones(len(inside), self.each), inside), 1)
-            made[some] = self.out(self.encoder.both(torch.cat((slots, words), 1), inside)[:, : self.each])
+            states = self.encoder.both(torch.cat((slots, words), 1), inside)[:, : self.each]
+            made[some] = self.out(states).to(made.dtype)
         z = made.new_zeros(*there.shape, *made.shape[1:])
         z[there] = made
         return z.flatten(1, 2), there.repeat_interleave(self.each, 1)

@@ -122,8 +122,9 @@ class Cosine(Boundaries):
     def read(self, x: Float[Tensor, "B N E"], seen: Seen, memory: Last | None) -> Cut:
         x = x.float()
         before = x.new_zeros(len(x), x.shape[-1]) if memory is None else memory.x
-        q = torch.cat((before.unsqueeze(1), x[:, :-1]), 1) @ self.query.weight.float().T
-        p = (1 - cosine_similarity(q, x @ self.key.weight.float().T, dim=-1)) / 2
+        with torch.autocast(x.device.type, enabled=False):
+            q = torch.cat((before.unsqueeze(1), x[:, :-1]), 1) @ self.query.weight.float().T
+            p = (1 - cosine_similarity(q, x @ self.key.weight.float().T, dim=-1)) / 2
         p = torch.where(seen.first, 1.0, p.clamp(0.0, 1.0))
         at = seen.real & (p > 0.5)
         if memory is not None:
