@@ -159,6 +159,9 @@ def test_it_is_a_model_of_transformers(model, tmp_path):
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = torch.tensor([model.ids(TEXT[:20])])
     assert torch.equal(theirs(ids).logits, model(ids))
+    mean = theirs(ids, labels=ids).loss
+    torch.testing.assert_close(mean, model.loss(ids, torch.ones_like(ids).bool())[0] / (ids.shape[1] - 1))
+    torch.testing.assert_close(theirs(ids, labels=ids, num_items_in_batch=3 * (ids.shape[1] - 1)).loss, mean / 3)
     for more in ({}, {"num_beams": 3}):
         said, slowly = (
             theirs.generate(ids, max_new_tokens=8, do_sample=False, use_cache=use, **more) for use in (True, False)
@@ -208,10 +211,48 @@ def test_chunks_open_by_their_folder_and_make_batches(model, tmp_path):
 def test_long_texts_are_cut_in_linear_time_and_as_if_at_once(model, monkeypatch):
     text = TEXT * 8
     once = model.ends(text)
+    assert not model.training
+    with monkeypatch.context() as broken:
+        broken.setattr(type(model.top), "cut", None)
+        if not model.spells:
+            with pytest.raises(TypeError):
+                model.train().ends(text)
+            assert model.training
+    model.eval()
     monkeypatch.setattr("tokenry.segment.hierarchy.model.PIECE", 37)
     assert model.ends(text) == once
     assert model.ends(b"") == []
     assert model.ends(b"a") == [1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(1, 0), (0, 3), (0, 0)], ids=str)
+def test_rows_of_nothing_are_read(model, shape):
+    ids = torch.full(shape, MARK)
+    assert model(ids).shape == model.read(ids, model.begin(shape[0])).shape == (*shape, MARK + 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_near_and_the_same_in_pieces(case, dtype):
+    model = case.trial().build(width=WIDTH).eval()
+    ids = torch.tensor([model.ids(TEXT)])
+    whole = model(ids)
+    half = model.to(dtype)(ids)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), whole, atol=2e-2, rtol=0)
+    torch.testing.assert_close(in_pieces(model, ids, 5), half, atol=2e-2, rtol=0)
+
+
+def test_inside_autocast_it_learns(case):
+    model = case.trial().build(width=WIDTH).train()
+    ids, real = rows(model, TEXT, TEXT[5:])
+    with torch.autocast("cpu", torch.bfloat16):
+        nats, price = model.loss(ids, real)
+        (nats + price).backward()
+        whole = model.eval()(ids, real)
+        torch.testing.assert_close(in_pieces(model, ids, 5, real), whole, atol=2e-2, rtol=0)
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
 def test_bad_ids_are_refused(case, model):

@@ -224,7 +224,13 @@ def test_what_cannot_be_done_is_refused():
         outputs = model(input_ids=tokens["input_ids"])
         with pytest.raises(InvalidValue, match=r"must read watch.inputs\(batch\)"):
             watch.loss(outputs, tokens)
-        watch.detector._states = None
+        outputs = model(**watch.inputs(tokens))
         watch.inputs(tokens)
         with pytest.raises(InvalidValue, match="did not run"):
             watch.loss(outputs, tokens)
+    with pytest.raises(InvalidValue, match="mark must be an id below the model's 40; got 40"):
+        Electra(task="mlm", mark=IDS).watch(model)
+    outside = {**tokens, "input_ids": tokens["input_ids"] + IDS}
+    outside["labels"] = torch.where(labels == -100, -100, outside["input_ids"])
+    with pytest.raises(InvalidValue, match="ids below the model's 40"):
+        Electra(generator=Unigram()).watch(model).prepare([outside])

@@ -18,7 +18,7 @@ from tokenry.core.learned import Learned
 from tokenry.learn.base import Loss, Objective
 from tokenry.learn.concept_aware import ConceptAware
 from tokenry.learn.electra import Electra
-from tokenry.learn.parts.generator import Small
+from tokenry.learn.parts.generator import Small, Unigram
 from tokenry.learn.parts.history import MovingAverage
 from tokenry.learn.random import RandomLabels
 from tokenry.learn.selection.labels import Labelled
@@ -35,7 +35,7 @@ PAIRS = (
 )  # fmt: skip
 LEARNERS = (
     SsToken(), SsToken(history=MovingAverage(decay=0.9), gamma=0.7, warm_up=5), RandomLabels(),
-    ConceptAware(heads=2, weight=0.3), Electra(generator=Small(layers=1)),
+    ConceptAware(heads=2, weight=0.3), Electra(generator=Small(layers=1)), Electra(generator=Unigram()),
 )  # fmt: skip
 
 

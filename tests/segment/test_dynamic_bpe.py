@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tests.embed.embed_models import HOSTILE, NEW_TEXT, OLD_TEXT, model, trained
@@ -137,6 +138,14 @@ def test_boundaries():
         assert {k for k, rule in rules.items() if rule.allows(spelled)} == set(kinds.split()), spelled
     with pytest.raises(Incompatible, match="boundary=word"):
         Boundary("pretoken", object())
+
+
+def test_a_tokenizer_that_splits_nowhere_still_begins_tokens_at_spaces():
+    tokenizer = trained(OLD_TEXT)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    rule = Boundary("pretoken", tokenizer)
+    assert rule.allows(b" lamp")
+    assert not rule.allows(b"the lamp")
 
 
 @pytest.mark.parametrize("boundary", ["pretoken", "word", "word_hyphen", "sentence"])
@@ -267,6 +276,9 @@ def test_an_index_breaks_ties_by_id_and_refuses():
     rows = torch.ones(10, 3)
     assert IndexedHead(rows, leaves=3, searched=3).search(torch.ones(3))[1].tolist() == [0]
     assert IndexedHead(rows, "exact").search(torch.ones(3))[1].tolist() == [0]
+    for rows_ in (rows, rows.repeat(1000, 1)):
+        for head in (IndexedHead(rows_, "exact"), IndexedHead(rows_, leaves=3, searched=3)):
+            assert head.search(torch.ones(3), 5)[1].tolist() == [0, 1, 2, 3, 4]
     for wrong in ({"index": "tree"}, {"leaves": 0}, {"leaves": 11}, {"leaves": 3, "searched": 4}):
         with pytest.raises(InvalidValue, match="IndexedHead"):
             IndexedHead(rows, **wrong)
@@ -342,6 +354,8 @@ def test_examples_of_a_causal_model_keep_what_is_learned():
     drawn = MergingCollator(reader, drawn=(0.0, 1.0), seed=3)
     sizes = {drawn([{"input_ids": ids, "labels": labels}])["labels"].shape[1] for _ in range(6)}
     assert len(sizes) > 2
+    with pytest.raises(InvalidValue, match=r"ratio must be in \[0, 1\]; got 1.5"):
+        MergingCollator(reader, ratio=1.5)([{"input_ids": ids}])
     for wrong in ((0.5, 0.2), (-1.0, 0.5)):
         with pytest.raises(InvalidValue, match="lower first"):
             MergingCollator(reader, drawn=wrong)
@@ -362,6 +376,18 @@ def test_words_of_an_encoder_are_labelled_at_their_first_token():
     assert collator([{"input_ids": ids, "labels": 1}])["labels"].tolist() == [1]
     with pytest.raises(InvalidValue, match="one for each token"):
         collator([{"input_ids": ids, "labels": classes[1:]}])
+
+
+def test_an_encoder_reads_the_sentences_of_a_pair():
+    lm = encoder()
+    torch.nn.init.normal_(lm.model.bert.embeddings.token_type_embeddings.weight)
+    (ids,) = DynamicBpe().reader(lm).ids([NEW_TEXT])
+    kinds = [int(i > 3) for i in range(len(ids))]
+    batch = MergingCollator(DynamicBpe(ratio=0.0).reader(lm))(
+        [{"input_ids": ids, "token_type_ids": kinds}, {"input_ids": ids[:12], "token_type_ids": kinds[:12]}]
+    )
+    given = {"input_ids": torch.tensor([ids[:12]]), "token_type_ids": torch.tensor([kinds[:12]])}
+    torch.testing.assert_close(lm.model(**batch).logits[1], lm.model(**given).logits[0], atol=1e-5, rtol=1e-4)
 
 
 def encoder():

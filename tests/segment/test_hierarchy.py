@@ -177,6 +177,20 @@ def test_means_are_those_of_a_loop_and_their_gradient_moves_ends():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_long_chunks_are_pooled_in_half_precision_too(dtype):
+    """Counts beyond 256, and weights beyond 65504."""
+    x, at = drawn(1, 1000, 8) + 1, torch.zeros(1, 1000, dtype=torch.bool)
+    at[0, -1] = True
+    torch.testing.assert_close(means(x.to(dtype), at)[0].float(), means(x, at)[0], atol=2e-2, rtol=2e-2)
+    pool = Query(8, 6, 2)
+    pool.query.mul_(20)
+    wanted = pool.read(x, seen(x), firm(at), None)[0]
+    found = pool.to(dtype).read(x.to(dtype), seen(x), firm(at), None)[0]
+    torch.testing.assert_close(found.float(), wanted, atol=0.1, rtol=0.1)
+
+
+@torch.no_grad()
 def test_a_query_is_a_softmax_over_each_chunk():
     x, at = drawn(1, 7, 8), torch.tensor([[True, False, False, True, False, True, False]])
     pool = Query(8, 6, 2)
@@ -248,6 +262,20 @@ def test_the_first_token_and_unlike_neighbours_begin_chunks():
     assert router.read(x.bfloat16(), seen(x), None).p.dtype == torch.float32
 
 
+@torch.no_grad()
+def test_inside_autocast_choices_and_smoothing_are_as_outside():
+    x = drawn(2, 30, 8)
+    router, unpool = Cosine().build(width=8), Smoothed(Stack(8, 0, 1, 4), 8, 8)
+    for p in (*router.parameters(), *unpool.parameters()):
+        p.add_(drawn(*p.shape, seed=1))
+    cut = router.read(x, seen(x), None)
+    y, there = chosen(x, cut.at)
+    out = unpool.read(y, there, x, seen(x), cut, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(router.read(x, seen(x), None).p, cut.p)
+        assert torch.equal(unpool.read(y, there, x, seen(x), cut, None), out)
+
+
 def test_a_chosen_byte_teaches_the_router():
     model = built("hnet:heads=2,window=8,boundaries=cosine[ratio=3,weight=0]").train()
     ids = torch.tensor([model.ids(TEXT)])
@@ -279,6 +307,41 @@ def test_scripts_are_told_by_the_bytes_so_far():
         parts.append(got)
     assert torch.equal(torch.cat(parts, 1), found)
     assert torch.equal(memory, state)
+
+
+@pytest.mark.parametrize("sign", ["，", "。", "！", "😀", "€", "₽", "№", "™", "…", "1", "’"])
+def test_signs_that_begin_as_letters_do_tell_no_script(sign):
+    known = ("latin", "cyrillic", "han", "kana", "hangul")
+    for i, letter in enumerate(("a", "я", "你", "の", "한")):
+        ids = torch.tensor([list((letter + sign).encode())])
+        found, _ = scripts_at(ids, known, torch.zeros(1, 2, dtype=torch.long))
+        assert found[0, -1] == i, letter
+
+
+def test_letters_of_all_planes_tell_their_script():
+    for letter, script in (
+        ("ể", "latin"),
+        ("漢", "han"),
+        ("𠀀", "han"),
+        ("ー", "kana"),
+        ("ア", "kana"),
+        ("ع", "semitic"),
+    ):
+        ids = torch.tensor([list(letter.encode())])
+        assert scripts_at(ids, ("greek", script), torch.zeros(1, 2, dtype=torch.long))[0][0, -1] == 1, letter
+
+
+def test_the_price_of_a_row_is_that_of_its_bytes():
+    """The mark in front is no byte, and no script pays for it."""
+    part = ByScript(scripts=("latin", "cyrillic"), rates=(0.3, 0.1), weight=2.0).build(width=4).eval()
+    with torch.no_grad():
+        part.networks[0][-1].bias.fill_(-5.0)
+    ids = torch.tensor([[MARK, *b"abcde"]])
+    x = torch.zeros(1, 6, 4)
+    cut = part.read(x, seen(x, ids), None)
+    assert cut.at.sum() == 1
+    wanted = -torch.distributions.Binomial(5, torch.tensor(0.3)).log_prob(torch.tensor(0.0)) / 5
+    torch.testing.assert_close(cut.loss, 2 * wanted)
 
 
 def test_each_script_has_its_own_prior():

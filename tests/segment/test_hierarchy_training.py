@@ -86,6 +86,43 @@ def test_the_command_trains_and_says_what_is_wrong(files, tmp_path, monkeypatch,
         main()
 
 
+def test_what_cannot_be_trained_is_refused(files, tmp_path, monkeypatch):
+    for length in (0, 3):
+        with pytest.raises(InvalidValue, match=f"length must be at least 4, the bytes of a character; got {length}"):
+            Texts(files=files, length=length)
+    with pytest.raises(InvalidValue, match="steps must be at least 0; got -1"):
+        train(small(), Texts(files=files, length=40), -1, None, HOW)
+    with pytest.raises(InvalidValue, match=r"memory must be in \[0, 1\); got 1.5"):
+        Schooling(memory=1.5)
+    for form in ("hnet:boundaries=marks", "magnet:boundaries=marks", "hnet:layers=1+1+1+1+1,boundaries=by_script"):
+        with pytest.raises(InvalidValue, match="boundaries must be told by states"):
+            small(form)
+    with pytest.raises(InvalidValue, match="rates must be at most 2, one for each level; got 3"):
+        small("hnet:rates=1+2+3")
+
+
+def test_levels_learn_at_their_own_rates(files, tmp_path):
+    """Adam's first step is as long as the rate for every number that has a gradient."""
+    texts, form = Texts(files=files, length=40), "hnet:layers=1+1+1+1+1,heads=2,boundaries=stride[every=2]"
+    how = Schooling(rate=1e-3, decay=0.0, batch=4)
+    model = small(f"{form},rates=4+2+1")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model, _ = train(model, texts, 1, tmp_path / "one", how)
+    moved = {0: 0.0, 1: 0.0, 2: 0.0}
+    for name, p in model.named_parameters():
+        level = name.split(".").count("inner")
+        moved[level] = max(moved[level], float((p - before[name]).detach().abs().max()))
+    assert [moved[level] for level in range(3)] == pytest.approx([4e-3, 2e-3, 1e-3], rel=0.02)
+    again, _ = train(small(f"{form},rates=4+2+1"), texts, 3, tmp_path / "one", how)
+    once, _ = train(small(f"{form},rates=4+2+1"), texts, 3, None, how)
+    assert again.digest() == once.digest()
+
+
+def test_the_log_says_how_long_chunks_are(files):
+    _, log = train(small("magnet:heads=2"), Texts(files=files, length=40), 1, None, HOW)
+    assert log[-1]["bytes_per_chunk"] > 30, "nothing is likelier than not yet"
+
+
 def test_the_price_moves_the_length_of_chunks_to_what_is_aimed_at(files):
     """Among lines that say the same again and again, there is nothing to keep chunks from any length."""
     texts = Texts(files=files, length=64)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.growth import growth
 from tokenry.core.errors import InvalidValue
 from tokenry.segment.engines.hostile import TEXTS
 from tokenry.segment.hierarchy.splitter import words
@@ -52,6 +53,11 @@ def test_finished_words_of_any_prefix_are_words_of_the_whole():
         for n in range(len(data)):
             finished = words(data[:n], longest)[:-1]
             assert finished == whole[: len(finished)], (data, n)
+
+
+def test_one_word_of_a_megabyte_is_cut_in_linear_time(monkeypatch):
+    monkeypatch.setattr("tokenry.segment.hierarchy.splitter._words", lambda data: [data])
+    assert growth(lambda n: words(b"a" * n, 4), 1 << 20) < 4
 
 
 @pytest.mark.parametrize("unit", ["a", "a b ", "\u0301", "🇹", 'א"', "'", "世", " ", "aB", "👨\u200d", "1,", "\0"])

@@ -261,6 +261,10 @@ class Learning(Value, nn.Module):
 class Learned(Learning, Method):
     """A method with parameters."""
 
+    def rate_of(self, name: str) -> float:
+        """How many times as fast as the training says a parameter learns."""
+        return 1.0
+
 
 class LearnedPart(Learning, Part):
     """A part of a method with parameters; the method's `make` builds it."""

@@ -61,6 +61,8 @@ class Schooling:
         for name in ("rate", "batch", "every"):
             if not getattr(self, name) > 0:
                 raise InvalidValue(f"train: {name} must be above 0; got {getattr(self, name)}.")
+        if not 0 <= self.memory < 1:
+            raise InvalidValue(f"train: memory must be in [0, 1); got {self.memory}.")
         for name in ("decay", "rise", "fall", "clip"):
             if not getattr(self, name) >= 0:
                 raise InvalidValue(f"train: {name} must be at least 0; got {getattr(self, name)}.")
@@ -108,22 +110,25 @@ def school(
         tell: called with the number of every step that is done.
 
     Raises:
+        InvalidValue: fewer than no steps.
         StorageError: a checkpoint that is damaged or was trained in another way.
     """
+    if steps < 0:
+        raise InvalidValue(f"train: steps must be at least 0; got {steps}.")
     made = {"how": asdict(how), called: pupil.to_dict(), **(settings or {})}
     if folder is not None and (folder / LOG).exists():
         pupil, log = _resume(folder, made, pupil, called)
     else:
         log = [{"step": 0} | measure(pupil.eval())]
     learning = [p for p in pupil.parameters() if p.requires_grad]
-    optimizer = _OPTIMIZERS[how.optimizer](learning, how)
+    optimizer = _OPTIMIZERS[how.optimizer](_groups(pupil), how)
     if log[-1]["step"]:
         assert folder is not None
         _fill(optimizer, folder / STATE)
     with torch.enable_grad():
         for step in range(log[-1]["step"], steps):
             for group in optimizer.param_groups:
-                group["lr"] = how.pace(step, steps)
+                group["lr"] = how.pace(step, steps) * group["times"]
             pupil.train()
             optimizer.zero_grad()
             with torch.random.fork_rng(devices=[]):
@@ -140,6 +145,15 @@ def school(
             if tell is not None:
                 tell(step + 1)
     return pupil.eval(), log
+
+
+def _groups(pupil: Learned) -> list[dict[str, Any]]:
+    """What learns, by how many times as fast."""
+    found: dict[float, list[Tensor]] = {}
+    for name, p in pupil.named_parameters():
+        if p.requires_grad:
+            found.setdefault(pupil.rate_of(name), []).append(p)
+    return [{"params": params, "times": times} for times, params in found.items()]
 
 
 def _keep(

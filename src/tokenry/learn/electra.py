@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -167,6 +167,11 @@ class ElectraWatch(Watch):
         super().__init__(objective, model)
         base: Any = unwrap(model)
         self.size = len(base.get_input_embeddings().weight)
+        if objective.task == "mlm" and not 0 <= int(objective.mark or 0) < self.size:
+            raise InvalidValue(
+                f"{objective.name()}: mark must be an id below the model's {self.size}; got {objective.mark}; pass the "
+                f"tokenizer's mask id."
+            )
         self.guesser: Guesser = objective.generator.begin(base)
         self.detector = Detector(base, objective.seed)
         self.asked: Asked | None = None
@@ -182,9 +187,17 @@ class ElectraWatch(Watch):
         self.asked = None
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        self.guesser.prepare(batches, self.objective.name())
+        self.guesser.prepare(self.objective.checked(batch, self) for batch in batches)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | self.guesser.tensors()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        super().restore(tensors)
+        self.guesser.restore(tensors)
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
+        self.detector.forget()
         labelled = self.objective.checked(batch, self)
         generators = seeds(labelled, self.objective.seed, self.done)
         hidden = hide(labelled, self.objective.share, generators)

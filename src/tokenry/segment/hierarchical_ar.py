@@ -59,6 +59,7 @@ class HierarchicalAr(HierarchicalLM):
             "the vector that gathers a word stands where the encoder sees all bytes, with rotated positions",
             "in both variants the decoder says that a word ends by a mark, which the stream reads as well; the "
             "released models let the splitter decide, and then predict the next byte again",
+            "scores of the stream's query are bounded by 20",
             "token by token, the word that is being spelled is read again with each byte",
         ),
     )

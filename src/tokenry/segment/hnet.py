@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import between, part
+from tokenry.core.fields import between, numbers, part
 from tokenry.segment.hierarchy.level import Level
 from tokenry.segment.hierarchy.model import HierarchicalLM
 from tokenry.segment.hierarchy.pooling import Select
@@ -55,7 +54,7 @@ class Hnet(HierarchicalLM):
         deviations=(
             "the outer layers are attention to near bytes, not Mamba-2",
             "p is kept from 0 by 1e-4 and not from 1, so that chunks of which the model is sure are not smoothed",
-            "all levels learn at one rate",
+            "all levels learn at one rate where `rates` does not say another",
             "texts begin with a mark of their own, not with a byte used again, and do not end with one",
         ),
     )
@@ -64,6 +63,22 @@ class Hnet(HierarchicalLM):
 
     boundaries: Boundaries = part(Cosine(), doc="what chooses the bytes that begin chunks, at every level")
     wider: float = between(1.0, 8.0, default=1.0, doc="width of the states of chunks relative to what is outside")
+
+    rates: tuple[float, ...] = numbers(
+        1e-3,
+        1e3,
+        default=(1.0,),
+        doc="times that levels learn as fast as training says, from outside; the last is of all within, too",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        levels = len(self.layers) // 2 + 1
+        if len(self.rates) > levels:
+            raise InvalidValue(f"hnet: rates must be at most {levels}, one for each level; got {len(self.rates)}.")
+
+    def rate_of(self, name: str) -> float:
+        return self.rates[min(name.split(".").count("inner"), len(self.rates) - 1)]
 
     def level(self, width: int) -> Level:
         return self._level(width, self.layers)
@@ -78,7 +93,7 @@ class Hnet(HierarchicalLM):
         within: Stack | Level = self.stack(inner, layers[1]) if len(layers) == 3 else self._level(inner, layers[1:-1])
         return Level(
             self.stack(width, layers[0], self.window),
-            copy.deepcopy(self.boundaries).build(width=width),
+            self.cutting(self.boundaries, width, within=layers is not self.layers),
             Select(width, inner),
             within,
             Smoothed(self.stack(width, layers[-1], self.window), width, inner),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from tokenry.core.card import Card
@@ -21,7 +20,9 @@ class Magnet(HierarchicalLM):
 
     What it does
         An encoder reads bytes. A network of the byte's script says how likely a chunk ends with it; in training ends
-        are drawn, with the gradient of a relaxed Bernoulli variable. The blocks read the normed means of chunks. A byte
+        are drawn, with the gradient of a relaxed Bernoulli variable; afterwards they are where it is likelier than not,
+        so that predictors that stay below one half cut nowhere: the log of a training says how long chunks are. The
+        blocks read the normed means of chunks. A byte
         gets the state of the last chunk that ended with it or before, on top of its own, and a decoder reads that. The
         price of cuts is -log Binomial(k; T, rate) / T for each script of a row, with k ends among T bytes.
     Where it acts
@@ -61,6 +62,7 @@ class Magnet(HierarchicalLM):
             "mix scripts",
             "positions are rotated, not relative with a table of their own",
             "the null chunk in front is the chunk of the mark that begins a text",
+            "the means of chunks are divided by their root mean square, without the mean and shift of layer norm",
             "predictors begin at the rates that are aimed at",
         ),
     )
@@ -73,7 +75,7 @@ class Magnet(HierarchicalLM):
         encoder, inner, decoder = self.layers
         return Level(
             self.stack(width, encoder, self.window),
-            copy.deepcopy(self.boundaries).build(width=width),
+            self.cutting(self.boundaries, width),
             Mean(width),
             self.stack(width, inner),
             Added(self.stack(width, decoder, self.window), width),

@@ -20,10 +20,17 @@ class Texts:
     Args:
         files: paths of UTF-8 texts; the sample documents where there are none.
         length: bytes of a row at most; it begins and ends with whole characters.
+
+    Raises:
+        InvalidValue: rows shorter than the longest character.
     """
 
     files: tuple[str, ...] = ()
     length: int = 256
+
+    def __post_init__(self) -> None:
+        if self.length < 4:
+            raise InvalidValue(f"Texts: length must be at least 4, the bytes of a character; got {self.length}.")
 
     @cached_property
     def parts(self) -> dict[str, tuple[bytes, bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from tokenry.core.card import Card
 from tokenry.core.fields import between, natural, positive, setting
 from tokenry.core.method import Part
-from tokenry.learn.base import Batch
 from tokenry.learn.replaced.small_encoder import SmallEncoder
 from tokenry.learn.selection.labels import Labelled
 from tokenry.learn.training.beside import fill_beside
@@ -35,8 +34,15 @@ class Guesser:
     def logits(self, labelled: Labelled, hidden: Bool[Tensor, "B N"]) -> Float[Tensor, "H V"]:
         """What it says of every hidden token, in the order of rows and columns; the token itself is hidden from it."""
 
-    def prepare(self, batches: Iterable[Batch], who: str) -> None:
+    def prepare(self, batches: Iterable[Labelled]) -> None:
         """What must be counted before the first step."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was counted, for a training that goes on after an interruption."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +134,16 @@ class _Counts(Guesser):
     def __init__(self, table: Tensor) -> None:
         self.counts = torch.ones(len(table), device=table.device)
 
-    def prepare(self, batches: Iterable[Batch], who: str) -> None:
-        for batch in batches:
-            labelled = Labelled.of(batch, who)
+    def prepare(self, batches: Iterable[Labelled]) -> None:
+        for labelled in batches:
             ids = labelled.labels[labelled.counted].to(self.counts.device)
             self.counts += ids.bincount(minlength=len(self.counts))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"counts": self.counts}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.counts = tensors["counts"].to(self.counts)
 
     def logits(self, labelled: Labelled, hidden: Bool[Tensor, "B N"]) -> Float[Tensor, "H V"]:
         return self.counts.log().expand(int(hidden.sum()), -1)
@@ -154,7 +165,7 @@ class Uniform(Generator):
 
 
 class _Uniform(_Counts):
-    def prepare(self, batches: Iterable[Batch], who: str) -> None:
+    def prepare(self, batches: Iterable[Labelled]) -> None:
         """Nothing is counted."""
 
 

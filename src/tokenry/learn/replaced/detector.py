@@ -40,7 +40,11 @@ class Detector(nn.Module):
             yield
         finally:
             hook.remove()
-            self._states = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of the last batch."""
+        self._states = None
 
     def forward(self, judged: Bool[Tensor, "B N"]) -> Float[Tensor, "J"]:
         """The logit of each judged token, in the order of rows and columns."""

@@ -59,7 +59,9 @@ class Remembered:
 
 
 class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
-    """Any learned language model of tokenry.
+    """A learned method of tokenry that is a language model.
+
+    Its loss is that of the ids alone, without a price of cuts: train with the method's own command.
 
     Importing this module registers it: `AutoModelForCausalLM.from_pretrained(folder)` then opens what
     `save_pretrained` wrote, without code from the folder.
@@ -102,9 +104,13 @@ class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None,
-        use_cache: bool | None = None, **options: Any,
+        use_cache: bool | None = None, num_items_in_batch: Tensor | int | None = None, **options: Any,
     ) -> CausalLMOutputWithPast:  # fmt: skip
-        """Logits of the id after each, and the mean loss where there are labels, -100 for none."""
+        """Logits of the id after each, and the mean loss where there are labels, -100 for none.
+
+        Args:
+            num_items_in_batch: labels of the whole optimiser step, where the batch is only a part of it.
+        """
         model = cast(LanguageModel, self.model)
         real = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
         held = next((options[name] for name in NAMES if options.get(name) is not None), None)
@@ -116,7 +122,9 @@ class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
             held.seen += input_ids.shape[1]
         loss = None
         if labels is not None:
-            loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+            wanted = labels[:, 1:].flatten()
+            count = (wanted != -100).sum() if num_items_in_batch is None else num_items_in_batch
+            loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted, reduction="sum") / count
         return CausalLMOutputWithPast(loss=loss, logits=logits, **with_cache(held))  # type: ignore[arg-type]
 
     def prepare_inputs_for_generation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +20,7 @@ from tokenry.segment.hierarchy.cuts import Cut, Seen
 from tokenry.segment.hierarchy.level import Level, Memory
 from tokenry.segment.hierarchy.splitter import words
 from tokenry.segment.hierarchy.stream import Stack
-from tokenry.segment.parts.boundaries import MARK
+from tokenry.segment.parts.boundaries import MARK, Boundaries, Marks
 
 IDS = MARK + 1
 """All bytes, and the mark."""
@@ -84,6 +85,19 @@ class HierarchicalLM(Learned):
         """Blocks of this model's form."""
         return Stack(width, layers, self.heads, self.hidden, window)
 
+    def cutting(self, boundaries: Boundaries, width: int, *, within: bool = False) -> Boundaries:
+        """What cuts at one level, with parameters of its own.
+
+        Args:
+            within: whether what it cuts are chunks already.
+        """
+        if isinstance(boundaries, Marks) or (within and boundaries.reads_bytes):
+            raise InvalidValue(
+                f"{self.name()}: boundaries must be told by states at all levels within, and never by marks between "
+                f"words, which it does not read; got {boundaries}; use cosine or stride."
+            )
+        return copy.deepcopy(boundaries).build(width=width)
+
     def forward(self, ids: Int[Tensor, "B N"], real: Bool[Tensor, "B N"] | None = None) -> Float[Tensor, "B N V"]:
         """Logits of the id after each; zeros in padding.
 
@@ -130,22 +144,26 @@ class HierarchicalLM(Learned):
     def ends(self, data: bytes) -> list[int]:
         """Where the chunks of a text end, in bytes; the last one ends with the text.
 
-        A long text is read piece by piece, in memory that does not grow with it.
+        A long text is read piece by piece.
         """
         if self.spells:
             sizes = torch.tensor([len(word) for word in words(data, self.longest)], dtype=torch.long)
             return sizes.cumsum(0).tolist()
         if not self.built:
             raise self._unbuilt("ends")
-        was, found, read = self.training, [], 0
+        was, found = self.training, []
         memory = self.eval().top.begin(1)
-        for ids in torch.tensor([MARK, *data], device=self.embed.weight.device).unsqueeze(0).split(PIECE, 1):
-            places = torch.arange(read, read + ids.shape[1], device=ids.device).unsqueeze(0)
-            _, cut = self.top.cut(self.embed(ids), Seen(torch.ones_like(ids, dtype=torch.bool), places, ids), memory)
-            found += (cut.at[0].nonzero()[:, 0] + read).tolist()
-            read += ids.shape[1]
-        self.train(was)
-        # The mark stands in front of the first byte, and its own chunk is empty.
+        try:
+            for read in range(0, len(data) + 1, PIECE):
+                # The mark stands in front of the first byte.
+                some = data[read - 1 : read - 1 + PIECE] if read else [MARK, *data[: PIECE - 1]]
+                ids = torch.tensor([[*some]], device=self.embed.weight.device)
+                places = torch.arange(read, read + ids.shape[1], device=ids.device).unsqueeze(0)
+                seen = Seen(torch.ones_like(ids, dtype=torch.bool), places, ids)
+                found += (self.top.cut(self.embed(ids), seen, memory)[1].at[0].nonzero()[:, 0] + read).tolist()
+        finally:
+            self.train(was)
+        # The chunk of the mark is empty.
         inner = (at - 1 if self.begins else at for at in found)
         return [*(at for at in inner if 0 < at < len(data)), len(data)] if data else []
 

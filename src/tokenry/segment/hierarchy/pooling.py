@@ -112,11 +112,11 @@ class Mean(Gathering):
 
 
 def means(x: Float[Tensor, "B N E"], at: Bool[Tensor, "B N"], weights: Float[Tensor, "B N"] | None = None) -> Chunks:
-    """The means of complete chunks."""
-    weights = torch.ones_like(at, dtype=x.dtype) if weights is None else weights.to(x.dtype)
-    sums = summed(torch.cat((x * weights.unsqueeze(-1), weights.unsqueeze(-1)), -1), at)
+    """The means of complete chunks, summed in 32-bit floats: 16 bits do not count beyond 256."""
+    weights = torch.ones_like(at, dtype=torch.float) if weights is None else weights.float()
+    sums = summed(torch.cat((x.float() * weights.unsqueeze(-1), weights.unsqueeze(-1)), -1), at)
     there = _there(at)
-    return sums[..., :-1] / torch.where(there, sums[..., -1], 1.0).unsqueeze(-1), there
+    return (sums[..., :-1] / torch.where(there, sums[..., -1], 1.0).unsqueeze(-1)).to(x.dtype), there
 
 
 def summed(x: Float[Tensor, "B N E"], at: Bool[Tensor, "B N"]) -> Float[Tensor, "B M E"]:
@@ -151,14 +151,15 @@ class Query(Gathering):
             x, at, _, _ = memory.before(x, at, seen.real)
         keys = self.key(x).unflatten(-1, (self.heads, -1))
         scores = (keys * self.query).sum(-1).float() * keys.shape[-1] ** -0.5
-        # Bounded, so that no chunk needs a largest score of its own.
-        weights = (20 * (scores / 20).tanh()).exp().to(x.dtype)
-        values = self.value(x).unflatten(-1, (self.heads, -1)) * weights.unsqueeze(-1)
+        # Bounded, so that no chunk needs a largest score of its own; 16 bits are too few for what they become.
+        weights = (20 * (scores / 20).tanh()).exp()
+        values = self.value(x).float().unflatten(-1, (self.heads, -1)) * weights.unsqueeze(-1)
         sums = summed(torch.cat((values.flatten(2), weights), -1), at)
         found, total = sums[..., : x.shape[-1]], sums[..., x.shape[-1] :]
         there = _there(at)
         total = torch.where(there.unsqueeze(-1), total, 1.0)
-        return self.out((found.unflatten(-1, (self.heads, -1)) / total.unsqueeze(-1)).flatten(2)), there
+        found = (found.unflatten(-1, (self.heads, -1)) / total.unsqueeze(-1)).flatten(2)
+        return self.out(found.to(x.dtype)), there
 
 
 class Word(Gathering):
@@ -187,7 +188,8 @@ class Word(Gathering):
             words, inside = canvases(x, begin[some], end[some], row[some])
             slots = self.slots.to(x.dtype).expand(len(words), -1, -1)
             inside = torch.cat((inside.new_ones(len(inside), self.each), inside), 1)
-            made[some] = self.out(self.encoder.both(torch.cat((slots, words), 1), inside)[:, : self.each])
+            states = self.encoder.both(torch.cat((slots, words), 1), inside)[:, : self.each]
+            made[some] = self.out(states).to(made.dtype)
         z = made.new_zeros(*there.shape, *made.shape[1:])
         z[there] = made
         return z.flatten(1, 2), there.repeat_interleave(self.each, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -33,8 +34,8 @@ def scripts_at(
 ) -> tuple[Int[Tensor, "B N"], Int[Tensor, "B 2"]]:
     """For each byte the place in `known` of the script of the last letter that began before its own end.
 
-    A letter's script is told by its first two bytes. Signs, digits, marks and letters of scripts that are not known
-    keep what was there before them.
+    A letter's script is told by its first two bytes, where most characters that begin so are of it. All others, such
+    as signs, digits, marks and letters of scripts that are not known, keep what was there before them.
 
     Args:
         before: of each row the script and the byte before it, as the second result of the bytes before.
@@ -55,14 +56,22 @@ def scripts_at(
 def _table(known: tuple[str, ...]) -> Int[Tensor, "256 256"]:
     """The script that a byte tells together with the one before it; -1 where they tell none."""
     table = torch.full((256, 256), -1, dtype=torch.long)
+    everyone = _beginnings(r"\P{Cn}+")
     for i, name in enumerate(known):
-        letter = regex.compile("|".join(rf"\p{{Script={script}}}" for script in GROUPS[name]))
-        for first, second in {_told(c) for c in _characters() if letter.match(c)}:
-            if first < 0:
-                table[:, second] = i
-            else:
-                table[first, second] = i
+        letters = _beginnings("|".join(rf"\p{{Script={script}}}+" for script in GROUPS[name]))
+        for (first, second), count in letters.items():
+            # A Chinese comma and a smiling face begin as some letters do.
+            if 2 * count > everyone[first, second]:
+                table[slice(None) if first < 0 else first, second] = i
     return table
+
+
+def _beginnings(pattern: str) -> Counter[tuple[int, int]]:
+    """How many such characters begin with each two bytes; a byte that is a whole character has -1 before it."""
+    found: Counter[tuple[int, int]] = Counter()
+    for match in regex.finditer(pattern, _characters()):
+        found.update(map(_told, match[0]))
+    return found
 
 
 def _told(character: str) -> tuple[int, int]:
@@ -71,6 +80,6 @@ def _told(character: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
-def _characters() -> tuple[str, ...]:
-    """All characters of the first two planes that begin a way of writing them in two bytes, a few of each."""
-    return tuple(chr(c) for c in range(0x20000) if not 0xD800 <= c < 0xE000)
+def _characters() -> str:
+    """All planes that hold letters."""
+    return "".join(chr(c) for c in range(0x34000) if not 0xD800 <= c < 0xE000)

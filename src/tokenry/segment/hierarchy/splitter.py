@@ -41,14 +41,15 @@ def words(data: bytes, longest: int = 64) -> list[bytes]:
         raise InvalidValue(f"words: longest must be at least 4, the bytes of a character; got {longest}.")
     found: list[bytes] = []
     for word in _words(data):
-        while len(word) > longest:
-            at = longest
-            while at > longest - 4 and word[at] & 0xC0 == 0x80:
+        start = 0
+        while len(word) - start > longest:
+            end = at = start + longest
+            while at > end - 4 and word[at] & 0xC0 == 0x80:
                 at -= 1
-            at = at if word[at] & 0xC0 != 0x80 else longest
-            found.append(word[:at])
-            word = word[at:]
-        found.append(word)
+            at = at if word[at] & 0xC0 != 0x80 else end
+            found.append(word[start:at])
+            start = at
+        found.append(word[start:])
     return found
 
 

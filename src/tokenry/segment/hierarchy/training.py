@@ -52,7 +52,8 @@ def train(
     """Train a built model up to a number of steps, from where the folder's last checkpoint ends.
 
     Returns:
-        The model, and the log: at every entry the step, and the bits that a byte costs which no step learns from.
+        The model, and the log: at every entry the step, and the bits that a byte costs which no step learns from; of
+        models of chunks also how long these are.
     """
     how = how or USUAL
 
@@ -63,7 +64,11 @@ def train(
 
     def measure(model: Pupil) -> Entry:
         rows = [row for of in texts.held_out(4).values() for row in of]
-        return {"bits_per_byte": round(bits_per_byte(cast(Reader, model), rows), 4)}
+        found: Entry = {"bits_per_byte": round(bits_per_byte(cast(Reader, model), rows), 4)}
+        if isinstance(model, HierarchicalLM):
+            chunks = sum(len(model.ends(row)) for row in rows)
+            found["bytes_per_chunk"] = round(sum(map(len, rows)) / max(1, chunks), 2)
+        return found
 
     return school(
         model, steps, loss, how, measure=measure, folder=folder, called=MODEL,

@@ -63,12 +63,13 @@ class Smoothed(Unpool):
     ) -> Float[Tensor, "B N E"]:  # fmt: skip
         p, _ = chosen(cut.p.unsqueeze(-1), cut.at)
         before = None if memory is None else memory.y
-        made = smoothed(y[..., : self.inner].float(), p[..., 0].clamp_min(1e-4), before)
-        u = received(made, cut.at, before)
+        with torch.autocast(x.device.type, enabled=False):
+            made = smoothed(y[..., : self.inner].float(), p[..., 0].clamp_min(1e-4), before)
+            u = received(made, cut.at, before)
+            sure = torch.where(cut.at, cut.p, 1 - cut.p)
+            u = u * (1 + sure - sure.detach()).unsqueeze(-1) + x.float() @ self.residual.weight.float().T
         if memory is not None:
             memory.y = last_of(made, there, memory.y)
-        sure = torch.where(cut.at, cut.p, 1 - cut.p)
-        u = u * (1 + sure - sure.detach()).unsqueeze(-1) + x.float() @ self.residual.weight.float().T
         return self.decoder.read(u.to(x.dtype), seen.real, None if memory is None else memory.decoder)
 
 
@@ -174,5 +175,6 @@ class Spelled(Unpool):
             out = self.decoder.read(torch.cat((prefix[some], words), 1), inside)[:, self.each - 1 :]
             place = (row * n + begin - 1)[some].unsqueeze(1) + torch.arange(out.shape[1], device=x.device)
             inside = inside[:, self.each - 1 :]
-            made[place[inside]] = out[inside]
+            # Inside autocast outputs may be of another type.
+            made[place[inside]] = out[inside].to(made.dtype)
         return made.unflatten(0, (-1, n))

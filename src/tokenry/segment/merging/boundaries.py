@@ -77,7 +77,8 @@ def pretokens(tokenizer: Any) -> Callable[[str], list[str]]:
 
 def _pretoken(tokenizer: Any) -> Callable[[str], bool]:
     split = pretokens(tokenizer)
-    return lambda text: len(split(text)) <= 1
+    # Some tokenizers only mark spaces and split nowhere.
+    return lambda text: _word(text) and len(split(text)) <= 1
 
 
 def _word(text: str) -> bool:

@@ -20,7 +20,8 @@ class MergingCollator:
 
     Tokens of a causal model that have a label stay as they are: the model learns to go on in its own vocabulary after a
     prompt in merged tokens. An encoder's labels of tokens, such as names of things, are those of the first of the
-    tokens that were merged; a label of the whole text stays. Padding and special tokens never change.
+    tokens that were merged, and so are its types, which tell the sentences of a pair; a label of the whole text stays.
+    Padding and special tokens never change.
 
     Args:
         reader: the model whose embeddings they are; PEFT may wrap it before or after.
@@ -56,6 +57,8 @@ class MergingCollator:
         ids = [row["input_ids"].tolist() for row in rows]
         merged = self.reader.merge(ids, [self._free(row) for row in rows], ratio=ratio)
         batch = self.reader.inputs(merged)
+        if all("token_type_ids" in row for row in rows):
+            batch["token_type_ids"] = self._firsts(rows, merged, batch["attention_mask"], "token_type_ids", 0)
         if "labels" in rows[0]:
             batch["labels"] = self._labels(rows, merged, batch["attention_mask"])
         return batch
@@ -79,12 +82,19 @@ class MergingCollator:
     def _labels(self, rows: Sequence[Mapping[str, Tensor]], merged: Sequence[Merged], mask: Tensor) -> Tensor:
         if all(row["labels"].ndim == 0 for row in rows):
             return torch.stack([row["labels"] for row in rows]).to(mask.device)
-        found = torch.full(mask.shape, IGNORED)
-        for r, (row, tokens) in enumerate(zip(rows, merged, strict=True)):
+        for row in rows:
             if row["labels"].shape != row["input_ids"].shape:
                 raise InvalidValue(
                     f"examples: labels must be one, or one for each token; got {tuple(row['labels'].shape)} for "
                     f"{len(row['input_ids'])} tokens."
                 )
-            found[r, mask[r].bool().cpu()] = row["labels"][list(tokens.starts)]
+        return self._firsts(rows, merged, mask, "labels", IGNORED)
+
+    def _firsts(
+        self, rows: Sequence[Mapping[str, Tensor]], merged: Sequence[Merged], mask: Tensor, name: str, padding: int
+    ) -> Tensor:
+        """What the first of the tokens that were merged has."""
+        found = torch.full(mask.shape, padding)
+        for r, (row, tokens) in enumerate(zip(rows, merged, strict=True)):
+            found[r, mask[r].bool().cpu()] = row[name][list(tokens.starts)]
         return found.to(mask.device)

@@ -48,7 +48,7 @@ class IndexedHead:
         leaf = cluster(rows, wanted, seed) if wanted > 1 else torch.zeros(len(rows), dtype=torch.long)
         order = leaf.argsort(stable=True)
         counts = leaf.bincount(minlength=wanted)
-        self.ids: Int[Tensor, "W"] = order
+        self.ids: Int[Tensor, "W"] = order.to(rows.device)
         self.rows = rows[order] if wanted > 1 else rows
         self.ends = [0, *counts.cumsum(0).tolist()]
         self.leaves = wanted
@@ -79,8 +79,11 @@ class IndexedHead:
         if count == 1 and len(scores):
             top = scores.max()
             return top[None], ids[scores == top].min()[None]
-        found = scores.topk(min(count, len(scores)))
-        return found.values, ids[found.indices]
+        # Of those that equal the last one, some would be chosen in any order.
+        at = (scores >= scores.topk(min(count, len(scores)), sorted=False).values.min()).nonzero()[:, 0]
+        at = at[ids[at].argsort()]
+        at = at[scores[at].argsort(descending=True, stable=True)][:count]
+        return scores[at], ids[at]
 
     def _count(self, searched: int) -> int:
         if not 1 <= searched <= self.leaves:

@@ -130,7 +130,12 @@ class DynamicReader:
             rows: ids of the vocabulary.
             free: tokens that may be merged; all by default.
             ratio: in place of the method's.
+
+        Raises:
+            InvalidValue: a ratio that is none.
         """
+        if ratio is not None and not 0.0 <= ratio <= 1.0:
+            raise InvalidValue(f"dynamic_bpe: ratio must be in [0, 1]; got {ratio}.")
         if self.method.scope == "sequence" and len(rows) > 1:
             return [
                 self.merge([row], None if free is None else [free[r]], ratio=ratio)[0] for r, row in enumerate(rows)

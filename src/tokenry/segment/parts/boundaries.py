@@ -28,6 +28,8 @@ class Boundaries(LearnedPart):
     """What decides where chunks end; the first token of a row is always a chunk of its own."""
 
     room: ClassVar[str] = "segment"
+    reads_bytes: ClassVar[bool] = False
+    """Whether it must know the bytes, so that it cuts no chunks of chunks."""
 
     @abstractmethod
     def make(self, *, width: int) -> None:
@@ -52,6 +54,8 @@ class Marks(Boundaries):
         url="https://arxiv.org/abs/2501.10322",
         summary="chunks end where a splitter of words says",
     )
+
+    reads_bytes: ClassVar[bool] = True
 
     def make(self, *, width: int) -> None:
         pass
@@ -117,9 +121,10 @@ class Cosine(Boundaries):
 
     def read(self, x: Float[Tensor, "B N E"], seen: Seen, memory: Last | None) -> Cut:
         x = x.float()
-        before = torch.zeros_like(x[:, 0]) if memory is None else memory.x
-        q = torch.cat((before.unsqueeze(1), x[:, :-1]), 1) @ self.query.weight.float().T
-        p = (1 - cosine_similarity(q, x @ self.key.weight.float().T, dim=-1)) / 2
+        before = x.new_zeros(len(x), x.shape[-1]) if memory is None else memory.x
+        with torch.autocast(x.device.type, enabled=False):
+            q = torch.cat((before.unsqueeze(1), x[:, :-1]), 1) @ self.query.weight.float().T
+            p = (1 - cosine_similarity(q, x @ self.key.weight.float().T, dim=-1)) / 2
         p = torch.where(seen.first, 1.0, p.clamp(0.0, 1.0))
         at = seen.real & (p > 0.5)
         if memory is not None:
@@ -152,6 +157,8 @@ class ByScript(Boundaries):
         summary="one predictor of ends for each script, each with a prior of its own",
         training=True,
     )
+
+    reads_bytes: ClassVar[bool] = True
 
     scripts: tuple[str, ...] = setting(
         ("latin", "cyrillic", "semitic", "indic", "han", "kana", "hangul"),
@@ -199,18 +206,20 @@ class ByScript(Boundaries):
             memory.state = last_of(after, seen.real, state)
         logits = torch.cat([network(x) for network in self.networks], -1).float().gather(2, which.unsqueeze(-1))[..., 0]
         p = logits.sigmoid()
+        # The mark ends a chunk whatever is predicted, and is of no script.
+        bytes_ = seen.real & (seen.ids != MARK)
         if not self.training:
             at = seen.real & ((p > 0.5) | seen.first)
-            return Cut(at, p, self._price(at.float(), which, seen.real), at.float())
+            return Cut(at, p, self._price(at.float(), which, bytes_), at.float())
         u = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
         drawn = ((logits + u.log() - (-u).log1p()) / self.temperature).sigmoid()
         at = seen.real & ((drawn > 0.5) | seen.first)
         soft = torch.where(seen.real & ~seen.first, at.float() + (drawn - drawn.detach()), at.float())
-        return Cut(at, p, self._price(soft, which, seen.real), soft)
+        return Cut(at, p, self._price(soft, which, bytes_), soft)
 
-    def _price(self, ends: Float[Tensor, "B N"], which: Tensor, real: Bool[Tensor, "B N"]) -> Float[Tensor, ""]:
+    def _price(self, ends: Float[Tensor, "B N"], which: Tensor, bytes_: Bool[Tensor, "B N"]) -> Float[Tensor, ""]:
         total = ends.new_zeros(())
         for i, rate in enumerate(self.rates):
-            of = (real & (which == i)).float()
+            of = (bytes_ & (which == i)).float()
             total = total + binomial_price((ends * of).sum(1), of.sum(1), rate)
         return self.weight * total
