@@ -35,7 +35,7 @@ def spelling_base(name: str, who: str, field: str) -> Tokenizer:
     alone = chain.from_iterable(found.encode(part).ids.tolist() for part in PARTS)
     if found.decode(alone) != found.decode(found.encode("".join(PARTS))):
         raise InvalidValue(
-            f"{who}: {field} must spell the parts of a text as the text, without a space before or a space less; {name} "
-            "does not; use another one of bytes, such as smollm2."
+            f"{who}: {field} must spell the parts of a text as the text, without a space more or less; {name} does "
+            "not; use another one of bytes, such as smollm2."
         )
     return found
