@@ -55,6 +55,12 @@ def test_one_json_document_and_a_folder(tokenry, old, new, tmp_path):
     assert files(tmp_path) == ["new", "old", "out"]
 
 
+def test_use_is_also_called_method(tokenry, old, new, tmp_path):
+    done = tokenry("adapt", old, "--tokenizer", new, "--method", "last_piece", "--out", tmp_path / "out", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["method"] == "embed/last_piece"
+
+
 def test_ids_without_rows_are_ignored_and_said(tokenry, new, tmp_path):
     """As of models whose tokenizer got marks, such as for pictures, that they have no rows for."""
     language = model("llama", trained(OLD_TEXT, bos_token="<s>"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -11,16 +12,17 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 
 from tests.embed.embed_models import HOSTILE, NEW_TEXT, OLD_TEXT, described, model, trained
 from tokenry.core.errors import InvalidValue, StorageError
+from tokenry.core.seeds import mixed
 from tokenry.embed.hypernetwork.network import BYTES, Hypernetwork, source_of, spellings
 from tokenry.embed.hypernetwork.sampling import SPACES, Sampler, Sampling
-from tokenry.embed.hypernetwork.teacher import Teacher
-from tokenry.embed.hypernetwork.training import Course, train
+from tokenry.embed.hypernetwork.teacher import STRETCH, Teacher
+from tokenry.embed.hypernetwork.training import MEASURED, Course, train
 from tokenry.embed.mean_of_pieces import MeanOfPieces
 from tokenry.embed.transfer.donor import Donor
 from tokenry.embed.zett import Zett
 from tokenry.models.text.embeddings import matrices_of, save
 
-TEXTS = [OLD_TEXT * 12, NEW_TEXT * 12]
+TEXTS = [" ".join(random.Random(i).choices(text.split(), k=700)) for i, text in enumerate((OLD_TEXT, NEW_TEXT))]
 DRAWN = Sampling(pieces=420, texts=8)
 SHORT = Course(steps=12, rows=2, tokens=16, negatives=30, every=5, rate=3e-3)
 
@@ -212,9 +214,49 @@ def test_a_course_must_be_possible(wrong):
         Course(**wrong)
 
 
+def test_nothing_that_is_measured_on_was_trained_on():
+    """Neither in a text that is there twice, nor in one whose parts begin elsewhere; not for vocabularies either."""
+    draw = random.Random(0)
+    long = "".join(draw.choices("abcdefgh ", k=20_000))
+    note = "A short note that stands in many files.\n"
+    texts = [note, long, long[3_000:9_000], *[note] * 40, long[77:]]
+    teacher = Teacher(model("llama", trained(OLD_TEXT)), texts, DRAWN)
+    assert note in teacher.test
+    assert note not in teacher.train
+    assert teacher.sampler.texts == teacher.train
+    stretches = {part[at : at + 2 * STRETCH] for part in teacher.train for at in range(len(part) - 2 * STRETCH + 1)}
+    assert len(stretches) > 5_000
+    for part in teacher.test:
+        assert all(part[at : at + 2 * STRETCH] not in stretches for at in range(len(part) - 2 * STRETCH + 1))
+
+
+def test_what_is_measured_on_is_drawn_by_no_step():
+    for seed in (0, 1, 256):
+        assert mixed(seed << 32 | MEASURED) not in {mixed(seed << 32 | step) for step in range(1000)}
+
+
+def test_texts_that_only_repeat_themselves_are_refused():
+    with pytest.raises(InvalidValue, match="more than what is measured on"):
+        Teacher(model("llama", trained(OLD_TEXT)), [OLD_TEXT * 12], DRAWN)
+
+
+def test_a_training_goes_on_with_the_same_texts_alone(tmp_path):
+    language = model("llama", trained(OLD_TEXT, bos_token="<s>"))
+    course = replace(SHORT, steps=2, every=1)
+    train(language, TEXTS, course, sampling=DRAWN, network=Hypernetwork(layers=1), folder=tmp_path)
+    with pytest.raises(StorageError, match="trained in the same way"):
+        train(language, TEXTS[::-1], course, sampling=DRAWN, network=Hypernetwork(layers=1), folder=tmp_path)
+
+
 def test_texts_must_be_long_enough():
     language = model("llama", trained(OLD_TEXT))
     with pytest.raises(InvalidValue, match="texts must be longer"):
-        train(language, ["short"] * 20, replace(SHORT, tokens=500), sampling=DRAWN, network=Hypernetwork(layers=1))
+        train(
+            language,
+            [f"short {i}" for i in range(20)],
+            replace(SHORT, tokens=500),
+            sampling=DRAWN,
+            network=Hypernetwork(layers=1),
+        )
     with pytest.raises(InvalidValue, match="texts must hold some text"):
         Sampler([""], DRAWN)

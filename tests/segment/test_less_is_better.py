@@ -12,7 +12,7 @@ from tokenry import LessIsBetter
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel
 from tokenry.data import read
 from tokenry.segment.lexicon.chunks import Chunks
-from tokenry.segment.lexicon.learner import Learner
+from tokenry.segment.lexicon.learner import SENTENCE, Learner
 
 TEXT = read("sotu_1975")
 
@@ -146,7 +146,18 @@ def test_a_file_that_is_no_lexicon(tmp_path):
         LessIsBetter(source=str(tmp_path / "gone")).encode("a")
 
 
-@pytest.mark.parametrize("piece", ["a", "the ", "of the ", "^", "中", "\0"])
+@pytest.mark.parametrize("piece", ["a", "!", ".", "? ", "\n", " ", "a. "])
+def test_sentences_are_found_in_time_that_grows_with_the_text(piece):
+    def seconds(count):
+        text = (piece * count)[:count]
+        begin = time.process_time()
+        assert sum(len(found[0]) for found in SENTENCE.finditer(text)) == count
+        return time.process_time() - begin
+
+    assert seconds(80_000) < 60 * max(seconds(5_000), 2e-3)
+
+
+@pytest.mark.parametrize("piece", ["a", "the ", "of the ", "^", "中", "\0", "!"])
 @pytest.mark.parametrize("compare", [False, True])
 def test_time_grows_with_the_length(piece, compare):
     def seconds(count):

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
+from tests.embed.embed_models import OLD_TEXT, trained
 from tokenry import TriadicSuffix
 from tokenry.core.errors import InvalidValue
 from tokenry.segment.numbers.literals import literals
@@ -125,6 +127,26 @@ def test_rows_for_new_ids():
 def test_a_base_that_does_not_spell_is_refused():
     with pytest.raises(InvalidValue, match="pieces spell the text"):
         TriadicSuffix(base="minilm").encode("text")
+
+
+@pytest.mark.parametrize("change", ["strip", "prefix"])
+def test_a_base_that_spells_parts_otherwise_is_refused(change, tmp_path):
+    """Between numbers it would lose spaces, or put some in."""
+    library = Tokenizer.from_str(trained(OLD_TEXT).backend_tokenizer.to_str())
+    if change == "strip":
+        library.normalizer = normalizers.Strip()
+    else:
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InvalidValue, match="must spell the parts of a text as the text"):
+        TriadicSuffix(base=str(tmp_path)).encode("a 5 b")
+
+
+@pytest.mark.filterwarnings("ignore::tokenry.segment.engines.encoding.LostBytes")
+@pytest.mark.parametrize("text", ["1,234\x045678", "1,234,567\x048901", "0012\x04345", "1,234\x045,678", "\x041,234"])
+def test_numbers_that_only_a_lost_byte_parts(form, text):
+    tokenizer = TriadicSuffix(base="smollm2", form=form)
+    assert tokenizer.decode(tokenizer.encode(text)) == text.replace("\x04", "").encode()
 
 
 @settings(max_examples=300, deadline=None, database=None)

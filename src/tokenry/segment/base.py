@@ -150,8 +150,7 @@ class FromFile(Tokenizer):
         return runner(self.opened, self.special).ids(raw).tolist()
 
     def decode(self, tokens: Iterable[int] | TokenSequence) -> bytes:
-        ids = tokens.ids.tolist() if isinstance(tokens, TokenSequence) else list(tokens)
-        return decode(self.opened, ids, self.special)
+        return decode(self.opened, tokens, self.special)
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue, StorageError
+from tokenry.core.errors import StorageError
 from tokenry.core.fields import setting
 from tokenry.core.origin import Source
 from tokenry.core.saving import read_json
@@ -20,7 +20,7 @@ from tokenry.core.sequence import TokenSequence
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.models.files.vocabularies.find import find_vocabulary
 from tokenry.segment.base import Tokenizer
-from tokenry.segment.engines.encoding import checked
+from tokenry.segment.engines.encoding import checked, known_ids
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.lexicon.chunks import Chunks
 from tokenry.segment.lexicon.learner import MOST, Learner
@@ -105,10 +105,7 @@ class LessIsBetter(Tokenizer):
         )
 
     def decode(self, tokens: Iterable[int] | TokenSequence) -> bytes:
-        ids = tokens.ids.tolist() if isinstance(tokens, TokenSequence) else list(tokens)
-        wrong = next((i for i in ids if not 0 <= i < self.vocab_size), None)
-        if wrong is not None:
-            raise InvalidValue(f"decode: ids must be from 0 to {self.vocab_size - 1}; got {wrong}.")
+        ids = known_ids(tokens, self.vocab_size)
         pieces = self.vocabulary.pieces
         return b"".join(END.encode() if i == _BYTES else pieces[i] or b"" for i in ids)
 

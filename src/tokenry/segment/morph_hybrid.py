@@ -12,13 +12,12 @@ from typing import Self
 import torch
 
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, setting
 from tokenry.core.origin import Source
 from tokenry.core.sequence import TokenSequence
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.segment.base import Tokenizer
-from tokenry.segment.engines.encoding import checked
+from tokenry.segment.engines.encoding import checked, known_ids
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.engines.spelling_base import spelling_base
 from tokenry.segment.languages.pack import Pack, Unit, pack
@@ -109,10 +108,7 @@ class MorphHybrid(Tokenizer):
         )
 
     def decode(self, tokens: Iterable[int] | TokenSequence) -> bytes:
-        ids = tokens.ids.tolist() if isinstance(tokens, TokenSequence) else list(tokens)
-        wrong = next((i for i in ids if not 0 <= i < self.vocab_size), None)
-        if wrong is not None:
-            raise InvalidValue(f"decode: ids must be from 0 to {self.vocab_size - 1}; got {wrong}.")
+        ids = known_ids(tokens, self.vocab_size)
         return self._written(ids)
 
     def shown(self, raw: str) -> list[str]:

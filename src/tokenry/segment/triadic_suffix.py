@@ -19,7 +19,7 @@ from tokenry.core.origin import Source
 from tokenry.core.sequence import TokenSequence
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.segment.base import Tokenizer
-from tokenry.segment.engines.encoding import checked
+from tokenry.segment.engines.encoding import checked, known_ids
 from tokenry.segment.engines.lossless import Lossless
 from tokenry.segment.engines.spelling_base import spelling_base
 from tokenry.segment.numbers.literals import SIGNS, Literal, literals
@@ -109,10 +109,7 @@ class TriadicSuffix(Tokenizer):
         )
 
     def decode(self, tokens: Iterable[int] | TokenSequence) -> bytes:
-        ids = tokens.ids.tolist() if isinstance(tokens, TokenSequence) else list(tokens)
-        wrong = next((i for i in ids if not 0 <= i < self.vocab_size), None)
-        if wrong is not None:
-            raise InvalidValue(f"decode: ids must be from 0 to {self.vocab_size - 1}; got {wrong}.")
+        ids = known_ids(tokens, self.vocab_size)
         base = self._base
         plain = {i: base.decode([i]) for i in set(ids) if i < base.vocab_size}
         return self._table.written(ids, plain)

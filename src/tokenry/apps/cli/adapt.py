@@ -43,7 +43,7 @@ def adapt(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for model and tokenizer.")],
     use: Annotated[
-        str, typer.Option(metavar="SPEC", help="What embeds new pieces, name:field=value,…")
+        str, typer.Option("--use", "--method", metavar="SPEC", help="What embeds new pieces, name:field=value,…")
     ] = "token_adapt",
     text: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Measure on this text, not on the samples; repeatable.")

@@ -65,7 +65,7 @@ class Sampler:
 
     def __init__(self, texts: Iterable[str], how: Sampling) -> None:
         self.how = how
-        self.texts = [part for text in texts for part in _parts(text)]
+        self.texts = [part for text in texts for part in parts_of(text)]
         if not self.texts:
             raise InvalidValue("sampling: texts must hold some text; got none.")
         words: dict[str, int] = {}
@@ -135,7 +135,7 @@ def unigram(pieces: list[tuple[str, float]]) -> Tokenizer:
     return tokenizer
 
 
-def _parts(text: str) -> Iterator[str]:
+def parts_of(text: str) -> Iterator[str]:
     """A text in parts that end before a space, where there is one."""
     at = 0
     while at < len(text):

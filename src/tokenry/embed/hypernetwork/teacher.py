@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import log
@@ -16,13 +18,16 @@ from torch.nn.functional import cross_entropy
 
 from tokenry.core.errors import InvalidValue
 from tokenry.embed.hypernetwork.network import Hypernetwork, Made, source_of, spellings
-from tokenry.embed.hypernetwork.sampling import Sampler, Sampling
+from tokenry.embed.hypernetwork.sampling import Sampler, Sampling, parts_of
 from tokenry.embed.transfer.donor import Donor
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.embeddings import Matrices, matrices_of, with_matrices
 
 HELD_OUT = 16
 """Of so many parts of the texts one is kept out of training, to measure on."""
+
+STRETCH = 128
+"""Characters: what is measured on is cut into pieces of so many, none of which stands in a part of the training."""
 
 TRIES = 100
 """Places in the texts that are looked at for each row, before they are found to be too short."""
@@ -54,7 +59,7 @@ class Teacher:
 
     Args:
         language: the model.
-        texts: what it predicts.
+        texts: what it predicts; parts of them are kept to measure on, and nothing that repeats these is trained on.
         sampling: how vocabularies are drawn.
     """
 
@@ -65,12 +70,24 @@ class Teacher:
         # A copy without an id for padding, whose row would learn nothing; attention of short rows is fastest in parts.
         self.model = with_matrices(language.model, Matrices(matrices.input, matrices.output), {}).eval()
         self.model.set_attn_implementation("eager")
-        self.sampler = Sampler(texts, sampling)
-        parts = self.sampler.texts
-        self.train = [part for i, part in enumerate(parts) if i % HELD_OUT]
+        parts = [part for text in texts for part in parts_of(text)]
+        if not parts:
+            raise InvalidValue("hypernetwork: texts must hold some text; got none.")
         self.test = parts[::HELD_OUT]
+        self.train = apart([part for i, part in enumerate(parts) if i % HELD_OUT], self.test)
+        if not self.train:
+            raise InvalidValue(
+                f"hypernetwork: texts must hold more than what is measured on, one of {HELD_OUT} parts and what "
+                f"repeats it; got nothing else in {len(parts)} parts; give more text."
+            )
+        self.sampler = Sampler(self.train, sampling)
         marks = (language.tokenizer.bos_token_id, language.tokenizer.eos_token_id)
         self.begin = next((i for i in marks if i is not None), None)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same texts."""
+        return hashlib.sha256(json.dumps([self.train, self.test]).encode()).hexdigest()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -132,6 +149,17 @@ class Teacher:
             old = matrix[known[here]].float().cpu()
             total = total + (rows[here] - old).square().sum(1).mean() / old.norm(dim=1).mean().square()
         return total / len(pairs)
+
+
+def apart(parts: Sequence[str], test: Sequence[str]) -> list[str]:
+    """Parts that are no part of the test, and share no stretch of twice `STRETCH` characters with one."""
+    held = set(test)
+    held |= {part[at : at + STRETCH] for part in test for at in range(0, len(part) - STRETCH + 1, STRETCH)}
+    return [
+        part
+        for part in parts
+        if part not in held and not any(part[at : at + STRETCH] in held for at in range(len(part) - STRETCH + 1))
+    ]
 
 
 def _rows(tokenizer: Tokenizer, texts: Sequence[str], rows: int, tokens: int, chance: torch.Generator) -> Tensor:

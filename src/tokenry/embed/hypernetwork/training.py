@@ -20,8 +20,8 @@ from tokenry.embed.hypernetwork.sampling import Sampling
 from tokenry.embed.hypernetwork.teacher import Teacher
 from tokenry.models.files.load import LanguageModel
 
-MEASURED = 1 << 40
-"""Numbers of the draws on which is measured; far from those of any step."""
+MEASURED = (1 << 32) - 1
+"""The step whose draws are measured on; no training comes that far."""
 
 Tell = Callable[[str, int, int], None]
 
@@ -95,7 +95,7 @@ def train(
     """Train a hypernetwork for a model, which stays as it is.
 
     Args:
-        texts: what the model predicts; of 16 parts one is left out, to measure on.
+        texts: what the model predicts; of 16 parts one is left out, to measure on, and so is what repeats it.
         network: one that is not built, or one to go on from; the default one if none is given.
         folder: where checkpoints are kept; an interrupted training goes on from the last one.
         tell: called with the stage, the number of steps that are done, and that of all.
@@ -112,7 +112,7 @@ def train(
     log: list[Entry] = []
     made = {
         "course": asdict(course), "sampling": asdict(sampling), "start": pupil.digest(),
-        "vocabulary": teacher.donor.vocabulary.fingerprint,
+        "vocabulary": teacher.donor.vocabulary.fingerprint, "texts": teacher.fingerprint,
     }  # fmt: skip
     stages: list[tuple[str, int, float, Callable[[Hypernetwork, torch.Generator], Tensor]]] = [
         ("first", course.first, course.first_rate, lambda p, chance: identity(teacher, course, p, chance)),
@@ -156,7 +156,7 @@ def reading(teacher: Teacher, course: Course, pupil: Hypernetwork, chance: torch
 @torch.no_grad()
 def measure(teacher: Teacher, course: Course, pupil: Hypernetwork) -> Entry:
     """Bits per byte of held-out text over one drawn vocabulary, and how near rows are to those that there are."""
-    chance = torch.Generator().manual_seed(mixed(course.seed + MEASURED))
+    chance = torch.Generator().manual_seed(mixed(course.seed << 32 | MEASURED))
     lesson = teacher.lesson(course.rows, course.tokens, course.negatives, chance, test=True)
     made, known = teacher.made(pupil, lesson)
     here = (known >= 0).nonzero()[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 
@@ -47,12 +47,22 @@ def encode(opened: Opened, raw: str | bytes, special: bool) -> TokenSequence:
     )
 
 
-def decode(opened: Opened, ids: Sequence[int], special: bool) -> bytes:
+def decode(opened: Opened, tokens: Iterable[int] | TokenSequence, special: bool) -> bytes:
     """The bytes that some ids spell."""
-    wrong = next((i for i in ids if not 0 <= i < len(opened.vocabulary)), None)
+    return runner(opened, special).original.decode(known_ids(tokens, len(opened.vocabulary)))
+
+
+def known_ids(tokens: Iterable[int] | TokenSequence, size: int) -> list[int]:
+    """Tokens as ids of a vocabulary of some size.
+
+    Raises:
+        InvalidValue: an id that there is not.
+    """
+    ids = tokens.ids.tolist() if isinstance(tokens, TokenSequence) else list(tokens)
+    wrong = next((i for i in ids if not 0 <= i < size), None)
     if wrong is not None:
-        raise InvalidValue(f"decode: ids must be from 0 to {len(opened.vocabulary) - 1}; got {wrong}.")
-    return runner(opened, special).original.decode(ids)
+        raise InvalidValue(f"decode: ids must be from 0 to {size - 1}; got {wrong}.")
+    return ids
 
 
 @lru_cache(maxsize=16)

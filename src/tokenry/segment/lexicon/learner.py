@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tokenry.core.errors import InvalidValue
 from tokenry.segment.lexicon.chunks import Chunks
 
-SENTENCE = re.compile(r"[^\n]{0,400}?(?:[.!?]+\s+|\n+|$)|[^\n]{400}")
+SENTENCE = re.compile(r"[^\n]{0,400}?(?:[.!?]\s+|\n+|$)|[^\n]{400}")
 """What is read at once; no chunk reaches over two of them."""
 
 MOST = 48

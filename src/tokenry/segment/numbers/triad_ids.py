@@ -104,20 +104,20 @@ class TriadIds:
     def written(self, ids: Sequence[int], plain: Mapping[int, bytes]) -> bytes:
         """The bytes of some ids, of which `plain` are those of the other vocabulary. Any ids write something."""
         out = bytearray()
+        # A separator is that of one number, whose orders fall; another may follow where the base leaves out a byte.
         separator, before = b"", -1
         for i in ids:
             if i < self.first:
                 piece = plain[i]
-                if not piece.isdigit():
-                    separator = b""
-                before = -1
+                if self.fused or not piece.isdigit():
+                    separator, before = b"", -1
                 out += piece
             elif i >= self._behind:
                 other = self._others[i - self._behind]
                 if isinstance(other, int):
                     out += b"0" * other
                 elif other.kind == "grouped":
-                    separator = SEPARATORS[other.order].encode()
+                    separator, before = SEPARATORS[other.order].encode(), self.orders + 1
                 elif other.kind == "cut":
                     while out.endswith(b"0") and other.order:
                         out.pop()
@@ -133,8 +133,10 @@ class TriadIds:
                     out += separator
                 out += f"{value:03}".encode() if inner or order < 0 else str(value).encode()
                 before = order
-            elif self.levels[i - self.first] > 0:
+            elif (order := self.levels[i - self.first]) > 0:
+                separator = separator if order < before else b""
                 out += separator
+                before = order
         return bytes(out)
 
     def shown(self, ids: Sequence[int], plain: Callable[[int], str]) -> str:
