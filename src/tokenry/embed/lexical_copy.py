@@ -28,6 +28,8 @@ class LexicalCopy(EmbeddingTable):
     Raises
         UnsupportedModel: a model whose matrices cannot be replaced, or a tokenizer that is not a fast one.
         InvalidValue: a tokenizer without pieces.
+    Deviations
+        The mean row stands for what the papers draw at random.
     Relations
         What copying is worth where new pieces say nothing; `embed/random` adds noise instead.
     """
