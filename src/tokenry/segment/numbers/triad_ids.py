@@ -129,6 +129,8 @@ class TriadIds:
                 level, value = divmod(i - self.first, THOUSAND)
                 order = self.levels[level]
                 inner = before == order + 1
+                if not inner and before <= self.orders:
+                    separator = b""
                 if inner and order >= 0:
                     out += separator
                 out += f"{value:03}".encode() if inner or order < 0 else str(value).encode()
