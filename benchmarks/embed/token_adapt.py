@@ -142,7 +142,7 @@ def measured(arm: str, language: LanguageModel, plan: Transplant, count: int) ->
     for name in documents():
         for i, text in enumerate(passages(name, count)):
             ids = (language if arm == ORIGINAL else plan).tokenizer(text, add_special_tokens=False)["input_ids"]
-            assert plan.vocabulary.spell(ids) == text.encode() or arm == ORIGINAL
+            assert arm == ORIGINAL or plan.vocabulary.spell(ids) == text.encode()
             new = int((plan.source[ids] == MADE).sum()) if arm != ORIGINAL else 0
             ids = recut(plan, ids) if arm == CUTS else ids
             row = {
