@@ -256,11 +256,14 @@ class Asked:
         monkeypatch.setattr(kind, "select", counted)
 
 
-@pytest.mark.parametrize("inside", [
+CHOOSING = pytest.mark.parametrize("inside", [
     "fasa[budget=12,dense_layers=0,window=4]", "quest[budget=12,page=4,dense_layers=0]",
     "token_select[budget=12:sink=2:recent=4,chunk=0,reuse=1.01]",
     "dhsa[budget=12:sink=2:recent=2,chunk_size=4,block=4,instruction=2]",
 ])  # fmt: skip
+
+
+@CHOOSING
 def test_a_choice_is_read_again_with_what_came_since(monkeypatch, inside):
     """Asked every third step, with two rows fewer; between, no key is scored, and what came since is read."""
     model, ids = shared("llama"), tokens(1, 53)
@@ -285,6 +288,21 @@ def test_a_choice_is_read_again_with_what_came_since(monkeypatch, inside):
     assert fed.run.reads.bytes < feed(model, every, ids, 41, prompt_tokens=41).run.reads.bytes
     same(feed(model, every, ids, 41, prompt_tokens=41).logits, feed(model, method.inside, ids, 41,
          prompt_tokens=41).logits)  # fmt: skip
+
+
+@torch.no_grad()
+@CHOOSING
+def test_a_choice_outlives_a_step_that_is_taken_back(inside):
+    """A crop of the cache between two choices: the next token is read as if the other had never come."""
+    model, ids, found = shared("llama"), tokens(1, 60), []
+    for tried in (0, 1):
+        with Reused(inside=inside, steps=4)(model, prompt_tokens=41):
+            cache = cache_of(model(ids[:, :41], use_cache=True))
+            for i in (41, 42, *([50] * tried)):
+                model(ids[:, i : i + 1], **with_cache(cache))
+            cache.crop(-tried)
+            found.append(model(ids[:, 43:44], **with_cache(cache)).logits)
+    torch.testing.assert_close(*found, atol=0, rtol=0)
 
 
 def test_a_short_neighbour_chooses_at_its_own_steps():

@@ -36,11 +36,10 @@ class LastRows(LayerState):
 
     def crop(self, seen: int) -> None:
         past = self._past.get(seen)
+        rows, at = (self.rows, self.chosen_at) if past is None else (past["rows"], past["chosen_at"])
         super().crop(seen)
-        if past is not None:
-            self.rows, self.chosen_at = past["rows"], past["chosen_at"]
-        elif self.chosen_at > seen:
-            self.rows, self.chosen_at = None, 0
+        # A choice is of columns that are still there, also where the method inside starts anew.
+        self.rows, self.chosen_at = (rows, at) if at <= seen else (None, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
