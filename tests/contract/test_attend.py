@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -150,9 +151,15 @@ def test_budget_counts_real_tokens(family, case):
 
 
 def test_states_hold_what_follows_a_cache(family, entry):
-    """Tensors of which the first axis counts sequences, and plain values: nothing else is reordered and frozen."""
+    """Tensors of which the first axis counts sequences, and plain values: nothing else is reordered and frozen.
+
+    They go through a file with their cache.
+    """
     for _, layer in growing(cache_of(tried(family, entry).out)):
         for state in layer.states:
+            again = pickle.loads(pickle.dumps(state))
+            assert type(again) is type(state)
+            assert str(again) == str(state)
             for field in fields(state):
                 value = getattr(state, field.name)
                 if isinstance(value, Tensor):

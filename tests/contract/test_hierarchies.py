@@ -173,6 +173,11 @@ def test_it_is_a_model_of_transformers(model, tmp_path):
     both = theirs.generate(two, attention_mask=mask.long(), max_new_tokens=8, do_sample=False)
     assert both[0, 4:].tolist() == theirs.generate(ids, max_new_tokens=8, do_sample=False)[0].tolist()
     assert open_tokenizer(str(tmp_path)).encode(TEXT).spans.tolist() == Chunks(model=model).encode(TEXT).spans.tolist()
+    with pytest.raises(InvalidValue, match="rows must be padded in front"):
+        theirs.generate(two.flip(1), attention_mask=mask.long().flip(1), max_new_tokens=2)
+    for more in ({"inputs_embeds": torch.zeros(1, 3, WIDTH)}, {"output_attentions": True}):
+        with pytest.raises(InvalidValue, match="must be given ids and gives logits"):
+            theirs(ids, **more)
 
 
 @pytest.mark.parametrize("text", [*TEXTS, *BROKEN], ids=range(len(TEXTS) + len(BROKEN)))

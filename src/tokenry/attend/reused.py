@@ -41,6 +41,10 @@ class LastRows(LayerState):
         # A choice is of columns that are still there, also where the method inside starts anew.
         self.rows, self.chosen_at = (rows, at) if at <= seen else (None, 0)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class was made for the method inside and has no name by which a file could find it.
+        return _begun, (type(self).__bases__[1],), vars(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reused(SelectingWrapper):
@@ -147,3 +151,7 @@ def _with_rows(kind: type[LayerState]) -> type[LayerState]:
     """The state of a method that remembers its last rows as well."""
     made: Any = dataclass(type(f"LastRowsOf{kind.__name__}", (LastRows, kind), {"__module__": __name__}))
     return made
+
+
+def _begun(kind: type[LayerState]) -> LayerState:
+    return _with_rows(kind)()  # type: ignore[arg-type]

@@ -16,6 +16,9 @@ from tokenry.core.learned import Learned
 from tokenry.core.registry import load
 from tokenry.models.cache.name import NAMES, with_cache
 
+ABSENT = ("inputs_embeds", "output_hidden_states", "output_attentions")
+"""What other models read or give, and these do not."""
+
 
 class LanguageModel(Protocol):
     """What is learned and predicts ids: whole rows, and on top of what was read."""
@@ -110,7 +113,15 @@ class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
 
         Args:
             num_items_in_batch: labels of the whole optimiser step, where the batch is only a part of it.
+
+        Raises:
+            InvalidValue: embeddings in place of ids, or a wish for states or attention; or what the model refuses.
         """
+        asked = [name for name in ABSENT if options.get(name) is not None and options[name] is not False]
+        if asked:
+            raise InvalidValue(
+                f"{self.method.name()}: must be given ids and gives logits; got {', '.join(asked)}; leave it out."
+            )
         model = cast(LanguageModel, self.model)
         real = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
         held = next((options[name] for name in NAMES if options.get(name) is not None), None)
@@ -130,7 +141,16 @@ class LearnedForCausalLM(PreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, use_cache: bool | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """The ids that were not read yet."""
+        """The ids that were not read yet.
+
+        Raises:
+            InvalidValue: a row that ends with padding.
+        """
+        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
+            raise InvalidValue(
+                f"{self.method.name()}: rows must be padded in front, since text goes on behind their last column; "
+                "got a row that ends with padding; pad on the left."
+            )
         held = next((kwargs[name] for name in NAMES if kwargs.get(name) is not None), None)
         read = 0 if held is None else held.seen
         wanted = {"attention_mask": attention_mask, "use_cache": use_cache}
