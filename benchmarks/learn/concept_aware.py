@@ -6,18 +6,18 @@ All arms of a seed see the same sentences in the same order; only the tokens of 
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import tokenry.data as samples
+from benchmarks.learn.lora import LAYERS, RANK, adapted
+from benchmarks.learn.options import options
 from benchmarks.record import BUILD, Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, percent, show
 from tokenry.core.registry import parse
@@ -41,7 +41,7 @@ ABOUT = (
 
 NAMES, TOKENS, EPOCHS, BATCH = 16, 5, 5, 4
 SEEDS = (0, 1, 2)
-LAYERS, RANK, RATE = 8, 16, 1e-3
+RATE = 1e-3
 PASSAGES, LENGTH, HEADS_RATE = 24, 48, 3e-4
 PLAIN, AWARE = "next token only", "concept_aware"
 ARMS = {
@@ -60,12 +60,7 @@ ASKED = "What is the name of a {}? It is the"
 
 def main() -> None:
     """All arms and seeds; `--arm` and `--seed` for a quick look, which is not recorded."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--arm", choices=ARMS, action="append", help="only these arms")
-    options.add_argument("--seed", type=int, action="append", help="only these seeds")
-    options.add_argument("--threads", type=int, default=1, help="threads of torch")
-    given = options.parse_args()
-    torch.set_num_threads(given.threads)
+    given = options(__doc__, ARMS)
     record = Record(
         "learn/concept_aware", dtype="bfloat16", save=not given.arm and not given.seed,
         settings={
@@ -152,18 +147,6 @@ def example(language: LanguageModel, text: str, thing: str, name: list[int]) -> 
     labels = ids.clone()
     labels[: len(read)] = IGNORED
     return Example(ids, labels)
-
-
-def adapted(language: LanguageModel, seed: int) -> LanguageModel:
-    """The model with LoRA on its last layers."""
-    count = language.model.config.num_hidden_layers
-    last = "|".join(map(str, range(count - LAYERS, count)))
-    settings = LoraConfig(
-        r=RANK, lora_alpha=2 * RANK, target_modules=rf".*layers\.({last})\..*_proj", task_type="CAUSAL_LM"
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return replace(language, model=get_peft_model(language.model, settings))
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ they rest, and a linear probe over the mean of their states says from which of t
 
 from __future__ import annotations
 
-import argparse
 import time
 from pydoc_data.topics import topics
 from statistics import mean, stdev
@@ -21,6 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from benchmarks.learn.options import options
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, percent, show
 from tokenry.core.registry import parse
@@ -56,12 +56,7 @@ ARMS = {
 
 def main() -> None:
     """All arms and seeds; `--arm` and `--seed` for a quick look, which is not recorded."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--arm", choices=ARMS, action="append", help="only these arms")
-    options.add_argument("--seed", type=int, action="append", help="only these seeds")
-    options.add_argument("--threads", type=int, default=1, help="threads of torch")
-    given = options.parse_args()
-    torch.set_num_threads(given.threads)
+    given = options(__doc__, ARMS)
     record = Record(
         "learn/electra", dtype="float32", save=not given.arm and not given.seed,
         settings={

@@ -8,7 +8,6 @@ tokens only, which no method can know. Rejected is what a method does not learn 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,11 +16,12 @@ from statistics import mean
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 import tokenry.data as samples
 from benchmarks.arms import others
+from benchmarks.learn.lora import LAYERS, RANK, adapted
+from benchmarks.learn.options import options
 from benchmarks.record import Record, Row, claim
 from benchmarks.tables import Result, Table, by, fixed, show
 from tokenry.core.registry import parse
@@ -53,8 +53,7 @@ PROMPT, RESPONSE = 24, 32
 TRAINING, VALIDATION = 96, 48
 NOISE, DAMAGED = 0.3, 0.5
 SEEDS = (0, 1, 2)
-LAYERS, RANK, RATE, BATCH = 8, 16, 1e-3, 8
-"""LoRA acts on the last layers, so that gradients of the others are not computed."""
+RATE, BATCH = 1e-3, 8
 
 ALL, KNOWN = "all tokens", "whole tokens only"
 NAMED = {
@@ -73,12 +72,7 @@ ARMS = NAMED | {name: spec for name, spec in others("learn", NAMED).items() if i
 
 def main() -> None:
     """All arms and seeds; `--arm` and `--seed` for a quick look, which is not recorded."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--arm", choices=ARMS, action="append", help="only these arms")
-    options.add_argument("--seed", type=int, action="append", help="only these seeds")
-    options.add_argument("--threads", type=int, default=1, help="threads of torch")
-    given = options.parse_args()
-    torch.set_num_threads(given.threads)
+    given = options(__doc__, ARMS)
     arms = {name: ARMS[name] for name in given.arm or ARMS}
     settings = {
         "model": "smollm2", "documents": DOCUMENTS, "prompt": PROMPT, "response": RESPONSE, "training": TRAINING,
@@ -175,18 +169,6 @@ def example(ids: Tensor, left_out: Tensor) -> Example:
     labels[:PROMPT] = IGNORED
     labels[left_out] = IGNORED
     return Example(ids, labels)
-
-
-def adapted(language: LanguageModel, seed: int) -> LanguageModel:
-    """The model with LoRA on its last layers."""
-    count = language.model.config.num_hidden_layers
-    last = "|".join(map(str, range(count - LAYERS, count)))
-    settings = LoraConfig(
-        r=RANK, lora_alpha=2 * RANK, target_modules=rf".*layers\.({last})\..*_proj", task_type="CAUSAL_LM"
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return replace(language, model=get_peft_model(language.model, settings))
 
 
 class Counts:
