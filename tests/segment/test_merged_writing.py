@@ -50,6 +50,16 @@ def test_an_index_breaks_ties_by_id_and_refuses():
             IndexedHead(rows, **wrong)
 
 
+def test_leaves_without_rows_are_not_searched():
+    """Rows that are alike leave some of the leaves empty; all products are below what an empty one would promise."""
+    rows = torch.eye(2, 4).repeat_interleave(32, 0)
+    head = IndexedHead(rows, leaves=8, searched=1)
+    for count in (1, 3):
+        scores, ids = head.search(torch.tensor([-1.0, -2, 0, 0]), count)
+        assert scores.tolist() == [-1.0] * count
+        assert ids.tolist() == list(range(count))
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize("index", ["exact", "ivf"])
 def test_writing_without_more_pieces_is_greedy(family, index):

@@ -1,4 +1,4 @@
-"""MAGNET: learned ends of chunks with a predictor and a prior for each script, so that all are cut alike."""
+"""MAGNET: learned ends of chunks with a predictor and a prior for each script, to cut all alike."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Magnet(HierarchicalLM):
         ),
         year=2024,
         url="https://arxiv.org/abs/2407.08818",
-        summary="a byte model with a predictor of ends for each script, so that languages have as many chunks",
+        summary="a byte model with a predictor of ends for each script, which aims at as many chunks in all languages",
         training=True,
         trial={
             "layers": (1, 1, 1),

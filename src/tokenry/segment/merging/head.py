@@ -55,6 +55,7 @@ class IndexedHead:
         self.searched = self._count(max(1, wanted // 8) if searched is None else searched)
         sums = torch.zeros(wanted, rows.shape[1]).index_add_(0, leaf, rows.float().cpu())
         self._means = (sums / counts.clamp_min(1).unsqueeze(1)).to(rows)
+        self._empty = (counts == 0).to(rows.device)
 
     @torch.no_grad()
     def search(
@@ -72,7 +73,9 @@ class IndexedHead:
         if number == self.leaves:
             scores, ids = self.rows @ hidden, self.ids
         else:
-            best = (self._means @ hidden).topk(number).indices.sort().values.tolist()
+            # A leaf that lost its rows, where many are alike, would promise more than one that holds low ones.
+            promised = (self._means @ hidden).masked_fill(self._empty, float("-inf"))
+            best = promised.topk(number).indices.sort().values.tolist()
             spans = [(self.ends[leaf], self.ends[leaf + 1]) for leaf in best]
             scores = torch.cat([self.rows[a:b] @ hidden for a, b in spans])
             ids = torch.cat([self.ids[a:b] for a, b in spans])
