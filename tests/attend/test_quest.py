@@ -11,7 +11,7 @@ from tests.attend.attend_kl import DOCUMENTS, Passage
 from tokenry.attend.quest import Quest
 from tokenry.attend.rows.pages import PageExtremes, columns_by_rank
 from tokenry.core.budget import Budget
-from tokenry.core.errors import Incompatible, InvalidValue
+from tokenry.core.errors import InvalidValue
 from tokenry.models.attention.mask import note_facts
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer
@@ -222,18 +222,6 @@ def test_the_first_layers_read_everything():
     for step, rows in enumerate(run.reads._steps):
         assert [rows[0], rows[1]] == [61 + step] * 2
         assert rows[2] <= 16
-
-
-def test_a_cache_with_gaps_is_refused():
-    sequence = Sequence(Quest(budget=24, page=8))
-    sequence.read(40)
-    sequence.buffer.keep(torch.arange(0, 40, 2).expand(B, G, -1))
-    site = sequence.buffer.rows()[0]
-    with pytest.raises(Incompatible, match="holds every token"):
-        sequence.method.attend(
-            Site(layer=5, q=site[:, :, -1:], k=site, v=site, scale=1.0, facts=None, buffer=sequence.buffer,
-                 columns=sequence.buffer.columns), PageExtremes(),
-        )  # fmt: skip
 
 
 def test_columns_by_rank():

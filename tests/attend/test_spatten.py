@@ -13,6 +13,7 @@ from tokenry.attend.spatten import SpAtten
 from tokenry.core.errors import InvalidValue
 from tokenry.data import read
 from tokenry.models.attention.adapter import ModelAdapter
+from tokenry.models.attention.site import Site
 from tokenry.models.cache.name import cache_of, with_cache
 from tokenry.models.files.load import load_encoder
 
@@ -70,6 +71,9 @@ def test_sequences_with_other_heads_have_their_own_sinks():
     both = feed(model, method, ids, 26).logits
     for row in range(2):
         same(both[row], feed(model, method, ids[row : row + 1], 26).logits[0])
+    q, k, sinks = torch.randn(2, 4, 3, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 4)
+    site = Site(layer=0, q=q, k=k, v=k, scale=1.0, facts=None, sinks=sinks)
+    assert torch.equal(site.sequences(slice(1, 2)).probs(), site.probs()[1:])
 
 
 def test_after_a_crop_into_the_prompt_steps_are_steps():

@@ -305,14 +305,15 @@ def test_a_choice_outlives_a_step_that_is_taken_back(inside):
     torch.testing.assert_close(*found, atol=0, rtol=0)
 
 
-def test_a_short_neighbour_chooses_at_its_own_steps():
+@pytest.mark.parametrize("held", [10, 11, 13])
+def test_a_short_neighbour_chooses_at_its_own_steps(held):
     """One sequence of which the budget holds all until it does not, alone and beside a long one."""
     model, ids = shared("llama"), tokens(2, 60)
     mask = torch.ones_like(ids)
-    mask[1, :31] = 0
+    mask[1, : 41 - held] = 0
     method = Reused(inside="fasa[budget=14,dense_layers=0,window=4]", steps=4)
     both = feed(model, method, ids, 41, mask=mask, prompt_tokens=41)
-    alone = feed(model, method, ids[1:, 31:], 10, prompt_tokens=10)
+    alone = feed(model, method, ids[1:, 41 - held :], held, prompt_tokens=held)
     same(alone.logits[0], both.logits[1])
 
 
@@ -339,3 +340,13 @@ def test_wrappers_stand_in_each_other():
     per_layer = [int((c >= 0).sum()) for c in counts]
     assert per_layer == sorted(per_layer, reverse=True)
     assert per_layer[0] > per_layer[-1]
+
+
+def test_places_are_those_of_the_wrapper_inside():
+    """Rerotating acts also where another wrapper, which changes nothing, stands around it."""
+    model, ids = shared("llama"), tokens(1, 60)
+    inside = Rerotated(inside=SNAP)
+    found = [feed(model, method, ids, 48, prompt_tokens=48).logits
+             for method in (inside, AdaptiveHeads(inside=inside, floor=1.0), SNAP)]  # fmt: skip
+    same(found[0], found[1])
+    assert not torch.allclose(found[0], found[2], atol=1e-3)
