@@ -180,6 +180,21 @@ def test_it_is_a_model_of_transformers(model, tmp_path):
             theirs(ids, **more)
 
 
+@torch.no_grad()
+def test_a_reading_follows_its_rows(model):
+    """As beams do: two texts change places, and one goes on twice."""
+    from tokenry.models.generate.learned import taken
+
+    ids, real = rows(model, TEXT, TEXT[7:] + b" and more")
+    reading = model.begin(2)
+    model.read(ids, reading, real)
+    then = torch.tensor([list(b" go on")]).expand(3, -1)
+    found = model.read(then, taken(reading, torch.tensor([1, 0, 1])))
+    for row, of in enumerate((1, 0, 1)):
+        whole = torch.cat((ids[of, real[of]], then[0])).unsqueeze(0)
+        torch.testing.assert_close(found[row], model(whole)[0, -6:], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("text", [*TEXTS, *BROKEN], ids=range(len(TEXTS) + len(BROKEN)))
 def test_chunks_partition_the_source(model, text):
     data = text if isinstance(text, bytes) else text.encode()

@@ -55,6 +55,7 @@ def test_bits_of_a_byte_count_marks(files):
 
 def test_rows_are_whole_characters_and_what_is_kept_is_not_learned(files):
     texts = Texts(files=files, length=41)
+    assert [b"".join(parts) for parts in texts.parts.values()] == [Path(file).read_bytes() for file in files]
     rows = texts.sample(50, torch.Generator().manual_seed(0))
     assert rows == texts.sample(50, torch.Generator().manual_seed(0))
     for row in rows + [row for of in texts.held_out(5).values() for row in of]:
