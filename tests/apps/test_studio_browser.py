@@ -104,6 +104,20 @@ def test_an_answer_comes_and_reads_are_shown(studio, small):
     assert "--model" in studio.inner_text("#command")
 
 
+def test_a_pipeline_of_the_start_is_the_first_way(small, browser):
+    methods = ["compress/lexical_relevance:budget=0.25,units=chunks[tokens=8,seed=1]", "attend/window:budget=0.5"]
+    with served(str(small), methods=methods) as address:
+        page = opened(page_of(browser.context.browser), address)
+        assert page.locator(".method b").all_inner_texts() == ["compress/lexical_relevance", "attend/window"]
+        assert [field.input_value() for field in page.get_by_label("budget").all()] == ["0.25", "0.5"]
+        assert page.locator("[data-what=answer]").is_checked()
+        page.fill("#words", SPEECH[:300])
+        page.reload()
+        page.wait_for_selector("html[data-ready]")
+        assert page.locator(".method b").count() == 2
+        assert page.faults == []
+
+
 def test_long_work_is_stopped(studio):
     type_text(studio, SPEECH[:1500])
     studio.locator("[data-what=answer]").check()

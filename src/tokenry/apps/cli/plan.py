@@ -73,7 +73,8 @@ def plan(
         Path | None, typer.Option(metavar="FILE.json", help="Keep every result here, and go on where it stopped.")
     ] = None,
     write: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the pipeline, for --pipeline of run, serve and batch.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the pipeline, for --pipeline of other commands."),
     ] = None,
     model: o.Model = "smollm2",
     device: o.Device = "auto",
