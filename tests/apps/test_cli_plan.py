@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 
 import pytest
 
@@ -148,6 +149,18 @@ def test_needles_and_checks_know_what_is_right():
     assert not Check("grep -q yes").right(given[0], "no")
     with pytest.raises(InvalidValue, match="must be a command that runs"):
         Check("no-such-command").right(given[0], "no")
+
+
+def test_a_check_may_print_whatever_it_likes(tmp_path):
+    given = Sample((Document("One sentence."),), "?")
+    bytes_of_none = Check(f'{sys.executable} -c "import sys; sys.stdout.buffer.write(bytes([255]))"')
+    assert bytes_of_none.right(given, "half a pair: \ud800")
+
+
+def test_a_command_that_nobody_asks_is_refused(tokenry, small, document):
+    done = tokenry("plan", document, "--by", "needles", "--check", "true", "--model", small)
+    assert done.status == 2
+    assert "check: must be left out where the loss is needles" in done.err
 
 
 def test_a_model_that_is_never_right_is_no_measure(tokenry, small, document):
