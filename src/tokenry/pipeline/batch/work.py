@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,13 @@ Doing = Callable[[Values], Values]
 """Gives the columns that a row gets."""
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
-    "shorten": {"compressed": "", "tokens_in": "int64", "tokens_out": "int64"},
+    "shorten": {"compressed": "=", "tokens_in": "int64", "tokens_out": "int64"},
     "encode": {"ids": "[int64]", "tokens": "int64"},
-    "measure": {"numbers": ""},
+    "measure": {"numbers": "{double}"},
     "answer": {"answer": "string", "prompt_tokens": "int64", "new_tokens": "int64"},
 }
-"""Columns that rows get and their types, of lists in brackets; those without a name have the type of what they hold."""
+"""Columns that rows get and their types: of lists in brackets, of numbers by name in braces; = is that of what is read.
+"""
 
 TEXT, MESSAGES = "text", "messages"
 
@@ -119,6 +120,11 @@ class Work:
                 torch.set_num_threads(before)
 
 
+def column_of(chosen: str | None, names: Container[str]) -> str:
+    """The column that is read where there are these."""
+    return chosen or (MESSAGES if TEXT not in names and MESSAGES in names else TEXT)
+
+
 def _shorten(work: Work) -> Doing:
     from tokenry.models.text.counting import Counter
     from tokenry.models.text.document import Document
@@ -194,7 +200,7 @@ def _methods(work: Work) -> list[Method]:
 
 def _given(work: Work, values: Values) -> Any:
     """The text or the messages of a row."""
-    name = work.column or (MESSAGES if TEXT not in values and MESSAGES in values else TEXT)
+    name = column_of(work.column, values)
     if name not in values:
         raise InvalidValue(f"row: must have the column {name!r}; it has {', '.join(values) or 'none'}; set the column.")
     given = values[name]
