@@ -8,13 +8,13 @@ import socket
 import sys
 import threading
 import webbrowser
-from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.interrupt import ending
 
 STOP_SECONDS = 3
 """That requests under way get when the studio is stopped."""
@@ -60,8 +60,7 @@ def studio(
         app, http=PARSER, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
-    # Ctrl-C is how a studio ends, and no fault.
-    with suppress(KeyboardInterrupt):
+    with ending():
         uvicorn.Server(settings).run(sockets=[here])
 
 
