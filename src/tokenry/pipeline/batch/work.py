@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenry.core import described
@@ -97,6 +100,18 @@ class Work:
     def results(self) -> Mapping[str, str]:
         """Columns that a row gets, and their types."""
         return RESULTS[self.kind]
+
+    def files(self) -> list[Path]:
+        """Files of this machine that methods, the model and the tokenizer are read from, where they are named."""
+        named = [self.tokenizer, self.model or "", *self.use]
+        named += [value for spec in self.use for value in re.findall(r"=([^,\[\]]+)", spec)]
+        found: list[Path] = []
+        for name in dict.fromkeys(map(os.path.expanduser, named)):
+            if os.path.isfile(name):
+                found.append(Path(name))
+            elif os.path.isdir(name):
+                found += sorted(f for f in Path(name).iterdir() if f.is_file())
+        return found
 
     def open(self) -> Doing:
         """Load what is needed, once for all rows.
