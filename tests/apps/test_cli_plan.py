@@ -107,6 +107,14 @@ def test_a_plan_goes_on_and_writes_a_pipeline(tokenry, small, document, tmp_path
     assert "max_new differs" in other.err
 
 
+def test_the_line_that_runs_it_names_files(tokenry, small, document):
+    done = tokenry(
+        "plan", document.parent, "--passage", 400, "--model", small, "--max-new", 2, "--use", "lexical_relevance",
+        "--cost", "tokens", "--json",
+    )  # fmt: skip
+    assert json.loads(done.out)["run"].startswith("tokenry run … --ask")
+
+
 def tried(tokens, loss):
     return Tried(spec=f"{tokens}", losses=(loss,), tokens=tokens)
 

@@ -45,7 +45,7 @@ const isArm = (arm) => arm && typeof arm.reader === "string" && Array.isArray(ar
     method.fields && typeof method.fields === "object" && Object.values(method.fields).every((value) => typeof value === "string"));
 
 /** The one-line form of a method: what is left empty is as the method has it. */
-export function specOf({ name, fields }) {
+function specOf({ name, fields }) {
   const given = Object.entries(fields).filter(([, value]) => value.trim() !== "").map(([field, value]) => `${field}=${value.trim()}`);
   return given.length ? `${name}:${given.join(",")}` : name;
 }
@@ -84,7 +84,7 @@ export function taskOf(state, arm) {
 }
 
 /** Chat messages out of a text. */
-export function messagesOf(text) {
+function messagesOf(text) {
   let found;
   try { found = JSON.parse(text); } catch (error) {
     throw new Error(`Messages must be JSON: ${error.message}; mend it, or choose Text.`);
