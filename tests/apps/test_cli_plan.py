@@ -112,7 +112,7 @@ def test_the_line_that_runs_it_names_files(tokenry, small, document):
         "plan", document.parent, "--passage", 400, "--model", small, "--max-new", 2, "--use", "lexical_relevance",
         "--cost", "tokens", "--json",
     )  # fmt: skip
-    assert json.loads(done.out)["run"].startswith("tokenry run … --ask")
+    assert json.loads(done.out)["run"].startswith("tokenry run '…' --ask")
 
 
 def tried(tokens, loss):

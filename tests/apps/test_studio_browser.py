@@ -296,6 +296,11 @@ def test_only_lines_that_are_seen_are_drawn(studio):
     studio.keyboard.press("End")
     studio.wait_for_function("() => document.querySelector('.text .row:last-child').textContent.includes('word689')")
     reached = studio.evaluate("document.querySelector('.text').scrollTop")
+    studio.keyboard.press("ArrowUp")
+    studio.wait_for_function("top => document.querySelector('.text').scrollTop < top", arg=reached)
+    studio.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    tops = studio.evaluate("[...document.querySelectorAll('.text .row')].map(row => row.offsetTop)")
+    assert tops == sorted(tops), "what is copied or read aloud has the order of the text"
     studio.click("#add")
     panes(studio, 2)
     assert studio.evaluate("document.querySelector('.text').scrollTop") >= 0.9 * reached, "what is read stays"
