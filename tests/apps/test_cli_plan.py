@@ -123,6 +123,9 @@ def test_halving_keeps_the_front():
     points = [tried(*p) for p in ((100, 0.0), (50, 0.1), (60, 0.3), (25, 0.5), (30, 0.6), (10, 2.0), (90, 0.4))]
     assert [p.tokens for p in front(points, "tokens")] == [10, 25, 50, 100]
     assert {p.tokens for p in better_half(points, "tokens", 0.2)} == {10, 25, 50, 100}
+    many = [*points, tried(55, 0.35), tried(35, 0.7), tried(95, 0.9), tried(99, 0.8)]
+    kept = {p.tokens for p in better_half(many, "tokens", 0.2)}
+    assert kept == {10, 25, 50, 100, 30, 55}, "the front, and what is the front without it"
     assert rounds(4) == [4]
     assert rounds(12) == [4, 8, 12]
 
@@ -153,6 +156,11 @@ def test_needles_and_checks_know_what_is_right():
         assert f"is {sample.answer}." in sample.documents[0].text
         assert Needles().right(sample, f"It is {sample.answer}!")
         assert not Needles().right(sample, f"It is 9{sample.answer}.")
+    words = "One two three. Four five six. Seven."
+    kept = [Sample((Document(words, protect=((4, 7), (15, 19), (30, 35))),), "?") for _ in range(9)]
+    for sample in Needles().prepare(kept):
+        [document] = sample.documents
+        assert [document.text[a:b] for a, b in document.protect] == ["two", "Four", "Seven"]
     assert Check("grep -q yes").right(given[0], "yes, it is")
     assert not Check("grep -q yes").right(given[0], "no")
     with pytest.raises(InvalidValue, match="must be a command that runs"):
