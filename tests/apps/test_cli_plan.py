@@ -14,7 +14,7 @@ from tokenry.models.text.document import Document
 from tokenry.pipeline.plan import Tried, plan, settings
 from tokenry.pipeline.planning.halving import better_half, front, rounds
 from tokenry.pipeline.planning.losses import Check, Needles
-from tokenry.pipeline.planning.samples import Sample, samples, samples_of_messages
+from tokenry.pipeline.planning.samples import Sample, mixed, samples, samples_of_messages
 
 
 def test_a_plan_is_the_cheapest_setting_within_the_loss(tokenry, small, document):
@@ -58,6 +58,15 @@ def test_passages_are_the_whole_text_in_order():
     found = samples([Document(text, "a"), Document("short")], ["One?", "Two?"], 3000)
     assert "".join(s.documents[0].text for s in found if s.ask == "One?") == text + "short"
     assert len(found) == 2 * len({s.documents[0].name for s in found})
+
+
+def test_some_of_many_passages_come_from_all_texts_and_are_mixed():
+    given = [Sample((Document(f"{i}"),), "?") for i in range(100)]
+    some = mixed(given, 10)
+    at = [given.index(sample) for sample in some]
+    assert sorted(at) == list(range(0, 100, 10))
+    assert min(at[:4]) < 50 <= max(at[:4])
+    assert sorted(given.index(sample) for sample in mixed(given[:3], 10)) == [0, 1, 2]
 
 
 def test_bad_input_is_one_sentence(tokenry, small, document):
