@@ -33,9 +33,8 @@ ABOUT = (
     "Chromium without a window draws in software on the machine that also serves the page. A paste is measured from "
     "the event until the frame that shows the coloured tokens of `sample-unigram` and `smollm2`; the server has opened "
     "the tokenizer before, as it does by itself after its start. Scrolling moves on by 40 pixels a frame, as a wheel "
-    "does, or by ten screens a frame, as the bar does when it is drawn. When this was recorded, about "
-    "fifteen other processes shared the two processors, so that most of the time is waiting for one; CPU ms are the "
-    "page's own. The control draws every token at once."
+    "does, or by ten screens a frame, as the bar does when it is drawn. When this was recorded, two or three other "
+    "processes shared the two processors; CPU ms are the page's own. The control draws every token at once."
 )
 
 REPEATS, PASTED, LONG, SECONDS = 5, 10_000, 100_000, 1.5

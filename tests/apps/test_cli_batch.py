@@ -10,6 +10,10 @@ import time
 
 import pytest
 
+from tokenry.core.errors import InvalidValue
+from tokenry.pipeline.batch.run import run_batch
+from tokenry.pipeline.batch.work import Work
+
 
 @pytest.fixture
 def corpus(tmp_path):
@@ -123,3 +127,29 @@ def test_parquet_and_datasets_come_and_go(tokenry, tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     broken = tokenry("batch", tmp_path / "broken.parquet", "--out", tmp_path / "worse")
     assert "must be a whole Parquet file" in broken.err
+
+
+def test_all_parts_have_columns_of_the_same_types(tmp_path):
+    """Also one of bad rows alone, and one whose numbers are not known."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    said = [{"role": "user", "content": "Taxes?", "tool_call_id": None}]
+    texts = ["A text that is there.", "Another one.", None, None, ".", "."]
+    messages = [said, None, None, None, said, said]
+    table = pa.table({"text": pa.array(texts, pa.large_string()), "messages": messages})
+    pq.write_table(table, tmp_path / "rows.parquet")
+
+    def types(name, **work):
+        run_batch([tmp_path / "rows.parquet"], Work(**work), tmp_path / name, to="parquet", size=2)
+        found = [pq.read_schema(f) for f in sorted((tmp_path / name).glob("part-*.parquet"))]
+        assert len(found) == 3
+        return found
+
+    for column in ("text", "messages"):
+        for schema in types(f"short-{column}", use=("lexical_relevance:budget=0.5",), ask="Taxes?", column=column):
+            assert schema.field("compressed").type == table.schema.field(column).type
+    with pytest.raises(InvalidValue, match="must have the column 'txt'"):
+        types("missing", use=("lexical_relevance",), column="txt")
+    first, bad, last = types("numbers", use=("tokenizer_information",))
+    assert first == last
+    assert pa.types.is_null(bad.field("numbers").type)
+    assert {field.type for field in first.field("numbers").type} == {pa.float64()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 
 import pytest
 
@@ -13,7 +14,7 @@ from tokenry.models.text.document import Document
 from tokenry.pipeline.plan import Tried, plan, settings
 from tokenry.pipeline.planning.halving import better_half, front, rounds
 from tokenry.pipeline.planning.losses import Check, Needles
-from tokenry.pipeline.planning.samples import Sample, samples, samples_of_messages
+from tokenry.pipeline.planning.samples import Sample, mixed, samples, samples_of_messages
 
 
 def test_a_plan_is_the_cheapest_setting_within_the_loss(tokenry, small, document):
@@ -57,6 +58,15 @@ def test_passages_are_the_whole_text_in_order():
     found = samples([Document(text, "a"), Document("short")], ["One?", "Two?"], 3000)
     assert "".join(s.documents[0].text for s in found if s.ask == "One?") == text + "short"
     assert len(found) == 2 * len({s.documents[0].name for s in found})
+
+
+def test_some_of_many_passages_come_from_all_texts_and_are_mixed():
+    given = [Sample((Document(f"{i}"),), "?") for i in range(100)]
+    some = mixed(given, 10)
+    at = [given.index(sample) for sample in some]
+    assert sorted(at) == list(range(0, 100, 10))
+    assert min(at[:4]) < 50 <= max(at[:4])
+    assert sorted(given.index(sample) for sample in mixed(given[:3], 10)) == [0, 1, 2]
 
 
 def test_bad_input_is_one_sentence(tokenry, small, document):
@@ -106,6 +116,14 @@ def test_a_plan_goes_on_and_writes_a_pipeline(tokenry, small, document, tmp_path
     assert "max_new differs" in other.err
 
 
+def test_the_line_that_runs_it_names_files(tokenry, small, document):
+    done = tokenry(
+        "plan", document.parent, "--passage", 400, "--model", small, "--max-new", 2, "--use", "lexical_relevance",
+        "--cost", "tokens", "--json",
+    )  # fmt: skip
+    assert json.loads(done.out)["run"].startswith("tokenry run '…' --ask")
+
+
 def tried(tokens, loss):
     return Tried(spec=f"{tokens}", losses=(loss,), tokens=tokens)
 
@@ -114,6 +132,9 @@ def test_halving_keeps_the_front():
     points = [tried(*p) for p in ((100, 0.0), (50, 0.1), (60, 0.3), (25, 0.5), (30, 0.6), (10, 2.0), (90, 0.4))]
     assert [p.tokens for p in front(points, "tokens")] == [10, 25, 50, 100]
     assert {p.tokens for p in better_half(points, "tokens", 0.2)} == {10, 25, 50, 100}
+    many = [*points, tried(55, 0.35), tried(35, 0.7), tried(95, 0.9), tried(99, 0.8)]
+    kept = {p.tokens for p in better_half(many, "tokens", 0.2)}
+    assert kept == {10, 25, 50, 100, 30, 55}, "the front, and what is the front without it"
     assert rounds(4) == [4]
     assert rounds(12) == [4, 8, 12]
 
@@ -144,10 +165,27 @@ def test_needles_and_checks_know_what_is_right():
         assert f"is {sample.answer}." in sample.documents[0].text
         assert Needles().right(sample, f"It is {sample.answer}!")
         assert not Needles().right(sample, f"It is 9{sample.answer}.")
+    words = "One two three. Four five six. Seven."
+    kept = [Sample((Document(words, protect=((4, 7), (15, 19), (30, 35))),), "?") for _ in range(9)]
+    for sample in Needles().prepare(kept):
+        [document] = sample.documents
+        assert [document.text[a:b] for a, b in document.protect] == ["two", "Four", "Seven"]
     assert Check("grep -q yes").right(given[0], "yes, it is")
     assert not Check("grep -q yes").right(given[0], "no")
     with pytest.raises(InvalidValue, match="must be a command that runs"):
         Check("no-such-command").right(given[0], "no")
+
+
+def test_a_check_may_print_whatever_it_likes(tmp_path):
+    given = Sample((Document("One sentence."),), "?")
+    bytes_of_none = Check(f'{sys.executable} -c "import sys; sys.stdout.buffer.write(bytes([255]))"')
+    assert bytes_of_none.right(given, "half a pair: \ud800")
+
+
+def test_a_command_that_nobody_asks_is_refused(tokenry, small, document):
+    done = tokenry("plan", document, "--by", "needles", "--check", "true", "--model", small)
+    assert done.status == 2
+    assert "check: must be left out where the loss is needles" in done.err
 
 
 def test_a_model_that_is_never_right_is_no_measure(tokenry, small, document):

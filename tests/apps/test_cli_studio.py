@@ -12,6 +12,8 @@ import urllib.request
 
 import pytest
 
+from tokenry.pipeline.file import write_pipeline
+
 
 @pytest.fixture
 def started():
@@ -49,6 +51,18 @@ def test_beyond_this_machine_it_asks_for_a_key(started):
         urllib.request.urlopen(cards)
     with urllib.request.urlopen(urllib.request.Request(cards, headers={"x-tokenry-key": key})) as found:
         assert json.load(found)["methods"]
+
+
+def test_it_begins_with_what_a_plan_chose(started, tokenry, tmp_path):
+    file = tmp_path / "pipeline.json"
+    write_pipeline(file, ["compress/lexical_relevance:budget=0.25"], {})
+    address, _ = started("--pipeline", str(file))
+    with urllib.request.urlopen(f"{address}api/cards") as found:
+        assert json.load(found)["first"] == ["compress/lexical_relevance:budget=0.25"]
+    file.write_text("{}")
+    done = tokenry("studio", "--no-open", "--pipeline", file)
+    assert done.status != 0
+    assert "must be a pipeline" in done.err
 
 
 def test_a_port_that_is_taken_is_a_sentence(tokenry):

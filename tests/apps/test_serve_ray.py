@@ -125,6 +125,27 @@ def free_port():
         return here.getsockname()[1]
 
 
+def test_what_closes_replicas_is_not_interrupted_again():
+    told = """
+import os, signal, time, types
+from tokenry.apps.cli import interrupt, serve
+
+def run(*_, **__):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        pass
+
+with interrupt.heard():
+    serve._run(types.SimpleNamespace(run=run), None, "", 0, 1)
+    time.sleep(2 * interrupt.AGAIN)
+print("closed")
+"""
+    run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
+    assert run.stdout == "closed\n", run.stderr
+
+
 @pytest.mark.slow
 def test_replicas_on_ray_serve(upstream, tmp_path):
     pytest.importorskip("ray")

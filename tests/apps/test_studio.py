@@ -19,7 +19,7 @@ from tokenry.apps.studio.app import Studio, mount
 from tokenry.apps.studio.cards import cards
 from tokenry.apps.studio.task import MOST_TEXT, Task
 from tokenry.core.described import check
-from tokenry.core.errors import InvalidValue
+from tokenry.core.errors import InvalidValue, UnknownMethod
 from tokenry.report.page import render
 
 TEXT = "The corporate tax rate falls. Nobody spoke of the weather. Taxes were high in Oslo, said 日本の😀 minister."
@@ -216,6 +216,14 @@ def test_forms_are_drawn_from_cards():
     assert {name.split("/")[0] for name in known} == {"segment", "compress", "attend", "decode", "signal"}
     for name in known:
         check(name)
+
+
+def test_methods_of_the_start_are_offered_first(smollm2):
+    methods = ["lexical_relevance:budget=0.25", "attend/window"]
+    client = TestClient(Studio(methods=methods).app(), base_url=HOME)
+    assert client.get("/api/cards").json()["first"] == ["compress/lexical_relevance:budget=0.25", "attend/window"]
+    with pytest.raises(UnknownMethod):
+        Studio(methods=["lexical_relevanse"])
 
 
 def test_lines_that_do_it_again_are_whole():

@@ -104,6 +104,20 @@ def test_an_answer_comes_and_reads_are_shown(studio, small):
     assert "--model" in studio.inner_text("#command")
 
 
+def test_a_pipeline_of_the_start_is_the_first_way(small, browser):
+    methods = ["compress/lexical_relevance:budget=0.25,units=chunks[tokens=8,seed=1]", "attend/window:budget=0.5"]
+    with served(str(small), methods=methods) as address:
+        page = opened(page_of(browser.context.browser), address)
+        assert page.locator(".method b").all_inner_texts() == ["compress/lexical_relevance", "attend/window"]
+        assert [field.input_value() for field in page.get_by_label("budget").all()] == ["0.25", "0.5"]
+        assert page.locator("[data-what=answer]").is_checked()
+        page.fill("#words", SPEECH[:300])
+        page.reload()
+        page.wait_for_selector("html[data-ready]")
+        assert page.locator(".method b").count() == 2
+        assert page.faults == []
+
+
 def test_long_work_is_stopped(studio):
     type_text(studio, SPEECH[:1500])
     studio.locator("[data-what=answer]").check()
@@ -282,6 +296,11 @@ def test_only_lines_that_are_seen_are_drawn(studio):
     studio.keyboard.press("End")
     studio.wait_for_function("() => document.querySelector('.text .row:last-child').textContent.includes('word689')")
     reached = studio.evaluate("document.querySelector('.text').scrollTop")
+    studio.keyboard.press("ArrowUp")
+    studio.wait_for_function("top => document.querySelector('.text').scrollTop < top", arg=reached)
+    studio.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    tops = studio.evaluate("[...document.querySelectorAll('.text .row')].map(row => row.offsetTop)")
+    assert tops == sorted(tops), "what is copied or read aloud has the order of the text"
     studio.click("#add")
     panes(studio, 2)
     assert studio.evaluate("document.querySelector('.text').scrollTop") >= 0.9 * reached, "what is read stays"

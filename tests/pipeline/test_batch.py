@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass
 
 import pytest
 
 from tokenry.core.errors import Incompatible, InvalidValue, StorageError, UnreadableInput, WorkerLost
+from tokenry.models.files.vocabularies.find import SHIPPED
 from tokenry.pipeline.batch.corpus import parts
 from tokenry.pipeline.batch.doing import Form, do
 from tokenry.pipeline.batch.run import run_batch
@@ -122,6 +124,20 @@ def test_another_run_does_not_go_on(corpus, tmp_path):
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(InvalidValue, match=r"must be a new folder.*thesis"):
         run_batch([corpus], SHORTEN, tmp_path / "full")
+
+
+@pytest.mark.parametrize("how", ["tokenizer", "field"])
+def test_another_tokenizer_of_the_same_name_does_not_go_on(corpus, tmp_path, how):
+    own = tmp_path / "own"
+    shutil.copytree(SHIPPED["sample-unigram"], own)
+    named = {"tokenizer": str(own)} if how == "tokenizer" else {"use": (f"tokenizer_information:tokenizer={own}",)}
+    work = Work(**named)
+    run_batch([corpus], work, tmp_path / "out")
+    assert run_batch([corpus], work, tmp_path / "out")["parts_before"] == 1
+    for file in own.iterdir():
+        os.utime(file, ns=(0, 0))
+    with pytest.raises(InvalidValue, match="readers differs"):
+        run_batch([corpus], work, tmp_path / "out")
 
 
 def test_a_run_that_did_nothing_leaves_its_folder(corpus, tmp_path):

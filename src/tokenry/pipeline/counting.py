@@ -33,7 +33,8 @@ def counting_on_ray(address: str, workers: int) -> Count:
 
 def _counted(ray: Any, words: Callable[[str], Words], corpus: list[str | Path], workers: int) -> Iterator[Any]:
     """How far it is, again and again, and all words at last."""
-    count = ray.remote(num_cpus=1, max_retries=RETRIES)(words)
+    # Ray takes functions alone; what counts may be a method, or a function with some of its arguments.
+    count, held = ray.remote(num_cpus=1, max_retries=RETRIES)(_words_of), ray.put(words)
     told: list[tuple[str, int, int]] = []
     found, waiting = Words(), list[Any]()
 
@@ -43,9 +44,13 @@ def _counted(ray: Any, words: Callable[[str], Words], corpus: list[str | Path], 
             found.add(ray.get(done))
 
     for text in texts(corpus, lambda *said: told.append(said)):
-        waiting.append(count.remote(text))
+        waiting.append(count.remote(held, text))
         take(AHEAD * workers)
         yield from told[-1:]
         told.clear()
     take(0)
     yield found
+
+
+def _words_of(words: Callable[[str], Words], text: str) -> Words:
+    return words(text)

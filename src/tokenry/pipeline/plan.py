@@ -19,7 +19,7 @@ from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.answer import Sampling, divergence
 from tokenry.pipeline.pipeline import Pipeline, describe
 from tokenry.pipeline.planning.halving import FEWEST, better_half, front, rounds
-from tokenry.pipeline.planning.losses import Kl, Loss
+from tokenry.pipeline.planning.losses import Answers, Kl, Loss
 from tokenry.pipeline.planning.samples import Sample, digest
 from tokenry.pipeline.planning.trials import Trials
 from tokenry.pipeline.receipt import COSTS
@@ -217,8 +217,8 @@ class _Search:
         """The model alone."""
         known = self.trials.of("")
         for i, sample in counted(list(enumerate(self.asked))[len(known) :], "passage", len(self.asked)):
-            cost, trace, said = self._timed(Pipeline(), sample, logits=not self.by.by_answers)
-            right = not self.by.by_answers or self.by.right(sample, trace.answer)
+            cost, trace, said = self._timed(Pipeline(), sample, logits=not isinstance(self.by, Answers))
+            right = not isinstance(self.by, Answers) or self.by.right(sample, trace.answer)
             self.answers[i] = said
             self.trials.add("", cost | {"loss": 0.0, "right": right})
         known = self.trials.of("")
@@ -247,7 +247,7 @@ class _Search:
     def _trial(self, pipeline: Pipeline, i: int) -> dict[str, Any]:
         sample = self.asked[i]
         cost, trace, _ = self._timed(pipeline, sample, logits=False)
-        if self.by.by_answers:
+        if isinstance(self.by, Answers):
             return cost | {"loss": float(not self.by.right(sample, trace.answer))}
         if i not in self.answers:
             # Of an interrupted plan: predictions are too large to be kept in its file.
@@ -270,7 +270,7 @@ class _Search:
             kinds[self.asked[i].kind].append(loss)
         if not spec:
             interval = (0.0, 0.0)
-        elif self.by.by_answers:
+        elif isinstance(self.by, Answers):
             interval = intervals.of_share(round(sum(losses)), len(losses))
         else:
             interval = intervals.of_mean(torch.tensor(losses))

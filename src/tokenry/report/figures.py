@@ -31,6 +31,17 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:,.1f}"
 
 
+def number(value: float) -> str:
+    """What was measured of tokenizers and texts: things, shares and bits stand in one table.
+
+    >>> number(5163), number(0.25), number(1), number(math.nan)
+    ('5,163', '0.250', '1.000', '–')
+    """
+    if not math.isfinite(value):
+        return NONE
+    return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
+
+
 def seconds(value: float | None) -> str:
     """A duration.
 

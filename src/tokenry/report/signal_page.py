@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Int
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from tokenry.core.sequence import TokenSequence
 from tokenry.data.image import Image, write_image
 from tokenry.data.sound import Sound, write_sound
+from tokenry.report.template import environment
 
 LARGEST_PAGE = 20_000
 """Boxes that are drawn; browsers stumble over more, so that then one box stands for several places."""
@@ -57,11 +57,9 @@ def signal_page(
         notes: what else is to be said of the signal.
     """
     side, places, boxes = boxes_of(signal, tokens)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
     wide, high = drawing_of(signal)
-    return environment.get_template("signal.html.j2").render(
+    template = environment().get_template("signal.html.j2")
+    return template.render(
         name=signal.name.encode("utf-8", "replace").decode(),
         picture=isinstance(signal, Image),
         count=len(tokens),

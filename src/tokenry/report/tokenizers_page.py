@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tokenry.report.figures import NONE
+from tokenry.report.figures import number
 from tokenry.report.template import environment
 
 ABOUT = {
@@ -48,13 +48,6 @@ def tokenizers_page(document: Mapping[str, Any]) -> str:
     names = [t["name"] for t in tokenizers]
     template = environment().get_template("tokenizers.html.j2")
     return template.render(names=names, facts=document["facts"], families=families)
-
-
-def number(value: float) -> str:
-    """A number as the tables show it."""
-    if not math.isfinite(value):
-        return NONE
-    return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
 
 
 def _rows(found: list[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import typer
 from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
 from tokenry.apps.cli.status import working
-from tokenry.core.errors import InvalidValue, UnreadableInput
+from tokenry.core.errors import InvalidValue
 
 COMPRESS_SCHEMA = "tokenry.compress/0"
 MESSAGES_SCHEMA = "tokenry.messages/0"
@@ -95,12 +95,7 @@ def _messages(
     from tokenry.pipeline.messages.compressing import USE, compress_messages
     from tokenry.pipeline.messages.raw import exchanged
 
-    data = o.read_bytes(str(file))
-    try:
-        text = data.decode(json.detect_encoding(data))
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableInput(f"{file}: must be JSON; {error}.") from error
+    text, given = o.read_messages(file)
     fields = [name for name in ("messages", "input") if isinstance(given, dict) and isinstance(given.get(name), list)]
     found = compress_messages(
         given[fields[0]] if fields else given, use=tuple(use or USE), tokenizer=tokenizer, ask=ask, **options

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 AGAIN = 0.5
 """Seconds after which an interruption that nothing came of is raised again."""
@@ -40,6 +40,17 @@ def heard() -> Iterator[None]:
         if alarms:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, alarms[0])
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Inside the block Ctrl-C is how what runs ends, and no fault; what closes it is not disturbed."""
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _unwinding(error: BaseException | None) -> bool:

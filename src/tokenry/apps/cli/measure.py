@@ -233,12 +233,11 @@ def _draw(found: dict[str, Any], file: Path, names: tuple[str, ...]) -> None:
 
 
 def _cell(value: float, interval: tuple[float, float] | None) -> str:
-    if not math.isfinite(value):
-        return "–"
-    shown = f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
-    if interval is None or interval[0] == interval[1] or abs(value) > 1000:
-        return shown
-    return f"{shown} ± {(interval[1] - interval[0]) / 2:.3f}"
+    from tokenry.report.figures import number
+
+    if not math.isfinite(value) or interval is None or interval[0] == interval[1] or abs(value) > 1000:
+        return number(value)
+    return f"{number(value)} ± {(interval[1] - interval[0]) / 2:.3f}"
 
 
 def _strict(document: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -140,6 +141,20 @@ def read_bytes(name: str) -> bytes:
     if len(data) > LARGEST_DOCUMENT:
         raise UnreadableInput(f"{name}: must be at most {LARGEST_DOCUMENT >> 20} MB; split it.")
     return data
+
+
+def read_messages(file: Path) -> tuple[str, Any]:
+    """Chat messages, or a request that holds them: as they are written, and their values.
+
+    Raises:
+        UnreadableInput: no such file, or no JSON.
+    """
+    data = read_bytes(str(file))
+    try:
+        text = data.decode(json.detect_encoding(data))
+        return text, json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableInput(f"{file}: must be JSON; {error}.") from error
 
 
 def _decode(name: str, data: bytes) -> str:

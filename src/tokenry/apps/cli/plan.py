@@ -73,7 +73,8 @@ def plan(
         Path | None, typer.Option(metavar="FILE.json", help="Keep every result here, and go on where it stopped.")
     ] = None,
     write: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the pipeline, for --pipeline of run, serve and batch.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the pipeline, for --pipeline of other commands."),
     ] = None,
     model: o.Model = "smollm2",
     device: o.Device = "auto",
@@ -122,7 +123,8 @@ def plan(
         )  # fmt: skip
     if write is not None:
         _write(write, made, model)
-    words = ["tokenry", "run", *(documents or ["…"]), "--ask", (ask or ["…"])[0], "--model", model]
+    files = [name for name in documents or [] if not Path(name).is_dir()]
+    words = ["tokenry", "run", *(files or ["…"]), "--ask", (ask or ["…"])[0], "--model", model]
     if write is not None:
         words += ["--pipeline", str(write)]
     elif made.chosen.spec:
@@ -153,11 +155,7 @@ def _documents(names: list[str]) -> list[Document]:
 
 def _messages(file: Path) -> list[Any]:
     """A list of messages, or that of a request."""
-    data = o.read_bytes(str(file))
-    try:
-        given = json.loads(data.decode(json.detect_encoding(data)))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableInput(f"{file}: must be JSON; {error}.") from error
+    _, given = o.read_messages(file)
     if isinstance(given, dict):
         given = given.get("messages", given.get("input"))
     if not isinstance(given, list):

@@ -13,6 +13,7 @@ import typer
 
 from tokenry.apps.cli import complete
 from tokenry.apps.cli import options as o
+from tokenry.apps.cli.interrupt import ending
 
 DRAIN_SECONDS = 30
 """That answers under way get when a served model is stopped."""
@@ -161,10 +162,11 @@ def _run(uvicorn: Any, app: Any, host: str, port: int, drain: int, *, date: bool
         drain: seconds that answers under way get then.
         date: whether replies get a date; those of an upstream bring theirs.
     """
-    uvicorn.run(
-        app, host=host, port=port, http=PARSER, log_level="warning", access_log=False, server_header=False,
-        date_header=date, timeout_graceful_shutdown=drain,
-    )  # fmt: skip
+    with ending():
+        uvicorn.run(
+            app, host=host, port=port, http=PARSER, log_level="warning", access_log=False, server_header=False,
+            date_header=date, timeout_graceful_shutdown=drain,
+        )  # fmt: skip
 
 
 def needed(*libraries: str) -> Any:

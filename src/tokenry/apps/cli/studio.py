@@ -8,12 +8,13 @@ import socket
 import sys
 import threading
 import webbrowser
-from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from tokenry.apps.cli import complete
+from tokenry.apps.cli import options as o
+from tokenry.apps.cli.interrupt import ending
 
 STOP_SECONDS = 3
 """That requests under way get when the studio is stopped."""
@@ -27,6 +28,7 @@ def studio(
             autocompletion=complete.tokenizers,
         ),
     ] = None,
+    pipeline: o.PipelineFile = None,
     host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine it needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8485,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
@@ -34,6 +36,7 @@ def studio(
     """Open the studio: paste a text, choose methods, and see every token at every stage."""
     from tokenry.apps.cli.serve import PARSER, needed
 
+    methods = o.chosen(None, pipeline)
     uvicorn = needed("starlette")
     # Whatever a page names, nothing is fetched for it; read where Hugging Face's libraries are imported.
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -44,7 +47,7 @@ def studio(
     at_home = host in LOOPBACK
     key = "" if at_home else secrets.token_urlsafe(24)
     hosts = LOOPBACK if at_home else () if host in EVERYWHERE else (host,)
-    app = Studio(reader or (), hosts=hosts, key=key).app()
+    app = Studio(reader or (), methods, hosts=hosts, key=key).app()
     # What stands behind the sign # is sent to no server and stands in no log.
     here = _listening(host, port)
     named = f"[{host}]" if ":" in host else host
@@ -57,8 +60,7 @@ def studio(
         app, http=PARSER, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
-    # Ctrl-C is how a studio ends, and no fault.
-    with suppress(KeyboardInterrupt):
+    with ending():
         uvicorn.Server(settings).run(sockets=[here])
 
 

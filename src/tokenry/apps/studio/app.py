@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from tokenry.apps.server.config import LOOPBACK
-from tokenry.apps.studio.cards import cards
+from tokenry.apps.studio.cards import cards, in_full
 from tokenry.apps.studio.guard import Guard, refused
 from tokenry.apps.studio.shelf import Shelf
 from tokenry.apps.studio.task import Task
@@ -40,11 +40,16 @@ class Studio:
 
     Args:
         readers: names of tokenizers and models beside those that are ready.
+        methods: in their one-line form, those of the way that a page begins with.
         hosts: names that it may be called by, and `key`: see `Guard`.
     """
 
-    def __init__(self, readers: Sequence[str] = (), *, hosts: tuple[str, ...] = LOOPBACK, key: str = "") -> None:
+    def __init__(
+        self, readers: Sequence[str] = (), methods: Sequence[str] = (), *, hosts: tuple[str, ...] = LOOPBACK,
+        key: str = "",
+    ) -> None:  # fmt: skip
         self.shelf = Shelf(readers)
+        self._first = [in_full(spec) for spec in methods]
         self._is_warm = False
         self._guard: dict[str, Any] = {"hosts": hosts, "key": key}
 
@@ -77,8 +82,9 @@ class Studio:
 
     async def _cards(self, _: Request) -> Response:
         found, readers = await run_in_threadpool(cards), await run_in_threadpool(self.shelf.offered)
+        offer = {"methods": found, "readers": readers, "first": self._first}
         # Libraries are loaded while people still look for what to paste, and not before there is a page.
-        return JSONResponse({"methods": found, "readers": readers}, background=BackgroundTask(self._warm))
+        return JSONResponse(offer, background=BackgroundTask(self._warm))
 
     def _warm(self) -> None:
         if not self._is_warm:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from tokenry.core.described import fields_of, needs_of
+from tokenry.core.described import check, fields_of, needs_of
 from tokenry.core.registry import Entry, entries
 from tokenry.core.source import lineage
 
@@ -18,6 +18,16 @@ PROMPT, SIGNAL = ("segment", "soft", "compress", "attend", "decode"), ("signal",
 def cards() -> list[dict[str, Any]]:
     """The methods that can be steps of an answer, or make tokens of a picture or a sound, by room."""
     return [_card(entry) for entry in _steps()]
+
+
+def in_full(spec: str) -> str:
+    """A one-line form with the room of its method, as cards name it; the folder of a saved method as it is.
+
+    Raises:
+        UnknownMethod, InvalidValue: a method or a field that there is not.
+    """
+    entry, (_, colon, fields) = check(spec), spec.partition(":")
+    return spec if entry is None else f"{entry.full_name}{colon}{fields}"
 
 
 def _steps() -> Iterator[Entry]:

@@ -110,14 +110,22 @@ def state(parts: Iterable[Part]) -> list[list[Any]]:
     Raises:
         UnreadableInput: one is not there any more.
     """
-    files = dict.fromkeys(str(Path(p.file, name)) for p in parts for name in p.names or ("",))
+    return stamps(dict.fromkeys(Path(p.file, name) for p in parts for name in p.names or ("",)))
+
+
+def stamps(files: Iterable[Path]) -> list[list[Any]]:
+    """The place, the size and the last change of files.
+
+    Raises:
+        UnreadableInput: one is not there any more.
+    """
     found = []
     for file in files:
         try:
-            facts = Path(file).stat()
+            facts = file.stat()
         except OSError as error:
             raise UnreadableInput(f"{file}: must stay as it was while rows are read; {error.strerror}.") from error
-        found.append([str(Path(file).resolve()), facts.st_size, facts.st_mtime_ns])
+        found.append([str(file.resolve()), facts.st_size, facts.st_mtime_ns])
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from tokenry.core.errors import InvalidValue, TokenryError, UnreadableInput
 from tokenry.core.memory import peak_bytes
 from tokenry.pipeline.batch.corpus import Part, Row
-from tokenry.pipeline.batch.work import Doing
+from tokenry.pipeline.batch.work import Doing, column_of
 
 FORMATS = ("jsonl", "parquet")
 
@@ -26,11 +26,12 @@ class Form:
     Args:
         to: `jsonl` or `parquet`.
         keep: columns that come along with the results; all where None.
-        results: columns that rows get, and their types.
+        column: what is read of a row, and `results` the columns that it gets with their types: see `work`.
     """
 
     to: str = "jsonl"
     keep: tuple[str, ...] | None = None
+    column: str | None = None
     results: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -133,8 +134,9 @@ def _file(rows: list[Any], part: Part, form: Form) -> bytes:
         return _jsonl(rows)
     from tokenry.pipeline.batch import tables
 
-    kept = [f for f in part.schema if form.keep is None or f.name in form.keep]
-    return tables.written(rows, kept, form.results)
+    columns = {f.name: f for f in part.schema}
+    kept = [f for name, f in columns.items() if form.keep is None or name in form.keep]
+    return tables.written(rows, kept, form.results, columns.get(column_of(form.column, columns)))
 
 
 def _jsonl(lines: Iterable[str]) -> bytes:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from tokenry import __version__
 from tokenry.core.errors import InvalidValue, StorageError
 from tokenry.core.saving import read_json, whole_file, write_text
-from tokenry.pipeline.batch.corpus import Part, state
+from tokenry.pipeline.batch.corpus import Part, stamps, state
 from tokenry.pipeline.batch.doing import Done, Form
 from tokenry.pipeline.batch.work import Work
 
@@ -76,7 +76,7 @@ class Folder:
         """
         job = {
             "schema": JOB_SCHEMA, "tokenry": __version__, "work": asdict(work), "form": asdict(self.form), "part": size,
-            "inputs": state(parts),
+            "inputs": state(parts), "readers": stamps(work.files()),
         }  # fmt: skip
         job = json.loads(json.dumps(job))
         file = self.path / JOB

@@ -70,7 +70,7 @@ def run_batch(
         raise InvalidValue(f"to: must be one of {', '.join(FORMATS)}; got {to!r}.")
     size = SIZES.get(work.kind, SIZE) if size is None else size
     _apart(inputs, Path(out))
-    form = Form(to=to, keep=None if keep is None else tuple(keep), results=work.results)
+    form = Form(to=to, keep=None if keep is None else tuple(keep), column=work.column, results=work.results)
     corpus = parts(inputs, size)
     if to == "parquet" and (lines := next((p for p in corpus if p.kind == "lines"), None)):
         raise InvalidValue(f"to: must be jsonl for lines of JSON, whose columns may differ; got {lines.file}.")

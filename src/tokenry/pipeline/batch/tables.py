@@ -38,25 +38,32 @@ def rows(file: str, kind: str, first: int, size: int) -> list[dict[str, Any]]:
     return _groups(file, _changed(file), tuple(groups)).slice(first - begin, size).to_pylist()
 
 
-def written(rows: Sequence[Mapping[str, Any]], columns: Any, results: Mapping[str, str]) -> bytes:
+def written(rows: Sequence[Mapping[str, Any]], columns: Any, results: Mapping[str, str], read: Any) -> bytes:
     """Rows as a Parquet file, the same bytes for the same rows.
 
     Args:
         columns: schema of what came with the rows.
-        results: types of what was added by name, as pyarrow calls them; those of no name are looked at.
+        results: types of what was added by name, as `RESULTS` of `work` writes them.
+        read: the column that was read; None where there is none, and so no row.
     """
     pa, pq = need("pyarrow", "parquet"), need("pyarrow.parquet", "parquet")
-    added = [pa.field(name, _type(pa, kind, [row.get(name) for row in rows])) for name, kind in results.items()]
+    added = [pa.field(name, _type(pa, kind, [row[name] for row in rows], read)) for name, kind in results.items()]
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*columns, *added]))
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
 
-def _type(pa: Any, kind: str, values: Sequence[Any]) -> Any:
+def _type(pa: Any, kind: str, values: Sequence[Any], read: Any) -> Any:
+    if kind == "=":
+        return pa.null() if read is None else read.type
     if kind.startswith("["):
         return pa.list_(pa.type_for_alias(kind[1:-1]))
-    return pa.type_for_alias(kind) if kind else pa.infer_type(values)
+    if kind.startswith("{"):
+        names = dict.fromkeys(name for numbers in values for name in numbers)
+        # Without a good row nobody knows the names, and a group of none cannot be written.
+        return pa.struct([(name, pa.type_for_alias(kind[1:-1])) for name in names]) if names else pa.null()
+    return pa.type_for_alias(kind)
 
 
 def _changed(file: str) -> int:

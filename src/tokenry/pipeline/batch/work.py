@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenry.core import described
@@ -20,12 +23,13 @@ Doing = Callable[[Values], Values]
 """Gives the columns that a row gets."""
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
-    "shorten": {"compressed": "", "tokens_in": "int64", "tokens_out": "int64"},
+    "shorten": {"compressed": "=", "tokens_in": "int64", "tokens_out": "int64"},
     "encode": {"ids": "[int64]", "tokens": "int64"},
-    "measure": {"numbers": ""},
+    "measure": {"numbers": "{double}"},
     "answer": {"answer": "string", "prompt_tokens": "int64", "new_tokens": "int64"},
 }
-"""Columns that rows get and their types, of lists in brackets; those without a name have the type of what they hold."""
+"""Columns that rows get and their types: of lists in brackets, of numbers by name in braces; = is that of what is read.
+"""
 
 TEXT, MESSAGES = "text", "messages"
 
@@ -97,6 +101,18 @@ class Work:
         """Columns that a row gets, and their types."""
         return RESULTS[self.kind]
 
+    def files(self) -> list[Path]:
+        """Files of this machine that methods, the model and the tokenizer are read from, where they are named."""
+        named = [self.tokenizer, self.model or "", *self.use]
+        named += [value for spec in self.use for value in re.findall(r"=([^,\[\]]+)", spec)]
+        found: list[Path] = []
+        for name in dict.fromkeys(map(os.path.expanduser, named)):
+            if os.path.isfile(name):
+                found.append(Path(name))
+            elif os.path.isdir(name):
+                found += sorted(f for f in Path(name).iterdir() if f.is_file())
+        return found
+
     def open(self) -> Doing:
         """Load what is needed, once for all rows.
 
@@ -117,6 +133,11 @@ class Work:
         finally:
             if torch:
                 torch.set_num_threads(before)
+
+
+def column_of(chosen: str | None, names: Container[str]) -> str:
+    """The column that is read where there are these."""
+    return chosen or (MESSAGES if TEXT not in names and MESSAGES in names else TEXT)
 
 
 def _shorten(work: Work) -> Doing:
@@ -194,7 +215,7 @@ def _methods(work: Work) -> list[Method]:
 
 def _given(work: Work, values: Values) -> Any:
     """The text or the messages of a row."""
-    name = work.column or (MESSAGES if TEXT not in values and MESSAGES in values else TEXT)
+    name = column_of(work.column, values)
     if name not in values:
         raise InvalidValue(f"row: must have the column {name!r}; it has {', '.join(values) or 'none'}; set the column.")
     given = values[name]

@@ -18,7 +18,7 @@ from tokenry.pipeline.planning.samples import Sample
 _NAMES = "amber birch cedar delta ember fjord grove heron iris juniper kestrel linden maple north onyx poplar".split()
 
 
-class Loss(ABC):
+class Loss:
     """How much is lost of a sample.
 
     `tolerated` is a loss that is hard to notice, in the loss's own unit.
@@ -27,33 +27,32 @@ class Loss(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     tolerated: ClassVar[float]
-    by_answers: ClassVar[bool] = True
-    """It looks at what is answered and counts samples that the model alone answers rightly; else at predictions."""
 
     def prepare(self, given: Sequence[Sample]) -> list[Sample]:
         """The samples that are asked."""
         return list(given)
 
-    def right(self, sample: Sample, answer: str) -> bool:
-        """Whether an answer is right."""
-        raise NotImplementedError
-
-    @abstractmethod
     def describe(self) -> str:
         """What decides the numbers."""
+        return self.name
 
 
 class Kl(Loss):
     """The mean KL to dense in nats a token, over what the model alone answers."""
 
-    name, unit, tolerated, by_answers = "kl", "nats a token", 0.05, False
+    name, unit, tolerated = "kl", "nats a token", 0.05
 
-    def describe(self) -> str:
-        return self.name
+
+class Answers(Loss, ABC):
+    """Of the samples that the model alone answers rightly, those that are not any more."""
+
+    @abstractmethod
+    def right(self, sample: Sample, answer: str) -> bool:
+        """Whether an answer is right."""
 
 
 @dataclass(frozen=True)
-class Check(Loss):
+class Check(Answers):
     """Answers that a command takes for right: it reads one, and its exit status says so.
 
     Args:
@@ -71,8 +70,8 @@ class Check(Loss):
         told = {"TOKENRY_ASK": sample.ask, "TOKENRY_TEXT": sample.documents[0].name}
         try:
             done = subprocess.run(
-                shlex.split(self.command), input=answer, text=True, capture_output=True, timeout=self.seconds,
-                env=os.environ | told, check=False,
+                shlex.split(self.command), input=answer.encode(errors="replace"), stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, timeout=self.seconds, env=os.environ | told, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise InvalidValue(f"check: must end within {self.seconds:g} s; {self.command!r} does not.") from None
@@ -84,7 +83,7 @@ class Check(Loss):
         return f"{self.name}: {self.command}"
 
 
-class Needles(Loss):
+class Needles(Answers):
     """Numbers hidden in the texts, one in each, and asked for."""
 
     name, unit, tolerated = "needles", "of the needles found", 0.25
@@ -94,9 +93,6 @@ class Needles(Loss):
 
     def right(self, sample: Sample, answer: str) -> bool:
         return re.search(rf"(?<!\d){sample.answer}(?!\d)", answer) is not None
-
-    def describe(self) -> str:
-        return self.name
 
 
 def _hidden(sample: Sample, random: Random) -> Sample:
@@ -118,7 +114,7 @@ def loss_of(name: str, command: str | None) -> Loss:
     """The loss of a name: `kl`, `check` with a command, or `needles`.
 
     Raises:
-        InvalidValue: no such loss, or a check without its command.
+        InvalidValue: no such loss, a check without its command, or a command without a check.
     """
     if name not in ("kl", "check", "needles"):
         raise InvalidValue(f"by: must be one of kl, check, needles; got {name!r}.")
@@ -126,4 +122,6 @@ def loss_of(name: str, command: str | None) -> Loss:
         if not command:
             raise InvalidValue("check: must be a command that says whether an answer is right; got none.")
         return Check(command)
+    if command:
+        raise InvalidValue(f"check: must be left out where the loss is {name}; got {command!r}; take --by check.")
     return Kl() if name == "kl" else Needles()

@@ -138,9 +138,11 @@ export class TokenRows {
     if (far && this.#drawn.size) this.#soon();
     const first = Math.max(0, seen[0] - around), last = Math.min(this.#lines.count - 1, seen[1] + around);
     for (const [at, row] of this.#drawn) if (at < first || at > last) { row.remove(); this.#drawn.delete(at); }
-    const fresh = document.createDocumentFragment();
-    for (let at = first; at <= last; at++) if (!this.#drawn.has(at)) fresh.append(this.#make(at));
-    this.paper.append(fresh);
+    // In the order of the text, in which it is copied and read aloud.
+    const above = document.createDocumentFragment(), below = document.createDocumentFragment(), begun = Math.min(...this.#drawn.keys());
+    for (let at = first; at <= last; at++) if (!this.#drawn.has(at)) (at < begun ? above : below).append(this.#make(at));
+    this.paper.prepend(above);
+    this.paper.append(below);
   }
 
   #make(at) {

@@ -2,7 +2,7 @@
 
 import { element } from "../drawing/elements.js";
 import { formOf } from "./fields.js";
-import { shortOf } from "./state.js";
+import { methodOf, shortOf } from "./state.js";
 
 const ROOMS = { text: ["segment", "soft", "compress", "attend", "decode"], messages: ["compress"], picture: ["signal"], sound: ["signal"] };
 const ORDER = ["segment", "soft", "compress", "attend", "decode", "signal"];
@@ -25,7 +25,7 @@ function armOf(arm, at, state, offer, changed, redraw) {
   const out = element("fieldset", "", "arm"), title = element("legend", state.arms.length > 1 ? `Way ${at + 1}` : "Way");
   out.append(title);
   if (state.kind === "text" || state.kind === "messages") out.append(readerOf(arm, offer, () => redraw(`[data-arm="${at}"][data-what=reader]`), at));
-  arm.methods.forEach((method, m) => out.append(methodOf(arm, method, m, at, offer, changed, redraw)));
+  arm.methods.forEach((method, m) => out.append(stepOf(arm, method, m, at, offer, changed, redraw)));
   out.append(chooserOf(arm, at, state, offer, redraw));
   if (state.kind === "text" && offer.readers.find((each) => each.name === arm.reader)?.answers) out.append(answerOf(arm, at, changed, redraw));
   if (state.arms.length > 1) {
@@ -50,7 +50,7 @@ function readerOf(arm, offer, changed, at) {
   return labelled("Tokenizer or model", select);
 }
 
-function methodOf(arm, method, m, at, offer, changed, redraw) {
+function stepOf(arm, method, m, at, offer, changed, redraw) {
   const card = offer.methods.find((each) => each.name === method.name), out = element("div", "", "method");
   const head = element("div", "", "line"), name = element("b", method.name);
   const acts = element("span", "", "acts");
@@ -87,8 +87,8 @@ function chooserOf(arm, at, state, offer, redraw) {
   row.hidden = true;
   own.addEventListener("keydown", (event) => { if (event.key === "Enter") own.blur(); });
   own.addEventListener("change", () => {
-    const [name, ...rest] = own.value.trim().split(":");
-    if (name) add(name.trim(), fieldsOf(rest.join(":")));
+    const { name, fields } = methodOf(own.value);
+    if (name) add(name, fields);
   });
   const add = (name, fields = {}) => {
     arm.methods.push({ name, fields });
@@ -105,12 +105,6 @@ function chooserOf(arm, at, state, offer, redraw) {
   const out = element("div");
   out.append(labelled(arm.methods.length ? "Then" : "Method", select), row);
   return out;
-}
-
-/** Fields of a one-line form; commas inside brackets separate fields of a part. */
-function fieldsOf(settings) {
-  const parts = settings.match(/(?:[^,[\]]|\[[^\]]*\])+/g) ?? [];
-  return Object.fromEntries(parts.map((part) => [part.split("=")[0].trim(), part.split("=").slice(1).join("=").trim()]));
 }
 
 function answerOf(arm, at, changed, redraw) {

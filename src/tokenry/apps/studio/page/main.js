@@ -8,7 +8,7 @@ import { charts, costsTable } from "./receipt.js";
 import { answerOf, comparison, messagesTable, traceOfMessages } from "./results.js";
 import { Runs, isEmpty, isQuick, keyOf } from "./running.js";
 import { signalPane } from "./signal_pane.js";
-import { armsFor, emptyArm, emptyState, full, nameOf, stateOf } from "./state.js";
+import { armsFor, emptyArm, emptyState, firstArm, full, methodOf, nameOf, stateOf } from "./state.js";
 import { copy, download, pageOf, saved } from "./taking.js";
 import { json, takeKey } from "./wire.js";
 
@@ -18,7 +18,7 @@ const WAITS = 120; // milliseconds after the last key before tokens are drawn an
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
 
-let offer = { methods: [], readers: [] }, state = emptyState(""), panes = [], shown = [], waysOf = {}, typing = 0;
+let offer = { methods: [], readers: [] }, state = emptyState(emptyArm("")), panes = [], shown = [], waysOf = {}, typing = 0;
 const runs = new Runs({ changed: heard, progress: showProgress });
 
 const many = () => state.arms.length > 1;
@@ -206,15 +206,14 @@ const isResult = (value, kind) => value && value.kind === kind && (kind === "tex
 
 /** The trace that a run wrote, as work. */
 function ofTrace(trace) {
-  const methods = trace.pipeline.map((spec) => ({ name: spec.split(":")[0], fields: Object.fromEntries((spec.split(":").slice(1).join(":").match(/(?:[^,[\]]|\[[^\]]*\])+/g) ?? []).map((part) => [part.split("=")[0], part.split("=").slice(1).join("=")])) }));
-  const arm = { ...emptyArm(trace.model.name), methods, answer: Boolean(trace.answer) };
+  const arm = { ...emptyArm(trace.model.name), methods: trace.pipeline.map(methodOf), answer: Boolean(trace.answer) };
   return { kind: "text", text: trace.documents.map((document) => document.tokens.join("")).join("\n\n"), ask: trace.ask, arms: [arm], results: [{ kind: "text", trace, seconds: trace.receipt.seconds.first_token }] };
 }
 
 async function start() {
   takeKey();
   offer = await json("api/cards");
-  state = emptyState(offer.readers[0]?.name ?? "");
+  state = emptyState(firstArm(offer));
   if (!offer.readers.length) say("No tokenizer is ready; run `tokenry models get smollm2`, then load this page again.");
   const link = await linked(location.hash).catch((error) => { say(error.message); return null; });
   let draft = null;

@@ -8,7 +8,14 @@ const USUAL = { messages: "lexical_relevance", picture: "patches", sound: "audio
 export const emptyArm = (reader) => ({ reader, methods: [], answer: false, max_new: 64 });
 
 /** What a page begins with. */
-export const emptyState = (reader) => ({ kind: "text", text: "", data: "", name: "", ask: "", price: "", arms: [emptyArm(reader)] });
+export const emptyState = (arm) => ({ kind: "text", text: "", data: "", name: "", ask: "", price: "", arms: [arm] });
+
+/** The way that a page begins with: the first reader, and the methods that the studio was started with. */
+export function firstArm({ readers, first }) {
+  const [reader] = readers, methods = first.map(methodOf);
+  const answer = Boolean(reader?.answers) && methods.some(({ name }) => /^(attend|decode)\//.test(name));
+  return { ...emptyArm(reader?.name ?? ""), methods, answer };
+}
 
 /** A state out of a file or a link. What is wrong is an error that says so, and nothing of it is taken. */
 export function stateOf(given, reader) {
@@ -38,9 +45,16 @@ const isArm = (arm) => arm && typeof arm.reader === "string" && Array.isArray(ar
     method.fields && typeof method.fields === "object" && Object.values(method.fields).every((value) => typeof value === "string"));
 
 /** The one-line form of a method: what is left empty is as the method has it. */
-export function specOf({ name, fields }) {
+function specOf({ name, fields }) {
   const given = Object.entries(fields).filter(([, value]) => value.trim() !== "").map(([field, value]) => `${field}=${value.trim()}`);
   return given.length ? `${name}:${given.join(",")}` : name;
+}
+
+/** A method out of its one-line form; commas inside brackets separate fields of a part. */
+export function methodOf(spec) {
+  const [name, ...settings] = spec.trim().split(":"), parts = settings.join(":").match(/(?:[^,[\]]|\[[^\]]*\])+/g) ?? [];
+  const fields = parts.map((part) => [part.split("=")[0].trim(), part.split("=").slice(1).join("=").trim()]);
+  return { name: name.trim(), fields: Object.fromEntries(fields) };
 }
 
 /** What an arm is called. Where no method is chosen, the server takes the usual one of `USUAL`. */
@@ -70,7 +84,7 @@ export function taskOf(state, arm) {
 }
 
 /** Chat messages out of a text. */
-export function messagesOf(text) {
+function messagesOf(text) {
   let found;
   try { found = JSON.parse(text); } catch (error) {
     throw new Error(`Messages must be JSON: ${error.message}; mend it, or choose Text.`);
