@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from itertools import product
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenry import MorphHybrid
+from tokenry import Bpe, LessIsBetter, MorphHybrid
 from tokenry.core.errors import InvalidValue, UnreadableInput
 from tokenry.segment.languages.pack import LANGUAGES, Unit, pack
 from tokenry.segment.languages.reading import written
@@ -135,6 +137,27 @@ def test_roots_that_are_none(tmp_path):
         names("ev", roots=str(tmp_path / "gone"))
     with pytest.raises(InvalidValue, match="rest must be a tokenizer whose pieces spell"):
         MorphHybrid(rest="minilm").encode("ev")
+
+
+@pytest.mark.filterwarnings("ignore:.*how many ids there shall be")
+def test_a_rest_that_was_trained_anew_is_read_anew(tmp_path):
+    """By another method even, and looked at anew, also where it is named by its method."""
+    folder = tmp_path / "rest"
+    Bpe.train(["a text of evler"], vocab_size=270, out=folder)
+    by_folder, by_method = MorphHybrid(rest=str(folder)), MorphHybrid(rest=f"bpe:source={folder}")
+    assert by_folder.decode(by_folder.encode("ev é")) == by_method.decode(by_method.encode("ev é")) == "ev é".encode()
+    shutil.rmtree(folder)
+    LessIsBetter.train(["a text of evler. " * 40], vocab_size=300, out=folder)
+    assert by_folder.decode(by_folder.encode("evler é")) == "evler é".encode()
+    assert by_folder._rest.name() == "less_is_better"
+    shutil.rmtree(folder)
+    Bpe.train(["a text of evler"], vocab_size=258, out=folder)
+    found = json.loads((folder / "tokenizer.json").read_text())
+    found["normalizer"] = {"type": "Prepend", "prepend": " "}
+    (folder / "tokenizer.json").write_text(json.dumps(found))
+    for tokenizer in (by_folder, by_method):
+        with pytest.raises(InvalidValue, match="rest must"):
+            tokenizer.encode("ev")
 
 
 def test_a_unit_of_one_form():
