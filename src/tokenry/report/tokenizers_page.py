@@ -50,30 +50,36 @@ def tokenizers_page(document: Mapping[str, Any]) -> str:
     return template.render(names=names, facts=document["facts"], families=families)
 
 
-def number(value: float) -> str:
-    """A number as the tables show it."""
+def number(value: float, whole: bool = False) -> str:
+    """A number as the tables show it; `whole` where all of its row are."""
     if not math.isfinite(value):
         return NONE
-    return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
+    return f"{value:,.0f}" if whole else f"{value:,.3f}"
 
 
 def _rows(found: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for quantity in dict.fromkeys(q for m in found for q in m["values"]):
-        most = max((abs(v) for m in found if math.isfinite(v := m["values"].get(quantity, math.nan))), default=0.0)
-        cells = [_cell(m["values"].get(quantity, math.nan), m["intervals"].get(quantity), most) for m in found]
+        values = [m["values"].get(quantity, math.nan) for m in found]
+        known = [value for value in values if math.isfinite(value)]
+        most, whole = max(map(abs, known), default=0.0), all(value == int(value) for value in known)
+        cells = [_cell(v, m["intervals"].get(quantity), most, whole) for v, m in zip(values, found, strict=True)]
         rows.append({"name": quantity.replace("_", " "), "cells": cells})
     return rows
 
 
-def _cell(value: float, interval: tuple[float, float] | None, most: float) -> Cell:
+def _cell(value: float, interval: tuple[float, float] | None, most: float, whole: bool) -> Cell:
     if not math.isfinite(value) or not most:
-        return Cell(number(value))
+        return Cell(number(value, whole))
     if interval is None or interval[0] == interval[1]:
-        return Cell(number(value), width=_part(value, most))
+        return Cell(number(value, whole), width=_part(value, most))
     low, high = interval
     return Cell(
-        number(value), f"{number(low)} to {number(high)}", _part(value, most), _part(low, most), _part(high, most)
+        number(value, whole),
+        f"{number(low)} to {number(high)}",
+        _part(value, most),
+        _part(low, most),
+        _part(high, most),
     )
 
 
