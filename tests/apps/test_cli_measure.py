@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -93,6 +94,19 @@ def test_tokenizers_beside_each_other(tokenry, document, tmp_path, monkeypatch):
     assert found["tokenizers"][1]["families"]["fairness"]["values"]["premium_b"] == 8 / 6
     assert "sample-unigram" in (tmp_path / "page.html").read_text()
     assert "bytes per token" in tokenry(*command).out
+
+
+def test_the_numbers_of_a_row_are_all_whole_or_none():
+    from tokenry.apps.cli.measure import _cells
+
+    for values, shown in (
+        ([2.0, 1.0, 0.0], ["2", "1", "0"]),
+        ([2.0, 1.25, math.nan], ["2.000", "1.250", "–"]),
+        ([1234.0, math.inf, 0.0], ["1,234", "–", "0"]),
+        ([1234.5, 1.0], ["1,234.500", "1.000"]),
+    ):
+        assert _cells(values, [None] * len(values)) == shown
+    assert _cells([2.0, 1.5], [(1.5, 2.5), (1.5, 1.5)]) == ["2.000 ± 0.500", "1.500"]
 
 
 @pytest.mark.parametrize(

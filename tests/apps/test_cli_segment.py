@@ -133,6 +133,9 @@ def test_train(tokenry, tmp_path, kind):
         (("train", "bpe", "x.txt", "--vocab-size", "90", "--out", "o"), "at least 257"),
         (("train", "bpe", "gone.txt", "--vocab-size", "900", "--out", "o"), "must be a readable file"),
         (("train", "bpe", "empty", "--vocab-size", "900", "--out", "o"), "found none"),
+        (("audit", "sample-unigram", "empty"), "found none"),
+        (("hypernetwork", "empty", "--out", "o"), "found none"),
+        (("hypernetwork", "x.txt", "gone.txt", "--out", "o"), "gone.txt: must be a readable text file"),
     ],
 )
 def test_mistakes(tokenry, tmp_path, monkeypatch, arguments, reason):
@@ -148,3 +151,22 @@ def test_mistakes(tokenry, tmp_path, monkeypatch, arguments, reason):
 def test_an_empty_text(tokenry, tmp_path):
     (tmp_path / "empty.txt").write_bytes(b"")
     assert tokenry("encode", tmp_path / "empty.txt", "--tokenizer", "sample-unigram").out.strip() == ""
+
+
+def test_a_hypernetwork_from_text(tokenry, tmp_path):
+    """One step of each kind; what is written gives rows, and the same command again is refused."""
+    from tests.embed.embed_models import OLD_TEXT, model, trained
+    from tokenry import Zett
+    from tokenry.models.text.embeddings import save
+
+    save(model("llama", trained(OLD_TEXT, bos_token="<s>")), tmp_path / "model")
+    (tmp_path / "text").write_text(read("in_the_year_2889"))
+    command = ("hypernetwork", tmp_path / "text", "--model", tmp_path / "model", "--out", tmp_path / "rows",
+               "--first", 1, "--steps", 1, "--batch", 2, "--tokens", 16, "--pieces", 300, "--json")  # fmt: skip
+    done = tokenry(*command)
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
+    assert (found["schema"], found["files"]) == ("tokenry.hypernetwork/0", 1)
+    assert found["log"][-1]["bits_per_byte"] > 0
+    assert Zett(hypernetwork=str(tmp_path / "rows"))
+    assert "must be a new or an empty folder" in tokenry(*command).err

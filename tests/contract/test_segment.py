@@ -208,6 +208,10 @@ def test_what_cannot_be_trained(case, tmp_path):
         train(["text"], vocab_size=5, out=out)
     with pytest.raises(InvalidValue, match="must be a list"):
         train("text", vocab_size=900, out=out)
+    for wrong, reason in (("a\ud800b", "half a surrogate pair at 1"), (b"text", "texts and paths; got bytes")):
+        for corpus in (["text", wrong], iter([wrong])):
+            with pytest.raises(InvalidValue, match=reason if isinstance(corpus, list) else f"{reason}|be a list"):
+                train(corpus, vocab_size=5000, out=out)
     (tmp_path / "binary").write_bytes(b"a\0b")
     (tmp_path / "latin").write_bytes("é".encode("latin1"))
     for name, reason in (("binary", "zero bytes"), ("latin", "UTF-8"), ("gone", "readable")):

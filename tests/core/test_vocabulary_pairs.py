@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.growth import growth
-from tokenry.core.errors import Incompatible
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.core.vocabulary import Vocabulary
 from tokenry.data import read
 from tokenry.models.files.vocabularies.find import open_vocabulary
@@ -45,6 +45,17 @@ def test_pieces_that_begin_alike():
     assert PIECES.starting_with(b"") == [1, 4, 3, 5, 6, 2]
     assert PIECES.starting_with(b"\xff") == PIECES.starting_with(b"abc") == []
     assert Vocabulary((b"\xff\xff", b"\xff", None)).starting_with(b"\xff") == [1, 0]
+
+
+@pytest.mark.parametrize("wrong", [-1, -7, 7])
+def test_ids_that_there_are_not_are_refused(vocabulary, wrong):
+    for look in (PIECES.__getitem__, lambda i: PIECES.spell([1, i])):
+        with pytest.raises(InvalidValue, match=f"ids must be from 0 to 6; got {wrong}"):
+            look(wrong)
+    far = wrong if wrong < 0 else len(vocabulary)
+    for look in (lambda i: vocabulary.valid([i]), lambda i: vocabulary.valid_pair(i, 0)):
+        with pytest.raises(InvalidValue, match="ids must be from 0"):
+            look(far)
 
 
 def test_marks_by_name():

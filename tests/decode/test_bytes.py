@@ -13,6 +13,8 @@ from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.decode.bytes.reader import END, ByteReader
 from tokenry.decode.bytes.spelling import Spelling, text_of
 from tokenry.decode.bytes.together import Together, sample
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.files.tiny import tiny
 
 KINDS = ("split", "whole", "characters", "fallback")
 TEXTS = {
@@ -90,6 +92,23 @@ def test_where_no_token_straddles_it_is_the_first_byte_of_the_next_token():
     for byte in set(first):
         wanted = sum(np.exp(row("split", cover.before)[i]) for i, b in zip(cover.ids, first, strict=True) if b == byte)
         assert abs(found[byte] - wanted) < 1e-6
+
+
+def test_a_text_ends_with_any_of_the_ids_that_end_it():
+    """One that spells nothing is no byte; both together are the end."""
+    language = reads("split")
+    more = language.tokenizer.get_vocab() | {"<end>": len(language.tokenizer)}
+    network = tiny("llama", vocab_size=len(more), eos_token_id=0, bos_token_id=0, pad_token_id=None)
+    for exact in (False, True):
+        network.generation_config.eos_token_id = 0
+        reader = ByteReader.of(LanguageModel(network, language.tokenizer, "two", 512), b"bb", exact=exact)
+        one = np.exp(reader.next())
+        network.generation_config.eos_token_id = [0, len(more) - 1]
+        reader = ByteReader.of(LanguageModel(network, language.tokenizer, "two", 512), b"bb", exact=exact)
+        two = np.exp(reader.next())
+        assert two[END] > 1.2 * one[END] > 0
+        np.testing.assert_allclose(two[:END] / two[:END].sum(), one[:END] / one[:END].sum(), atol=1e-9)
+        assert abs(two.sum() - 1) < 1e-12
 
 
 def test_without_renormalising_it_still_sums_to_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tokenry.measure.comparison import families
 from tokenry.measure.comparison.sheet import FAMILIES, compare
 from tokenry.measure.morphs.gold import Word
 from tokenry.measure.statistics.stream import Bytes
-from tokenry.report.tokenizers_page import tokenizers_page
+from tokenry.report.tokenizers_page import _rows, tokenizers_page
 
 TEXTS = ("The lamp was paid for by the town. It cost 1250 marks.", "Bees make honey – and honey keeps.\n", "x")
 
@@ -86,6 +87,31 @@ def test_what_is_lost_refused_and_slow_is_shown(monkeypatch):
     assert families.coverage(Quadratic(), ["10", "1"]).values["corpus_whole"] == 0.5
 
 
+def test_what_refuses_long_texts_or_takes_very_long_is_told_without_infinities(monkeypatch):
+    """No text is timed that is longer than one which took long already."""
+    asked = []
+
+    class Steep(Bytes):
+        def encode(self, text):
+            asked.append(len(text))
+            if text[:1] == "^" and len(text) > 90:
+                raise ValueError
+            deadline = time.process_time() + (0.02 if len(text) >= 5_000 else 0)
+            while time.process_time() < deadline:
+                pass
+            return super().encode(text)
+
+    monkeypatch.setattr(families, "LONG", 20_000)
+    monkeypatch.setattr(families, "SLOW", 0.01)
+    monkeypatch.setattr(families, "LONG_TEXTS", ("a", "^"))
+    found = families.hostile(Steep())
+    assert (found.values["refused"], found.samples) == (1, len(families.HOSTILE) + 2)
+    assert found.values["slowest_growth"] > 8
+    assert max(asked) == 5_000
+    monkeypatch.setattr(families, "LONG_TEXTS", ("^",))
+    assert math.isnan(families.hostile(Steep()).values["slowest_growth"])
+
+
 def test_own_languages_and_words():
     sheet = compare(
         {"bytes": "bytes"}, ["text"], languages={"a": ["x"], "b": ["xx"]}, words=[Word(("ev", "ler"))], draws=0
@@ -119,3 +145,9 @@ def test_pages_escape_and_draw():
     assert page.count("<svg") > 20
     assert "nan" not in page.lower().replace("finance", "")
     assert "<script" not in page
+
+
+def test_the_numbers_of_a_row_on_a_page_are_all_whole_or_none():
+    found = [{"values": {"cost": v, "missing": n}, "intervals": {}} for v, n in ((2.0, 0.0), (1.5, 1243.0))]
+    rows = {row["name"]: [cell.text for cell in row["cells"]] for row in _rows(found)}
+    assert rows == {"cost": ["2.000", "1.500"], "missing": ["0", "1,243"]}

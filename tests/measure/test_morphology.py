@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -117,6 +119,28 @@ def test_edits(a, b):
     assert there.hits + there.replaced + there.inserted == len(b)
     assert (there.total == 0) == (a == b)
     assert edits(a, a) == Edits(len(a), 0, 0, 0)
+    assert there.total == nearest(a, b)
+
+
+def nearest(a, b):
+    """The number of edits by its definition."""
+    if not a or not b:
+        return len(a) + len(b)
+    return min(nearest(a[1:], b[1:]) + (a[0] != b[0]), nearest(a[1:], b) + 1, nearest(a, b[1:]) + 1)
+
+
+def test_of_as_few_edits_those_with_most_hits():
+    assert edits("ab", "ba") == Edits(1, 0, 1, 1)
+    assert edits("", "") == Edits(0, 0, 0, 0)
+    assert edits(["ev", "ler"], ["evl", "er"]) == Edits(0, 2, 0, 0)
+
+
+def test_a_very_long_word_is_counted():
+    text = "".join(random.Random(0).choices("ab", k=3000))
+    start = time.process_time()
+    found = of(Letters([Word((text[:1500], text[1500:]))]), [Word((text[:1500], text[1500:]))])
+    assert time.process_time() - start < 20
+    assert found["character_error_rate"] == pytest.approx(2998 / 3001)
 
 
 def test_samples():

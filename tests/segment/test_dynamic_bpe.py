@@ -96,13 +96,15 @@ def test_counting_is_not_done_anew():
     rows = reader.ids([read(name)[:1500] for name in list(documents())[:2]])
     given = rows, reader.vocabulary.pieces, reader.vocabulary.ids.get, reader.boundary.allows
     merge_all(*given)
-    start = time.process_time()
-    fast = merge_all(*given)
-    once = time.process_time() - start
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        fast = merge_all(*given)
+        times.append(time.process_time() - start)
     start = time.process_time()
     made, lengths, _ = naive(*given)
     assert (fast.made, fast.lengths) == (made, lengths)
-    assert (time.process_time() - start) / once > 20
+    assert (time.process_time() - start) / min(times) > 20
 
 
 def test_the_dial():

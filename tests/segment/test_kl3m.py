@@ -100,7 +100,6 @@ def test_ids_are_filled_up_to_a_power_of_two(made):
     assert tokenizer.vocab_size & (tokenizer.vocab_size - 1) == 0
     assert tokenizer.encode("a text that is as it was").ids.max() < tokenizer.vocab_size
     assert sum(name.startswith("<|unused_") for name in tokenizer.vocabulary.named_marks) > 0
-    assert b"unused" not in tokenizer.decode(tokenizer.encode("<|unused_0|>"))[:0]
     assert tokenizer.decode(tokenizer.encode("<|unused_0|>")) == b"<|unused_0|>"
 
 

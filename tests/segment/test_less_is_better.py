@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.growth import growth
 from tokenry import LessIsBetter
 from tokenry.core.errors import InvalidValue, StorageError, UnknownModel
 from tokenry.data import read
@@ -148,26 +147,18 @@ def test_a_file_that_is_no_lexicon(tmp_path):
 
 @pytest.mark.parametrize("piece", ["a", "!", ".", "? ", "\n", " ", "a. "])
 def test_sentences_are_found_in_time_that_grows_with_the_text(piece):
-    def seconds(count):
-        text = (piece * count)[:count]
-        begin = time.process_time()
-        assert sum(len(found[0]) for found in SENTENCE.finditer(text)) == count
-        return time.process_time() - begin
+    def read(count):
+        assert sum(len(found[0]) for found in SENTENCE.finditer((piece * count)[:count])) == count
 
-    assert seconds(80_000) < 60 * max(seconds(5_000), 2e-3)
+    assert growth(read, 80_000, 16) < 5
 
 
 @pytest.mark.parametrize("piece", ["a", "the ", "of the ", "^", "中", "\0", "!"])
 @pytest.mark.parametrize("compare", [False, True])
 def test_time_grows_with_the_length(piece, compare):
-    def seconds(count):
-        begin = time.process_time()
-        LessIsBetter(compare=compare).encode((piece * count)[:count])
-        return time.process_time() - begin
+    assert growth(lambda n: LessIsBetter(compare=compare).encode((piece * n)[:n]), 80_000) < 4
 
-    seconds(100)
-    assert seconds(160_000) < 60 * max(seconds(10_000), 2e-3)
-    learner = Learner()
-    begin = time.process_time()
-    learner.read((piece * 50_000)[:50_000])
-    assert time.process_time() - begin < 20
+
+@pytest.mark.parametrize("piece", ["a", "the ", "of the ", "^", "中", "\0", "!"])
+def test_learning_takes_time_that_grows_with_the_length(piece):
+    assert growth(lambda n: Learner().read((piece * n)[:n]), 32_000) < 4

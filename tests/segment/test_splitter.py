@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
@@ -62,9 +61,4 @@ def test_one_word_of_a_megabyte_is_cut_in_linear_time(monkeypatch):
 
 @pytest.mark.parametrize("unit", ["a", "a b ", "\u0301", "🇹", 'א"', "'", "世", " ", "aB", "👨\u200d", "1,", "\0"])
 def test_time_is_linear(unit):
-    def seconds(times):
-        start = time.process_time()
-        words((unit * times).encode())
-        return time.process_time() - start
-
-    assert min(seconds(80_000) for _ in range(2)) < 8 * max(min(seconds(20_000) for _ in range(2)), 0.01)
+    assert growth(lambda n: words((unit * n).encode()), 80_000) < 4

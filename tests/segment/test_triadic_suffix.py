@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from decimal import Decimal
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from tests.embed.embed_models import OLD_TEXT, trained
+from tests.growth import growth
 from tokenry import TriadicSuffix
 from tokenry.core.errors import InvalidValue
 from tokenry.segment.numbers.literals import literals
@@ -170,13 +170,4 @@ def test_any_ids_write_something(data):
 
 @pytest.mark.parametrize("piece", ["7", "1,", "1.", "123,", "1e", "1-", " ", "5 "])
 def test_time_grows_with_the_length(piece):
-    """Not with its square: sixteen times the text in far less than 256 times the time."""
-
-    def seconds(count):
-        text = (piece * count)[:count]
-        begin = time.process_time()
-        list(literals(text, ".", 6, 5))
-        return time.process_time() - begin
-
-    seconds(1000)
-    assert seconds(320_000) < 60 * max(seconds(20_000), 2e-3)
+    assert growth(lambda n: list(literals((piece * n)[:n], ".", 6, 5)), 320_000, 16) < 5

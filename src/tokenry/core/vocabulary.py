@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 
-from tokenry.core.errors import Incompatible
+from tokenry.core.errors import Incompatible, InvalidValue
 
 Merge = tuple[int, int, int, int]
 """Two ids, the id that they become, and the rank of this merge: the lowest one goes first."""
@@ -40,6 +40,9 @@ class Vocabulary:
         return iter(self.pieces)
 
     def __getitem__(self, id: int) -> bytes | None:
+        # A negative number would count from the end.
+        if not 0 <= id < len(self.pieces):
+            raise InvalidValue(f"vocabulary: ids must be from 0 to {len(self.pieces) - 1}; got {id}.")
         return self.pieces[id]
 
     @cached_property
@@ -80,8 +83,12 @@ class Vocabulary:
         return hashed.hexdigest()
 
     def spell(self, ids: Iterable[int]) -> bytes:
-        """What some ids spell together; marks spell nothing."""
-        return b"".join(self.pieces[i] or b"" for i in ids)
+        """What some ids spell together; marks spell nothing.
+
+        Raises:
+            InvalidValue: an id that there is not.
+        """
+        return b"".join(self[i] or b"" for i in ids)
 
     def first(self, size: int) -> Vocabulary:
         """The same without ids from `size` on, which no merge may make."""
@@ -102,6 +109,7 @@ class Vocabulary:
 
         Raises:
             Incompatible: a vocabulary that was not made by merging.
+            InvalidValue: an id that there is not.
         """
         ends, begins = self._edges(first)[1], self._edges(second)[0]
         if not ends or not begins:
@@ -120,7 +128,7 @@ class Vocabulary:
         Raises:
             Incompatible: a vocabulary that was not made by merging.
         """
-        if any(self.pieces[i] is None for i in ids):
+        if any(self[i] is None for i in ids):
             return False
         whole = self.ids.get(self.spell(ids)) if self.whole_first else None
         return list(ids) == (self.merged(ids) if whole is None else [whole])
@@ -181,7 +189,7 @@ class Vocabulary:
     def _edges(self, id: int) -> Edges:
         """All that stands at the beginning and at the end of a piece while it is merged; none if it never comes out."""
         if id not in self._seen_edges:
-            leaves = self._leaves([id]) if self.pieces[id] is not None else []
+            leaves = self._leaves([id]) if self[id] is not None else []
             edges: list[Edges] = [([leaf], [leaf]) for leaf in leaves]
             good = [i for i in self._merge(leaves, edges) if i >= 0] == [id]
             self._seen_edges[id] = edges[0] if good else ([], [])

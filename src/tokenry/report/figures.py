@@ -31,15 +31,15 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:,.1f}"
 
 
-def number(value: float) -> str:
-    """What was measured of tokenizers and texts: things, shares and bits stand in one table.
+def number(value: float, whole: bool = False) -> str:
+    """What was measured of tokenizers and texts; `whole` where all numbers of its row are.
 
-    >>> number(5163), number(0.25), number(1), number(math.nan)
+    >>> number(5163, whole=True), number(0.25), number(1), number(math.nan)
     ('5,163', '0.250', '1.000', '–')
     """
     if not math.isfinite(value):
         return NONE
-    return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
+    return f"{value:,.0f}" if whole else f"{value:,.3f}"
 
 
 def seconds(value: float | None) -> str:

@@ -53,20 +53,26 @@ def tokenizers_page(document: Mapping[str, Any]) -> str:
 def _rows(found: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for quantity in dict.fromkeys(q for m in found for q in m["values"]):
-        most = max((abs(v) for m in found if math.isfinite(v := m["values"].get(quantity, math.nan))), default=0.0)
-        cells = [_cell(m["values"].get(quantity, math.nan), m["intervals"].get(quantity), most) for m in found]
+        values = [m["values"].get(quantity, math.nan) for m in found]
+        known = [value for value in values if math.isfinite(value)]
+        most, whole = max(map(abs, known), default=0.0), all(value == int(value) for value in known)
+        cells = [_cell(v, m["intervals"].get(quantity), most, whole) for v, m in zip(values, found, strict=True)]
         rows.append({"name": quantity.replace("_", " "), "cells": cells})
     return rows
 
 
-def _cell(value: float, interval: tuple[float, float] | None, most: float) -> Cell:
+def _cell(value: float, interval: tuple[float, float] | None, most: float, whole: bool) -> Cell:
     if not math.isfinite(value) or not most:
-        return Cell(number(value))
+        return Cell(number(value, whole))
     if interval is None or interval[0] == interval[1]:
-        return Cell(number(value), width=_part(value, most))
+        return Cell(number(value, whole), width=_part(value, most))
     low, high = interval
     return Cell(
-        number(value), f"{number(low)} to {number(high)}", _part(value, most), _part(low, most), _part(high, most)
+        number(value, whole),
+        f"{number(low)} to {number(high)}",
+        _part(value, most),
+        _part(low, most),
+        _part(high, most),
     )
 
 

@@ -36,10 +36,7 @@ def audit(
     as_json: o.Json = False,
 ) -> None:
     """Say what a vocabulary lacks, and compare the fast libraries for it with the one it was made for."""
-    files = [file for path in corpus or [] for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    texts = [o.read_bytes(str(file)) for file in files if not file.is_dir()]
-    if corpus and not texts:
-        raise InvalidValue(f"corpus: must hold files; found none in {', '.join(map(str, corpus))}.")
+    texts = [o.read_bytes(str(file)) for file in o.corpus_files(corpus)] if corpus else []
 
     from tokenry.data import documents, read
     from tokenry.segment.base import FromFile

@@ -40,9 +40,7 @@ def hypernetwork(
     o.check(model=model, dtype=dtype)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InvalidValue(f"out: must be a new or an empty folder; got {out}; choose another.")
-    files = [f for path in corpus for f in (sorted(path.rglob("*")) if path.is_dir() else [path]) if f.is_file()]
-    if not files:
-        raise InvalidValue(f"corpus: must hold files; found none in {', '.join(map(str, corpus))}.")
+    files = o.corpus_files(corpus)
     texts = [document.text for document in o.read_documents([str(f) for f in files])]
 
     from tokenry.embed.hypernetwork.sampling import Sampling

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,7 +179,9 @@ def _benchmark(
 
 def _show_numbers(found: dict[str, Any]) -> None:
     quantities = list(dict.fromkeys(q for m in found.values() for q in m.values))
-    rows = [[_cell(m.values[q], m.intervals.get(q)) for m in found.values()] for q in quantities]
+    rows = [
+        _cells([m.values[q] for m in found.values()], [m.intervals.get(q) for m in found.values()]) for q in quantities
+    ]
     _print("", [q.replace("_", " ") for q in quantities], list(found), rows)
 
 
@@ -190,7 +192,10 @@ def _show_families(document: Mapping[str, Any]) -> None:
         sys.stdout.write("\n" * bool(i))
         found = [t["families"][family] for t in tokenizers]
         quantities = list(dict.fromkeys(q for m in found for q in m["values"]))
-        rows = [[_cell(m["values"].get(q, math.nan), m["intervals"].get(q)) for m in found] for q in quantities]
+        rows = [
+            _cells([m["values"].get(q, math.nan) for m in found], [m["intervals"].get(q) for m in found])
+            for q in quantities
+        ]
         _print(family, [q.replace("_", " ") for q in quantities], [t["name"] for t in tokenizers], rows)
 
 
@@ -232,12 +237,19 @@ def _draw(found: dict[str, Any], file: Path, names: tuple[str, ...]) -> None:
     warn(f"plot: {file}")
 
 
-def _cell(value: float, interval: tuple[float, float] | None) -> str:
+def _cells(values: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> list[str]:
+    """The numbers of a row, all of them whole or none."""
+    whole = all(value == int(value) for value in values if math.isfinite(value))
+    return [_cell(value, interval, whole) for value, interval in zip(values, intervals, strict=True)]
+
+
+def _cell(value: float, interval: tuple[float, float] | None, whole: bool) -> str:
     from tokenry.report.figures import number
 
+    shown = number(value, whole)
     if not math.isfinite(value) or interval is None or interval[0] == interval[1] or abs(value) > 1000:
-        return number(value)
-    return f"{number(value)} ± {(interval[1] - interval[0]) / 2:.3f}"
+        return shown
+    return f"{shown} ± {(interval[1] - interval[0]) / 2:.3f}"
 
 
 def _strict(document: Any) -> str:

@@ -104,6 +104,22 @@ def chosen(use: list[str] | None, file: Path | None, *, some: bool = False) -> l
     return found
 
 
+def corpus_files(corpus: list[Path]) -> list[Path]:
+    """The files of a corpus, those of its folders in order.
+
+    Raises:
+        InvalidValue: there are none.
+    """
+    found = [f for path in corpus for f in (_inside(path) if path.is_dir() else [path])]
+    if not found:
+        raise InvalidValue(f"corpus: must hold files; found none in {', '.join(map(str, corpus))}.")
+    return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.is_file())
+
+
 def read_documents(names: list[str], protect: list[str] | None = None, marks: bool = False) -> list[Document]:
     """Read text files as UTF-8, with the spans that the patterns mark.
 

@@ -45,9 +45,7 @@ def train(
     if entry is None or entry.full_name not in names:
         raise InvalidValue(f"train: must be one of {', '.join(n for n in names if '/' not in n)}; got {kind!r}.")
 
-    files = [file for path in corpus for file in _files(path)]
-    if not files:
-        raise InvalidValue(f"corpus: must hold files; found none in {', '.join(map(str, corpus))}.")
+    files = o.corpus_files(corpus)
 
     from tokenry.core.learned import Learned
     from tokenry.segment.base import Tokenizer
@@ -81,7 +79,3 @@ def train(
     if tokenizer.vocab_size < vocab_size:
         warn(f"the corpus gives no more than {tokenizer.vocab_size} ids")
     sys.stdout.write(f"{out}: {tokenizer.vocab_size} ids from {len(files)} files in {found['seconds']} s\n")
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from tokenry.core.errors import InvalidValue
 from tokenry.decode.bytes.spelling import Ids, Spelling, text_of, unfinished
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.generate.session import Session
+from tokenry.models.text.begin import begin_mark
+from tokenry.models.text.end import end_ids
 
 END = 256
 """The symbol behind the bytes: the end of the text."""
@@ -67,9 +70,8 @@ class ByteReader:
 
     def __post_init__(self) -> None:
         if self.marks is None:
-            tokenizer = self.language.tokenizer
-            found = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-            self.marks = tuple(i for i in found if i is not None)[:1]
+            begin = begin_mark(self.language)
+            self.marks = () if begin is None else (begin,)
         if not self.marks:
             raise InvalidValue("bytes: the model must have a mark to stand before a text; it has none; give marks.")
 
@@ -116,9 +118,7 @@ class ByteReader:
             for byte in np.unique(first):
                 parts[byte].append(cover.logs[first == byte])
             if not size:
-                end = self.language.tokenizer.eos_token_id
-                if end is not None:
-                    parts[END].append(self.log(cover.before) + self._row(cover.before)[[end]])
+                parts[END].append(self.log(cover.before) + self._row(cover.before)[self._ends])
         found = np.array([_log_sum(np.concatenate(p)) if p else -np.inf for p in parts])
         return found - _log_sum(found)
 
@@ -129,6 +129,11 @@ class ByteReader:
             found.append(self.next()[byte])
             self.push(bytes([byte]))
         return np.array(found)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """All ids that end a text."""
+        return end_ids(self.language)
 
     @torch.no_grad()
     def after(self, ids: Ids) -> Session:
@@ -246,9 +251,7 @@ class ByteReader:
         keeps = np.zeros(size, dtype=bool)
         known = self.spelling.may_follow(ids)
         keeps[: len(known)] = known
-        end = self.language.tokenizer.eos_token_id
-        if end is not None:
-            keeps[end] = True
+        keeps[self._ends] = True
         return keeps
 
 

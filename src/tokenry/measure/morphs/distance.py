@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 
 class Edits(NamedTuple):
@@ -20,15 +22,20 @@ class Edits(NamedTuple):
         return self.replaced + self.deleted + self.inserted
 
 
-def edits(gold: Sequence[object], found: Sequence[object]) -> Edits:
-    """Edits from `gold` to `found`."""
-    row = [Edits(0, 0, 0, j) for j in range(len(found) + 1)]
-    for i, wanted in enumerate(gold, 1):
-        above, row = row, [Edits(0, 0, i, 0)]
-        for j, got in enumerate(found, 1):
-            before, same = above[j - 1], wanted == got
-            over = before._replace(hits=before.hits + 1) if same else before._replace(replaced=before.replaced + 1)
-            out = above[j]._replace(deleted=above[j].deleted + 1)
-            put = row[j - 1]._replace(inserted=row[j - 1].inserted + 1)
-            row.append(min(over, out, put, key=lambda e: (e.total, -e.hits)))
-    return row[-1]
+def edits(gold: Sequence[Hashable], found: Sequence[Hashable]) -> Edits:
+    """Edits from `gold` to `found`, row by row of the table of both."""
+    n, m = len(gold), len(found)
+    # One number for both: an edit costs more than all hits are worth.
+    edit = min(n, m) + 1
+    numbers = {item: i for i, item in enumerate(dict.fromkeys((*gold, *found)))}
+    wanted, got = (np.array([numbers[item] for item in items], np.int64) for items in (gold, found))
+    put = edit * np.arange(m + 1)
+    row = put
+    for item in wanted:
+        new = row + edit
+        new[1:] = np.minimum(new[1:], row[:-1] + np.where(got == item, -1, edit))
+        row = np.minimum.accumulate(new - put) + put
+    total = -(-int(row[-1]) // edit)
+    hits = total * edit - int(row[-1])
+    replaced = n + m - 2 * hits - total
+    return Edits(hits, replaced, n - hits - replaced, m - hits - replaced)

@@ -11,7 +11,7 @@ from tokenry.core.errors import InvalidValue
 from tokenry.models.attention.adapter import unwrap
 from tokenry.models.attention.rest import evaluating
 from tokenry.models.cache.name import cache_of, with_cache
-from tokenry.models.files.load import LanguageModel
+from tokenry.models.text.end import end_ids
 from tokenry.segment.merging.expanded import Expanded, prove_linear, with_one
 from tokenry.segment.merging.head import IndexedHead
 from tokenry.segment.merging.reader import Merged
@@ -48,7 +48,7 @@ class Writer:
         prove_linear(expanded.reader)
         self.expanded, self.head, self.reader = expanded, head, expanded.reader
         rows = self.reader.donor.input if self.reader.donor.output is None else self.reader.donor.output
-        self._width, self._ends = rows.shape[1], _ends(self.reader.language)
+        self._width, self._ends = rows.shape[1], set(end_ids(self.reader.language))
 
     @torch.no_grad()
     def write(
@@ -97,11 +97,3 @@ class Writer:
         if "position_ids" in given:
             given["position_ids"] = given["position_ids"] + read
         return given
-
-
-def _ends(language: LanguageModel) -> set[int]:
-    """The ids that end a text."""
-    found = unwrap(language.model).generation_config.eos_token_id
-    if found is None:
-        found = language.tokenizer.eos_token_id
-    return set(found) if isinstance(found, list) else {found} - {None}

@@ -17,7 +17,7 @@ def texts(corpus: Iterable[str | Path], progress: Progress) -> Iterator[str]:
     """All texts in pieces; a piece of a file ends after a line, or after a space where there is no line.
 
     Raises:
-        InvalidValue: there is no text at all.
+        InvalidValue: there is no text at all, something that is none, or half a surrogate pair.
         UnreadableInput: a file is missing or no UTF-8 text.
     """
     if isinstance(corpus, str | Path):
@@ -28,8 +28,9 @@ def texts(corpus: Iterable[str | Path], progress: Progress) -> Iterator[str]:
     for part in parts:
         for text in _pieces(part) if isinstance(part, Path) else (part,):
             some = some or bool(text)
+            size = _size(text)
             yield text
-            done += len(text.encode("utf-8", "replace"))
+            done += size
             progress("reading", done, total)
     if not some:
         raise InvalidValue("corpus: must hold some text; got none.")
@@ -61,7 +62,14 @@ def _pieces(file: Path) -> Iterator[str]:
 
 
 def _size(part: str | Path) -> int:
+    """Bytes of a text or a file."""
     try:
-        return part.stat().st_size if isinstance(part, Path) else len(part.encode("utf-8", "replace"))
+        return part.stat().st_size if isinstance(part, Path) else len(part.encode())
     except OSError as error:
         raise UnreadableInput(f"{part}: must be a readable file; {error.strerror}.") from error
+    except UnicodeEncodeError as error:
+        raise InvalidValue(
+            f"corpus: texts must hold whole characters; got half a surrogate pair at {error.start}; leave it out."
+        ) from None
+    except AttributeError:
+        raise InvalidValue(f"corpus: must hold texts and paths; got {type(part).__name__}.") from None

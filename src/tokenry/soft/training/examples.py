@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from tokenry.core.errors import InvalidValue, UnreadableInput
 from tokenry.core.tokens import TokenBatch
-from tokenry.models.attention.adapter import unwrap
 from tokenry.models.files.load import LanguageModel
 from tokenry.models.text.as_text import text_tokens
 from tokenry.models.text.document import Document
+from tokenry.models.text.end import end_ids
 from tokenry.models.text.prompt import prompt
 
 LARGEST = 64 << 20
@@ -120,17 +119,10 @@ def _lesson(language: LanguageModel, number: int, example: Example, system: str 
     ids = text_tokens(language.tokenizer, example.answer, own=own).ids
     if not ids:
         raise InvalidValue(f"{who}: its answer must have at least one token; got {example.answer!r}.")
-    said = torch.tensor([*ids, *_end(language.model)], dtype=torch.long)
+    said = torch.tensor([*ids, *end_ids(language.model)[:1]], dtype=torch.long)
     n = asked.shape[1] + len(said)
     if language.context is not None and n > language.context:
         raise InvalidValue(
             f"{who}: prompt and answer must fit into a context of {language.context} tokens; got {n}; shorten it."
         )
     return Lesson(asked, said)
-
-
-def _end(model: Any) -> list[int]:
-    """The mark at which generation ends; none where the model has none."""
-    end = unwrap(model).generation_config.eos_token_id
-    ends = end if isinstance(end, list) else [end]
-    return [i for i in ends if i is not None][:1]

@@ -53,7 +53,7 @@ def open_vocabulary(name: str, pattern: str | None = None) -> Opened:
         stat = file.stat()
     except OSError as error:
         raise UnknownModel(f"tokenizer {name!r}: {file} must be readable; {error.strerror}.") from error
-    return _read(name, file.resolve(), pattern, stat.st_size, stat.st_mtime_ns)
+    return _read(name, file.absolute(), pattern, stat.st_size, stat.st_mtime_ns)
 
 
 def find_vocabulary(name: str) -> Path:
