@@ -23,7 +23,6 @@ DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 OTHERS = {
     "arm.py": {"_exit"},
     "cluster.py": {"_exit"},
-    "distance.py": {"_replace"},
     "learned.py": {"_modules"},
     "load.py": {"_is_avx512_bf16_supported", "_is_amx_tile_supported"},
     "ranks.py": {"_mergeable_ranks", "_pat_str", "_special_tokens"},
