@@ -79,7 +79,7 @@ def _corpus(file: Path, rows: int) -> Path:
 
 def _line(arm: str, corpus: Path, out: Path) -> list[str]:
     return [
-        sys.executable, "-m", "tokenry.apps.cli.main", "batch", str(corpus), "--use", "lexical_relevance:budget=0.5",
+        sys.executable, "-m", "tokenry", "batch", str(corpus), "--use", "lexical_relevance:budget=0.5",
         "--ask", "What is said of taxes and of war?", "--part", str(PART), "--out", str(out), "--json", *ARMS[arm],
     ]  # fmt: skip
 

@@ -223,4 +223,4 @@ def gateway(to: int, folder: Path):
         f'retrieve = "answer"\nledger = "{folder}/ledger.sqlite"\noriginals = "{folder}/originals.sqlite"\n',
         encoding="utf-8",
     )
-    return process("tokenry.apps.cli.main", "serve", "--config", settings, "--port", "PORT")
+    return process("tokenry", "serve", "--config", settings, "--port", "PORT")

@@ -110,7 +110,7 @@ def served() -> Iterator[tuple[str, float]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     start = time.perf_counter()
-    command = [sys.executable, "-m", "tokenry.apps.cli.main", "studio", "--no-open", "--port", str(port)]
+    command = [sys.executable, "-m", "tokenry", "studio", "--no-open", "--port", str(port)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/"
     try:

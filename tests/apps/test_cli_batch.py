@@ -61,7 +61,7 @@ def test_a_run_that_is_killed_goes_on(corpus, tmp_path, kind):
     """Nothing is lost and nothing is there twice, whoever is killed."""
     out = tmp_path / "out"
     command = [
-        sys.executable, "-m", "tokenry.apps.cli.main", "batch", str(corpus), "--use", "lexical_relevance:budget=0.5",
+        sys.executable, "-m", "tokenry", "batch", str(corpus), "--use", "lexical_relevance:budget=0.5",
         "--ask", "Taxes?", "--part", "5", "--workers", "2", "--out", str(out), "--json",
     ]  # fmt: skip
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -40,7 +40,7 @@ def test_a_pipe_gives_the_same_bytes(tokenry, tmp_path):
     data = b"caf\xc3\xa9 \xff\xfe\0\r\n"
     (tmp_path / "raw").write_bytes(data)
     encoded = tokenry("encode", tmp_path / "raw", "--json", "--tokenizer", "sample-unigram").out
-    command = [sys.executable, "-m", "tokenry.apps.cli.main", "decode", "-", "--tokenizer", "sample-unigram"]
+    command = [sys.executable, "-m", "tokenry", "decode", "-", "--tokenizer", "sample-unigram"]
     done = subprocess.run(command, input=encoded.encode(), capture_output=True, check=True)
     assert done.stdout == data
 

@@ -21,7 +21,7 @@ def started():
     running = []
 
     def start(*options):
-        command = [sys.executable, "-m", "tokenry.apps.cli.main", "studio", "--no-open", "--port", "0", *options]
+        command = [sys.executable, "-m", "tokenry", "studio", "--no-open", "--port", "0", *options]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         running.append(process)
         return process.stderr.readline().removeprefix("studio: ").strip(), process

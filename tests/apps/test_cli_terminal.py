@@ -237,7 +237,7 @@ def test_an_interruption_is_answered_and_ends_the_arms_too(command, small, tmp_p
     specs = ["snapkv:budget=64", "--text"] if command == "compare" else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.Popen(
-        [sys.executable, "-m", "tokenry.apps.cli.main", command, *specs, str(document), "--ask", "Why?", "--model",
+        [sys.executable, "-m", "tokenry", command, *specs, str(document), "--ask", "Why?", "--model",
          str(small), "--max-new", "600"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
     )  # fmt: skip

@@ -152,7 +152,7 @@ def test_replicas_on_ray_serve(upstream, tmp_path):
     with serving(upstream.app()) as there, (tmp_path / "said").open("w+") as said:
         port = free_port()
         command = [
-            sys.executable, "-m", "tokenry.apps.cli.main", "serve", "--upstream", there, "--ray", "local", "--port",
+            sys.executable, "-m", "tokenry", "serve", "--upstream", there, "--ray", "local", "--port",
             str(port), "--tokenizer", "smollm2", "--floor", "50",
         ]  # fmt: skip
         # Into a file: a pipe that nobody reads is full one day, and who writes to it waits.

@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     command.parent.mkdir()
     command.write_text(
         '#!/bin/sh\ncase "$1" in run|compare) set -- "$@" --max-new 3;; esac\n'
-        f'exec {shlex.quote(sys.executable)} -m tokenry.apps.cli.main "$@"\n'
+        f'exec {shlex.quote(sys.executable)} -m tokenry "$@"\n'
     )
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")

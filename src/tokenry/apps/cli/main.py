@@ -130,7 +130,3 @@ def _fail(kind: str, message: str) -> None:
     else:
         sys.stderr.write(f"error: {message}\n")
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
