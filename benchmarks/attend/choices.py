@@ -22,7 +22,8 @@ SUBJECTS = ("attend/token_select", "attend/fasa", "attend/recycled")
 ABOUT = (
     "SmolLM2-135M in 32-bit floats reads 768 tokens of prose densely, then 64 given tokens one by one. Every arm reads "
     "64 rows per KV head at each step: four sinks, the 16 newest tokens, and 44 that it chooses. The exact vote asks "
-    "all channels of all keys; `fasa` a quarter of the channels, `random channels` as many that were drawn once; "
+    "all channels of all keys; `fasa` a quarter of the channels, which the prompt names or a calibration on eight "
+    "samples of another document; `random channels` are as many that were drawn once; "
     "`recycled` asks everything at one step in so many, at which it reads everything, and the same rows between them. "
     "KL is from the dense next-token distribution, in nats, with intervals by bootstrap over eight passages."
 )
@@ -31,12 +32,16 @@ DOCUMENTS, PLACES = ("moby_dick", "sotu_1930", "sotu_1975", "in_the_year_2889"),
 PREFIX, FED = 768, 64
 ROWS = "budget=64:sink=4:recent=16:per=head"
 STRIDES = (2, 4, 8, 16, 32)
+CALIBRATED_ON = ("constitution", 8)
+"""A document, and how many samples of it, each as long as a passage."""
 EXACT, QUARTER, CHANCE, WINDOW = "exact vote", "fasa", "fasa, random channels", "window"
+CALIBRATED = "fasa, calibrated"
 ARMS = {
     EXACT: f"token_select:{ROWS},chunk=0,reuse=1.01",
     "fasa, all channels": f"fasa:{ROWS},dense_layers=0,share=1",
     QUARTER: f"fasa:{ROWS},dense_layers=0",
     "fasa, votes added": f"fasa:{ROWS},dense_layers=0,vote=sum",
+    CALIBRATED: f"fasa:{ROWS},dense_layers=0,calibration={{calibrated}}",
     CHANCE: f"fasa:{ROWS},dense_layers=0,calibration={{random}}",
     **{f"recycled, one step in {n}": f"recycled:{ROWS},refresh=stride[steps={n}]" for n in STRIDES},
     "random rows": f"attend/random:{ROWS}",
@@ -49,7 +54,10 @@ def main() -> None:
     settings = {"model": "smollm2", "documents": DOCUMENTS, "places": PLACES, "fed": FED, "arms": ARMS}
     record = Record("attend/choices", dtype="float32", settings=settings, save=True, grows=True)
     language = load("smollm2", dtype="float32")
-    random = drawn(language, BUILD / "random_channels")
+    folders = {
+        "random": drawn(language, BUILD / "random_channels"),
+        "calibrated": calibrated(language, BUILD / "calibrated_channels"),
+    }
     for name, place in product(DOCUMENTS, PLACES):
         lacking = [arm for arm in ARMS if record.find(document=name, place=place, arm=arm) is None]
         text = ids(language, name)
@@ -58,7 +66,7 @@ def main() -> None:
         with dense(language)(PREFIX):
             own = feed(language, read(language, prompt)[0], rest).logits
         for arm in lacking:
-            with using(language, ARMS[arm].format(random=random))(PREFIX) as run:
+            with using(language, ARMS[arm].format(**folders))(PREFIX) as run:
                 said = feed(language, read(language, prompt)[0], rest).logits
             kl = divergence(own, said)[0].clamp_min(0).mean().item()
             row = {"kl": round(kl, 6), "rows_read": round(mean(run.reads.per_step), 1)}
@@ -76,6 +84,15 @@ def drawn(language: LanguageModel, folder: Path) -> Path:
     return folder
 
 
+def calibrated(language: LanguageModel, folder: Path) -> Path:
+    """Agreements that were found on samples of another document."""
+    name, samples = CALIBRATED_ON
+    long = PREFIX + FED
+    text = ids(language, name)[: samples * long]
+    Frequencies.calibrate(language.model, text.unflatten(0, (samples, long))).save(folder)
+    return folder
+
+
 def claims(record: Record) -> list[dict[str, Any]]:
     """The vote keeps the prediction, a quarter of the channels votes nearly so, and older choices are worse ones."""
     kl = {arm: torch.tensor([r["kl"] for r in rows]) for arm, rows in by(record.rows, "arm")}
@@ -84,16 +101,16 @@ def claims(record: Record) -> list[dict[str, Any]]:
         ends = intervals.of_ratio(kl[more], kl[less])
         return (kl[more].mean() / kl[less].mean()).item(), {"interval": [round(end, 2) for end in ends]}
 
-    beside, ends = times(QUARTER, EXACT)
-    chance, far = times(CHANCE, QUARTER)
+    beside, ends = times(CALIBRATED, EXACT)
+    chance, far = times(CHANCE, CALIBRATED)
     strides = [f"recycled, one step in {n}" for n in STRIDES]
     rising = [kl[EXACT], *(kl[arm] for arm in strides), kl[WINDOW]]
     steps = [(after.mean() - before.mean()).item() for before, after in pairwise(rising)]
     return [
         claim("exact vote: KL from dense on prose, in nats", kl[EXACT].mean().item(), at_most=0.05)
         | {"interval": [round(end, 3) for end in intervals.of_mean(kl[EXACT])]},
-        claim("fasa: its KL beside that of the exact vote, times", beside, at_most=1.5) | ends,
-        claim("fasa: times closer to dense than random channels", chance, at_least=3.0) | far,
+        claim("fasa, calibrated: its KL beside that of the exact vote, times", beside, at_most=1.5) | ends,
+        claim("fasa, calibrated: times closer to dense than random channels", chance, at_least=3.0) | far,
         claim("recycled: least growth of KL from the exact vote through all strides to the window", min(steps),
               at_least=0.0),
     ]  # fmt: skip

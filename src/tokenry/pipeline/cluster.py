@@ -186,11 +186,11 @@ def main() -> None:
 
 
 def _reason(text: str) -> str:
-    """The lines of a long report that say what happened."""
+    """The line of a long report that says what happened, without the addresses and sizes that follow."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = ("OOM", "memory", "died", "killed", "unexpectedly")
     found = [line for line in lines if any(word in line for word in telling)]
-    return " ".join(found[:3] or lines[-2:])[:600].rstrip(".")
+    return next(iter(found or lines), "no reason was given").split(". ")[0][:300].rstrip(".")
 
 
 if __name__ == "__main__":
