@@ -48,7 +48,8 @@ def python(task: Task) -> str:
         asked = f", ask={ask!r}" if ask else ""
         return (
             "import json\n\nfrom tokenry import compress_messages\n\n"
-            f"messages = json.load(open({FILES['messages']!r}, encoding='utf-8'))\n"
+            f"given = json.load(open({FILES['messages']!r}, encoding='utf-8'))\n"
+            "messages = given if isinstance(given, list) else given.get('messages', given.get('input'))\n"
             f"shorter = compress_messages(messages{use}{asked}, tokenizer={task.reader!r})\n"
         )
     read = f"text = Path({file!r}).read_text(encoding='utf-8')\n"
@@ -60,13 +61,15 @@ def python(task: Task) -> str:
         )
     if task.methods:
         with_model = any(needs_of(entry).model for entry in map(check, task.methods) if entry is not None)
-        opens, model, words = ("load", ", model", "model.tokenizer") if with_model else ("load_tokenizer", "", "words")
+        opens, model, words = "load_tokenizer", "None", "words"
+        if with_model:
+            opens, model, words = "load", "model", "model.tokenizer"
         return (
             "from pathlib import Path\n\nfrom tokenry import Pipeline\n"
             f"from tokenry.models.files.load import {opens}\nfrom tokenry.models.text.document import Document\n"
             "from tokenry.models.text.prompt import plain\nfrom tokenry.pipeline.preparing import prepare\n\n"
             f"{read}{pipeline}{words.partition('.')[0]} = {opens}({task.reader!r})\n"
-            f"prepared = prepare(plain({words}, [Document(text)]), pipeline.stages, {ask!r}{model})\n"
+            f"prepared = prepare(plain({words}, [Document(text)]), pipeline.stages, {ask!r}, {model})\n"
             "ids = prepared.final.ids[0].tolist()\n"
         )
     return (

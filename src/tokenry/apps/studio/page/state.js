@@ -91,11 +91,15 @@ function messagesOf(text) {
   }
   const list = Array.isArray(found) ? found : found?.messages ?? found?.input;
   if (!Array.isArray(list)) throw new Error("Messages must be a list, or an object with the list `messages`; mend it, or choose Text.");
+  const odd = list.findIndex((message) => !isObject(message));
+  if (odd >= 0) throw new Error(`Every message must be an object; number ${odd + 1} is not; mend it, or choose Text.`);
   return list;
 }
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /** Whether a text looks like chat messages. */
 export function areMessages(text) {
   if (!/^\s*[[{]/.test(text)) return false;
-  try { return messagesOf(text).every((message) => message && typeof message === "object" && ("role" in message || "type" in message)); } catch { return false; }
+  try { return messagesOf(text).every((message) => "role" in message || "type" in message); } catch { return false; }
 }
