@@ -289,25 +289,23 @@ def test_what_is_lost_beside_the_model_alone_is_said(small):
     assert none is None
 
 
-def test_the_first_tasks_at_once_import_once():
+def test_tasks_do_not_import_while_others_do():
     """Threads that import modules which need each other get halves of them."""
     lines = """
 import sys, threading
 from tokenry.apps.studio.shelf import Shelf
 from tokenry.apps.studio.task import Task
 from tokenry.apps.studio.work import done
-sys.setswitchinterval(1e-6)
-shelf, faults, begin = Shelf(), [], threading.Barrier(5)
-def act(work):
-    begin.wait()
-    try: work()
-    except BaseException as error: faults.append(repr(error))
-text = Task.read({"text": "a b", "reader": shelf.offered()[0]["name"]})
-talk = Task.read({"kind": "messages", "messages": [{"role": "user", "content": "a"}], "reader": text.reader})
-works = [shelf.warm, *(lambda task=task: done(task, shelf, print) for task in (text, talk, text, talk))]
-threads = [threading.Thread(target=act, args=(work,)) for work in works]
-[t.start() for t in threads], [t.join() for t in threads]
-sys.exit("; ".join(faults) or 0)
+shelf = Shelf()
+task, said = Task.read({"text": "a b", "reader": shelf.offered()[0]["name"]}), []
+works = [shelf.warm, lambda: said.append(done(task, shelf, print))]
+threads = [threading.Thread(target=work) for work in works]
+with shelf.importing:
+    [thread.start() for thread in threads]
+    threads[1].join(0.5)
+    assert "transformers" not in sys.modules
+[thread.join() for thread in threads]
+assert said
 """
     ended = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

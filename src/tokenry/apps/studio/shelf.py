@@ -34,7 +34,7 @@ class Shelf:
         self._tokenizers: dict[str, Tokenizer] = {}
         self._models: OrderedDict[str, LanguageModel] = OrderedDict()
         self._lock = threading.Lock()
-        self._importing = threading.Lock()
+        self.importing = threading.Lock()
 
     def offered(self) -> list[dict[str, Any]]:
         """Names with what they are; the first is what a page begins with."""
@@ -90,7 +90,7 @@ class Shelf:
 
     def import_libraries(self) -> None:
         """Import what tasks use, in one thread alone: of modules that need each other, two threads get halves."""
-        with self._importing:
+        with self.importing:
             import tokenry.apps.studio.reading
             import tokenry.apps.studio.seeing
             import tokenry.apps.studio.talking
