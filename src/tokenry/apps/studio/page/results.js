@@ -11,7 +11,7 @@ export function comparison(arms, results, state) {
   const out = element("div", "", "scroll"), table = element("table", "", "compare"), head = element("tr"), body = element("tbody");
   const priced = Number(state.price) > 0, bytes = new TextEncoder().encode(state.text).length, textual = state.kind === "text";
   const lossOf = (result) => result?.value?.trace?.dense?.kl, judged = results.some((result) => lossOf(result) !== undefined); // KL in nats a token
-  const heads = ["Way", "Tokens", ...(textual ? ["Bytes a token"] : []), "Left", "Kept", ...(judged ? ["Lost"] : []), ...(priced ? ["Cost"] : []), "Time", ...(textual ? ["First ids"] : [])];
+  const heads = ["Way", "Tokens", ...(textual ? ["Bytes a token"] : []), "Left", "Kept", ...(judged ? ["Lost, KL"] : []), ...(priced ? ["Cost"] : []), "Time", ...(textual ? ["First ids"] : [])];
   head.append(...heads.map((name) => { const cell = element("th", name); cell.scope = "col"; return cell; }));
   const least = Math.min(...results.map((result) => (result?.value ? sizeOf(result.value)[1] : Infinity)));
   arms.forEach((arm, at) => {
