@@ -104,7 +104,7 @@ def test_an_answer_comes_and_reads_are_shown(studio, small):
     assert "--model" in studio.inner_text("#command")
 
 
-def test_what_is_lost_and_what_was_noticed_is_said(studio):
+def test_what_is_lost_and_what_was_noticed_is_said(studio, tmp_path):
     type_text(studio, SPEECH[:600])
     studio.fill("#ask", "What of the tax rate?")
     choose(studio, "more", "attend/window")
@@ -112,19 +112,26 @@ def test_what_is_lost_and_what_was_noticed_is_said(studio):
     studio.locator("[data-what=answer]").check()
     studio.get_by_label("Most new tokens").fill("3")
     studio.get_by_label("Say what is lost beside the model alone").check()
-    assert "--compare dense" not in studio.inner_text("#command")
     drawn(studio, lambda: studio.click("#run"))
     assert "Lost, KL" in studio.inner_text("#beside thead")
     assert re.search(r"Lost beside the model alone, KL\s+0\.000 nats", studio.inner_text("#costs"))
     assert "The model alone" in studio.inner_text("#answers")
     assert "--compare dense" in studio.inner_text("#command")
-    assert "window" in studio.inner_text(".notes"), "it had nothing to leave out"
+    with studio.expect_download() as saving:
+        studio.click("#save")
+    saved = json.loads(Path(saving.value.path()).read_text(encoding="utf-8"))
+    saved["results"][0]["notes"] = ["window: it had nothing to act on."]
+    (tmp_path / "studio.json").write_text(json.dumps(saved), encoding="utf-8")
+    studio.set_input_files("#open", tmp_path / "studio.json")
+    studio.wait_for_selector(".notes")
+    assert studio.inner_text(".notes").strip() == saved["results"][0]["notes"][0]
+    assert studio.get_by_label("Say what is lost beside the model alone").is_checked()
 
 
 def test_an_empty_page_asks_for_an_input_and_slow_work_says_what_it_does(studio):
     assert "as soon as there is something to read" in studio.inner_text("#beside")
     held = []
-    studio.route("**/api/run", held.append)
+    studio.route("**/api/run", lambda route: held.append(route))
     studio.fill("#words", "A text.")
     studio.wait_for_selector("#progress:visible")
     assert "under way" in studio.inner_text("#beside")
