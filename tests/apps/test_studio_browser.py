@@ -104,6 +104,44 @@ def test_an_answer_comes_and_reads_are_shown(studio, small):
     assert "--model" in studio.inner_text("#command")
 
 
+def test_what_is_lost_and_what_was_noticed_is_said(studio, tmp_path):
+    type_text(studio, SPEECH[:600])
+    studio.fill("#ask", "What of the tax rate?")
+    choose(studio, "more", "attend/window")
+    studio.get_by_label("budget").fill("4096")
+    studio.locator("[data-what=answer]").check()
+    studio.get_by_label("Most new tokens").fill("3")
+    studio.get_by_label("Say what is lost beside the model alone").check()
+    drawn(studio, lambda: studio.click("#run"))
+    assert "Lost, KL" in studio.inner_text("#beside thead")
+    assert re.search(r"Lost beside the model alone, KL\s+0\.000 nats", studio.inner_text("#costs"))
+    assert "The model alone" in studio.inner_text("#answers")
+    assert "--compare dense" in studio.inner_text("#command")
+    with studio.expect_download() as saving:
+        studio.click("#save")
+    saved = json.loads(Path(saving.value.path()).read_text(encoding="utf-8"))
+    saved["results"][0]["notes"] = ["window: it had nothing to act on."]
+    (tmp_path / "studio.json").write_text(json.dumps(saved), encoding="utf-8")
+    studio.set_input_files("#open", tmp_path / "studio.json")
+    studio.wait_for_selector(".notes")
+    assert studio.inner_text(".notes").strip() == saved["results"][0]["notes"][0]
+    assert studio.get_by_label("Say what is lost beside the model alone").is_checked()
+
+
+def test_an_empty_page_asks_for_an_input_and_slow_work_says_what_it_does(studio):
+    assert "as soon as there is something to read" in studio.inner_text("#beside")
+    held = []
+    studio.route("**/api/run", lambda route: held.append(route))
+    studio.fill("#words", "A text.")
+    studio.wait_for_selector("#progress:visible")
+    assert "under way" in studio.inner_text("#beside")
+    assert studio.is_visible("#stop")
+    held[0].continue_()
+    studio.wait_for_selector("#progress", state="hidden")
+    assert studio.locator(".text .t").count() > 0
+    studio.unroute("**/api/run")
+
+
 def test_a_pipeline_of_the_start_is_the_first_way(small, browser):
     methods = ["compress/lexical_relevance:budget=0.25,units=chunks[tokens=8,seed=1]", "attend/window:budget=0.5"]
     with served(str(small), methods=methods) as address:
@@ -206,6 +244,17 @@ def test_messages_are_known_and_shortened(studio):
     drawn(studio, lambda: studio.click("#run"))
     assert "look" in studio.inner_text("#changes")
     assert studio.locator(".text .row").count() > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "[]", '[{"role": "user", "content": "\\ud800"}]', "[" * 900 + "]" * 900, "{}"]
+)
+def test_messages_that_are_none_are_refused_in_a_sentence(studio, text):
+    studio.get_by_role("radio", name="Messages").check(force=True)
+    studio.fill("#words", text)
+    studio.click("#run")
+    studio.wait_for_selector("#said:visible")
+    assert studio.input_value("#words") == text
 
 
 def test_a_picture_and_a_sound_are_dropped(studio, photo, speech):

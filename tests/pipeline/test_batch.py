@@ -297,6 +297,48 @@ def test_columns_that_are_taken_or_not_kept(tmp_path):
         run_batch([file], Work(), tmp_path / "none", keep=["id", "idd"])
 
 
+def test_tables_that_rows_of_json_cannot_hold(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    held = {
+        "text": ["a b"],
+        "list": [[1, 2]],
+        "group": [{"a": {"b": None}}],
+        "words": pa.array(["x"]).dictionary_encode(),
+    }
+    beyond = {
+        "when": pa.array([0], pa.timestamp("us")), "day": pa.array([0], pa.date32()), "raw": pa.array([b"x"]),
+        "price": pa.array([1], pa.decimal128(5, 2)), "deep": pa.array([[{"at": b"x"}]]),
+    }  # fmt: skip
+    file, out = tmp_path / "t.parquet", tmp_path / "out"
+    for name, values in beyond.items():
+        pq.write_table(pa.table({**held, name: values}), file)
+        with pytest.raises(InvalidValue, match=f"to: must be parquet for the column '{name}'"):
+            run_batch([file], Work(), out)
+    assert not out.exists(), "it is refused before anything is written"
+    run_batch([file], Work(), out, keep=list(held))
+    assert rows(out)[0]["group"] == {"a": {"b": None}}
+    run_batch([file], Work(), tmp_path / "table", to="parquet")
+    assert pq.read_table(tmp_path / "table" / "part-00000.parquet").column("deep").to_pylist() == [[{"at": b"x"}]]
+
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), file)
+    with pytest.raises(UnreadableInput, match=r"t\.parquet: must name each column once; it has 'text' twice"):
+        run_batch([file], Work(), tmp_path / "twice")
+
+
+def test_what_is_wrong_with_a_column_names_it(tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_text('{"text": "a", "rate": NaN}\n{"text": "b", "rate": 1, "why": "?"}\n{"text": "c", "why": 5}\n')
+    run_batch([file], Work(use=("lexical_relevance",), ask_column="why"), tmp_path / "asked")
+    reasons = [bad["reason"] for bad in rows(tmp_path / "asked", "errors")]
+    assert reasons[0] == "row: must have the column 'why'; it has text, rate; set the ask column."
+    assert reasons[1] == "row: why must be a question; got int."
+    run_batch([file], Work(), tmp_path / "numbers")
+    [bad] = rows(tmp_path / "numbers", "errors")
+    assert (bad["kind"], bad["reason"]) == (
+        "InvalidValue", "row: must hold what JSON holds, so no NaN; rate does not; do not keep it."
+    )  # fmt: skip
+
+
 def test_messages_metrics_and_answers(tmp_path, small):
     said = [{"role": "user", "content": "What of taxes?"}, {"role": "tool", "tool_call_id": "1", "content": TEXT * 40}]
     file = tmp_path / "m.jsonl"

@@ -9,11 +9,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tokenry.core.errors import InvalidValue
 from tokenry.core.method import Method
 from tokenry.core.registry import load as load_method
+from tokenry.models.files.load import LanguageModel
+from tokenry.models.generate.answer import Sampling, divergence
 from tokenry.pipeline.arm import Job, spawn
-from tokenry.pipeline.pipeline import Pipeline
+from tokenry.pipeline.pipeline import Documents, Pipeline
 from tokenry.pipeline.receipt import Receipt
 from tokenry.pipeline.trace import Dense, Trace
 
@@ -102,18 +106,34 @@ def beside_dense(trace: Trace, pipeline: Pipeline, language: Any, job: Job) -> T
     """The same trace with the dense model's answer, run in a process of its own, and the distance to it."""
     from safetensors.torch import load_file
 
-    from tokenry.models.generate.answer import divergence
-
     with _scratch() as logits:
         dense = spawn(replace(job, pipeline=Pipeline().to_dict(), write=logits))
         theirs = load_file(logits)
         ours = pipeline.follow(language, trace.final, theirs["ids"])
     kl, top1 = divergence(theirs["logits"], ours)
-    beside = Dense(
-        answer=dense["answer"], receipt=Receipt.from_dict(dense["receipt"]),
-        kl=kl.mean().item(), top1=top1.mean().item(),
-    )  # fmt: skip
-    return replace(trace, dense=beside)
+    return replace(trace, dense=_dense(dense["answer"], Receipt.from_dict(dense["receipt"]), kl, top1))
+
+
+def beside_alone(
+    trace: Trace, pipeline: Pipeline, language: LanguageModel, documents: Documents, sampling: Sampling,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Trace:  # fmt: skip
+    """`beside_dense` by the model that is loaded already, so that the peak memory of both is one.
+
+    Args:
+        tell: called with pieces of the dense answer as they come.
+
+    Raises:
+        ContextOverflow: all of the documents do not fit.
+    """
+    dense, said = Pipeline().run(documents, language, trace.ask or None, sampling, logits=True, tell=tell)
+    assert said.logits is not None
+    kl, top1 = divergence(said.logits, pipeline.follow(language, trace.final, said.ids))
+    return replace(trace, dense=_dense(dense.answer, dense.receipt, kl, top1))
+
+
+def _dense(answer: str, receipt: Receipt, kl: Tensor, top1: Tensor) -> Dense:
+    return Dense(answer=answer, receipt=receipt, kl=kl.mean().item(), top1=top1.mean().item())
 
 
 def _arm(name: str, control: bool, result: dict[str, Any]) -> Arm:

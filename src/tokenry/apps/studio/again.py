@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from tokenry.apps.studio.task import Task
+from tokenry.core.described import check, field_names, needs_of
 
 FILES = {"text": "input.txt", "messages": "messages.json", "picture": "picture.png", "sound": "sound.wav"}
 """What the input is called where it has no file."""
@@ -21,9 +22,11 @@ def command(task: Task) -> str:
     elif task.kind == "messages":
         words = ["compress", "--messages", file, *use, *ask, "--tokenizer", task.reader]
     elif task.answer:
-        more = ["--max-new", str(task.max_new), "--report", "trace.html"]
+        more = ["--max-new", str(task.max_new), *(["--compare", "dense"] if task.beside and task.methods else [])]
+        more += ["--report", "trace.html"]
         words = ["run", file, "--ask", task.ask, "--model", task.reader, *use, *more]
     elif task.methods:
+        use = [part for spec in task.methods for part in ("--use", _with_scorer(spec, task.reader))]
         words = ["compress", file, *use, *ask, "--tokenizer", task.reader]
     else:
         words = ["encode", file, "--tokenizer", task.reader, "--html", "tokens.html"]
@@ -45,21 +48,42 @@ def python(task: Task) -> str:
         asked = f", ask={ask!r}" if ask else ""
         return (
             "import json\n\nfrom tokenry import compress_messages\n\n"
-            f"messages = json.load(open({FILES['messages']!r}))\n"
+            f"given = json.load(open({FILES['messages']!r}, encoding='utf-8'))\n"
+            "messages = given if isinstance(given, list) else given.get('messages', given.get('input'))\n"
             f"shorter = compress_messages(messages{use}{asked}, tokenizer={task.reader!r})\n"
         )
     read = f"text = Path({file!r}).read_text(encoding='utf-8')\n"
-    if task.answer or task.methods:
-        head = f"from pathlib import Path\n\nfrom tokenry import Pipeline\n\n{read}"
-        head += f"pipeline = Pipeline({list(task.methods)!r})\n"
-        given = f"text, {task.reader!r}, ask={ask!r}"
-        if task.answer:
-            return f"{head}trace = pipeline.generate({given}, max_new={task.max_new}, record=True)\n"
-        return f"{head}shorter = pipeline.compress({given})\n"
+    pipeline = f"pipeline = Pipeline({list(task.methods)!r})\n"
+    if task.answer:
+        return (
+            f"from pathlib import Path\n\nfrom tokenry import Pipeline\n\n{read}{pipeline}"
+            f"trace = pipeline.generate(text, {task.reader!r}, ask={ask!r}, max_new={task.max_new}, record=True)\n"
+        )
+    if task.methods:
+        with_model = any(needs_of(entry).model for entry in map(check, task.methods) if entry is not None)
+        opens, model, words = "load_tokenizer", "None", "words"
+        if with_model:
+            opens, model, words = "load", "model", "model.tokenizer"
+        return (
+            "from pathlib import Path\n\nfrom tokenry import Pipeline\n"
+            f"from tokenry.models.files.load import {opens}\nfrom tokenry.models.text.document import Document\n"
+            "from tokenry.models.text.prompt import plain\nfrom tokenry.pipeline.preparing import prepare\n\n"
+            f"{read}{pipeline}{words.partition('.')[0]} = {opens}({task.reader!r})\n"
+            f"prepared = prepare(plain({words}, [Document(text)]), pipeline.stages, {ask!r}, {model})\n"
+            "ids = prepared.final.ids[0].tolist()\n"
+        )
     return (
         "from pathlib import Path\n\nfrom tokenry.segment.engines.opening import open_tokenizer\n\n"
         f"{read}tokens = open_tokenizer({task.reader!r}).encode(text)\n"
     )
+
+
+def _with_scorer(spec: str, reader: str) -> str:
+    """A method that names its scorer: the reader where none is named, since none answers."""
+    entry, (_, colon, given) = check(spec), spec.partition(":")
+    if entry is None or "scorer" not in (field_names(entry) or ()) or "scorer=" in given:
+        return spec
+    return f"{spec}{',' if colon else ':'}scorer={reader}"
 
 
 def usual(task: Task) -> str:

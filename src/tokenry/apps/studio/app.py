@@ -23,7 +23,7 @@ from tokenry.apps.studio.cards import cards, in_full
 from tokenry.apps.studio.guard import Guard, refused
 from tokenry.apps.studio.shelf import Shelf
 from tokenry.apps.studio.task import Task
-from tokenry.apps.studio.work import Works
+from tokenry.apps.studio.work import Works, refused_work
 from tokenry.core.errors import InvalidValue, TokenryError
 from tokenry.report import template
 
@@ -93,8 +93,12 @@ class Studio:
             threading.Thread(target=self.shelf.warm, daemon=True).start()
 
     async def _run(self, request: Request) -> Response:
-        task = Task.read(await _object(request))
-        return StreamingResponse(self._works.events(task), media_type="application/x-ndjson")
+        try:
+            lines = self._works.events(Task.read(await _object(request)))
+        except TokenryError as error:
+            # Told like what goes wrong later: a browser takes a status of its own for a fault of the page.
+            lines = refused_work(error)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def _page(self, request: Request) -> Response:
         from tokenry.report.page import render
@@ -104,12 +108,12 @@ class Studio:
         return Response(page.encode(errors="replace"), media_type="application/octet-stream")
 
     async def _neighbours(self, request: Request) -> Response:
-        from tokenry.apps.studio.neighbours import neighbours
-
         body = await _object(request)
         language = self.shelf.loaded(str(body.get("reader")))
         if language is None:
             return JSONResponse({"neighbours": None})
+        from tokenry.apps.studio.neighbours import neighbours
+
         return JSONResponse({"neighbours": await run_in_threadpool(neighbours, language, body.get("id"))})
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tokenry.apps.studio.shelf import Shelf
 from tokenry.apps.studio.task import Task
 from tokenry.core import described
-from tokenry.core.errors import Incompatible
+from tokenry.core.errors import ContextOverflow, Incompatible
 from tokenry.core.progress import now
 
 if TYPE_CHECKING:
@@ -87,17 +88,25 @@ def _answered(task: Task, shelf: Shelf, tell: Tell) -> dict[str, Any]:
     """The text read by a model that answers, every read of every token counted."""
     from tokenry.models.generate.answer import Sampling
     from tokenry.models.text.document import Document
+    from tokenry.pipeline.compare import beside_alone
     from tokenry.pipeline.pipeline import Pipeline
 
-    pipeline = Pipeline(task.methods)
+    pipeline, sampling = Pipeline(task.methods), Sampling(max_new_tokens=task.max_new)
+    documents = [Document(task.text, task.name or "input")]
     language, loaded = shelf.language(task.reader)
     now("the model reads")
     start = time.perf_counter()
-    trace, _ = pipeline.run(
-        [Document(task.text, task.name or "input")], language, task.ask or None,
-        Sampling(max_new_tokens=task.max_new), tell=tell, record=True, loaded=loaded,
-    )  # fmt: skip
-    return {"trace": trace.to_dict(), "seconds": time.perf_counter() - start, **_columns_of(trace.prompt)}
+    trace, _ = pipeline.run(documents, language, task.ask or None, sampling, tell=tell, record=True, loaded=loaded)
+    seconds = time.perf_counter() - start
+    if task.beside and task.methods:
+        # Told again with each token, so that it can be stopped.
+        alone = partial(now, "the model alone answers, to say what is lost")
+        alone()
+        try:
+            trace = beside_alone(trace, pipeline, language, documents, sampling, lambda _: alone())
+        except ContextOverflow as error:
+            warnings.warn(f"What is lost cannot be said, since the model alone could not answer: {error}", stacklevel=1)
+    return {"trace": trace.to_dict(), "seconds": seconds, **_columns_of(trace.prompt)}
 
 
 def _trace_of(task: Task, prepared: Prepared, language: LanguageModel | None) -> dict[str, Any]:

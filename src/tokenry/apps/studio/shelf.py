@@ -34,6 +34,7 @@ class Shelf:
         self._tokenizers: dict[str, Tokenizer] = {}
         self._models: OrderedDict[str, LanguageModel] = OrderedDict()
         self._lock = threading.Lock()
+        self.importing = threading.Lock()
 
     def offered(self) -> list[dict[str, Any]]:
         """Names with what they are; the first is what a page begins with."""
@@ -87,7 +88,19 @@ class Shelf:
         """A model that is there already."""
         return self._models.get(name)
 
+    def import_libraries(self) -> None:
+        """Import what tasks use, in one thread alone: of modules that need each other, two threads get halves."""
+        with self.importing:
+            import tokenry.apps.studio.reading
+            import tokenry.apps.studio.seeing
+            import tokenry.apps.studio.talking
+            import tokenry.models.files.load
+            import tokenry.pipeline.compare
+            import tokenry.pipeline.messages.compressing
+            import tokenry.segment.engines.opening  # noqa: F401
+
     def warm(self) -> None:
         """Open what a page asks for first, before it asks; long texts may have an engine of their own."""
+        self.import_libraries()
         for each in self.offered()[:1]:
             self.tokenizer(each["name"]).encode("warm words " * 5000)

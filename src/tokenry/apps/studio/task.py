@@ -32,6 +32,7 @@ class Task:
         methods: in their one-line form.
         answer: whether the model answers.
         max_new: most tokens of the answer.
+        beside: whether the answer is judged beside that of the model without methods.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Task:
     methods: tuple[str, ...] = ()
     answer: bool = False
     max_new: int = 64
+    beside: bool = False
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Task:
@@ -63,6 +65,7 @@ class Task:
             kind=kind, text=_text(body, "text"), messages=tuple(_list(body, "messages")), data=_bytes(data),
             name=_text(body, "name")[:200], ask=_text(body, "ask"), reader=_text(body, "reader"),
             methods=tuple(_list(body, "methods")), answer=body.get("answer", False), max_new=body.get("max_new", 64),
+            beside=body.get("beside", False),
         )  # fmt: skip
         task._check()
         return task
@@ -70,8 +73,9 @@ class Task:
     def _check(self) -> None:
         if not all(isinstance(m, str) for m in self.methods) or len(self.methods) > MOST_METHODS:
             raise InvalidValue(f"methods: must be at most {MOST_METHODS} one-line forms; got {self.methods!r:.200}.")
-        if not isinstance(self.answer, bool):
-            raise InvalidValue(f"answer: must be true or false; got {self.answer!r}.")
+        for name, value in (("answer", self.answer), ("beside", self.beside)):
+            if not isinstance(value, bool):
+                raise InvalidValue(f"{name}: must be true or false; got {value!r}.")
         if type(self.max_new) is not int or not 1 <= self.max_new <= MOST_NEW:
             raise InvalidValue(f"max_new: must be a whole number in [1, {MOST_NEW}]; got {self.max_new!r}.")
         try:

@@ -30,6 +30,7 @@ def done(task: Task, shelf: Shelf, tell: Callable[[str], None]) -> dict[str, Any
     Args:
         tell: called with pieces of an answer as they come.
     """
+    shelf.import_libraries()
     if task.kind == "text":
         from tokenry.apps.studio.reading import read_text
 
@@ -89,6 +90,11 @@ class Works:
             yield _ended(running)
         finally:
             gone = True
+
+
+async def refused_work(error: TokenryError) -> AsyncIterator[bytes]:
+    """The one line of work that is not begun."""
+    yield _line("error", str(error))
 
 
 def _ended(running: asyncio.Future[bytes]) -> bytes:

@@ -116,7 +116,21 @@ def _beside(values: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
 
 def _written(values: dict[str, Any], form: Form) -> Any:
     """A row as its format takes it; one that the format cannot carry is a bad row."""
-    return _line(values) if form.to == "jsonl" else values
+    if form.to != "jsonl":
+        return values
+    try:
+        return _line(values)
+    except ValueError as error:
+        name = next((name for name, value in values.items() if not _is_json(value)), "a column")
+        raise InvalidValue(f"row: must hold what JSON holds, so no NaN; {name} does not; do not keep it.") from error
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(values: Mapping[str, Any]) -> str:

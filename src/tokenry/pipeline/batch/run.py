@@ -75,6 +75,8 @@ def run_batch(
     if to == "parquet" and (lines := next((p for p in corpus if p.kind == "lines"), None)):
         raise InvalidValue(f"to: must be jsonl for lines of JSON, whose columns may differ; got {lines.file}.")
     _there(corpus, form.keep or ())
+    if to == "jsonl":
+        _held_by_json(corpus, form.keep)
     folder, started = Folder(Path(out).expanduser(), form), time.perf_counter()
     with folder.held():
         folder.begin(work, corpus, size)
@@ -116,6 +118,19 @@ def _there(corpus: Sequence[Part], keep: Sequence[str]) -> None:
         seen |= dict.fromkeys(name for row in islice(part.read(), LOOKED_AT) for name in row.values)
     if other := next((name for name in keep if name not in seen), None):
         raise InvalidValue(f"keep: must be columns of the rows; they have {', '.join(seen) or 'none'}; got {other!r}.")
+
+
+def _held_by_json(corpus: Sequence[Part], keep: Sequence[str] | None) -> None:
+    """Refuse columns of which JSON could hold no row: who reads of that row by row finds it out too late."""
+    from tokenry.pipeline.batch import tables
+
+    for part in {part.file: part for part in corpus if part.kind in ("table", "dataset")}.values():
+        kept = (column for column in part.schema if keep is None or column.name in keep)
+        if (column := tables.beyond_json(kept)) is not None:
+            raise InvalidValue(
+                f"to: must be parquet for the column {column.name!r} of {part.file}, which is {column.type} and "
+                "nothing that JSON holds; got jsonl; or choose columns with keep."
+            )
 
 
 def _doing(

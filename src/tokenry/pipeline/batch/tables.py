@@ -13,7 +13,14 @@ from tokenry.core.needs import need
 
 
 def count(file: str, kind: str) -> int:
-    """Rows of a file."""
+    """Rows of a file.
+
+    Raises:
+        UnreadableInput: it is damaged, or two of its columns have one name, so that rows could hold only one of them.
+    """
+    names = schema(file, kind).names
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise UnreadableInput(f"{file}: must name each column once; it has {twice!r} twice; rename one of them.")
     return _parquet(file).metadata.num_rows if kind == "table" else _arrow(file, _changed(file)).num_rows
 
 
@@ -21,6 +28,23 @@ def schema(file: str, kind: str) -> Any:
     """Columns of a file and their types, without what libraries note beside them."""
     found = _parquet(file).schema_arrow if kind == "table" else _arrow(file, _changed(file)).schema
     return found.remove_metadata()
+
+
+def beyond_json(columns: Any) -> Any:
+    """The first column of a type that JSON does not hold, such as times, or None."""
+    types = need("pyarrow", "columns").types
+
+    def is_held(kind: Any) -> bool:
+        if types.is_struct(kind):
+            return all(is_held(kind.field(i).type) for i in range(kind.num_fields))
+        if types.is_map(kind):
+            return is_held(kind.key_type) and is_held(kind.item_type)
+        if hasattr(kind, "value_type"):
+            return is_held(kind.value_type)
+        plain = (types.is_boolean, types.is_integer, types.is_floating, types.is_string, types.is_large_string)
+        return any(is_one(kind) for is_one in (*plain, types.is_null))
+
+    return next((column for column in columns if not is_held(column.type)), None)
 
 
 def rows(file: str, kind: str, first: int, size: int) -> list[dict[str, Any]]:
@@ -75,7 +99,7 @@ def _parquet(file: str) -> Any:
     try:
         return pq.ParquetFile(file)
     except (OSError, ValueError) as error:
-        raise UnreadableInput(f"{file}: must be a whole Parquet file; {str(error)[:160]}.") from error
+        raise UnreadableInput(f"{file}: must be a whole Parquet file; {str(error)[:160].rstrip('.')}.") from error
 
 
 @lru_cache(maxsize=1)
@@ -91,4 +115,4 @@ def _arrow(file: str, changed: int) -> Any:
     try:
         return pa.ipc.open_stream(pa.memory_map(file)).read_all()
     except (OSError, ValueError) as error:
-        raise UnreadableInput(f"{file}: must be a whole file of a dataset; {str(error)[:160]}.") from error
+        raise UnreadableInput(f"{file}: must be a whole file of a dataset; {str(error)[:160].rstrip('.')}.") from error

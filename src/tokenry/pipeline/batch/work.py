@@ -237,7 +237,11 @@ def _text(work: Work, values: Values) -> str:
 def _asked(work: Work, values: Values) -> str | None:
     if work.ask_column is None:
         return work.ask
-    asked = values.get(work.ask_column)
+    if work.ask_column not in values:
+        raise InvalidValue(
+            f"row: must have the column {work.ask_column!r}; it has {', '.join(values) or 'none'}; set the ask column."
+        )
+    asked = values[work.ask_column]
     if not isinstance(asked, str) or not asked.strip():
         raise InvalidValue(f"row: {work.ask_column} must be a question; got {type(asked).__name__}.")
     return asked

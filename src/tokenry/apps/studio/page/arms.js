@@ -108,18 +108,23 @@ function chooserOf(arm, at, state, offer, redraw) {
 }
 
 function answerOf(arm, at, changed, redraw) {
-  const out = element("div", "", "line"), check = element("input"), most = element("input");
-  check.type = "checkbox"; check.checked = arm.answer;
-  check.dataset.arm = at; check.dataset.what = "answer";
-  check.addEventListener("change", () => { arm.answer = check.checked; redraw(`[data-arm="${at}"][data-what=answer]`, false); });
-  const label = element("label", "", "check");
-  label.append(check, " Let the model answer");
-  out.append(label);
+  const out = element("div", "", "line"), most = element("input");
+  out.append(checkOf("answer", "Let the model answer", arm, at, redraw));
   if (!arm.answer) return out;
   most.type = "number"; most.min = "1"; most.max = "4096"; most.value = String(arm.max_new);
   most.addEventListener("input", () => { if (most.checkValidity() && most.value) { arm.max_new = Number(most.value); changed(false); } });
   out.append(labelled("Most new tokens", most, "short"));
+  if (arm.methods.length) out.append(checkOf("beside", "Say what is lost beside the model alone", arm, at, redraw));
   return out;
+}
+
+function checkOf(what, words, arm, at, redraw) {
+  const label = element("label", "", "check"), check = element("input");
+  check.type = "checkbox"; check.checked = arm[what];
+  check.dataset.arm = at; check.dataset.what = what;
+  check.addEventListener("change", () => { arm[what] = check.checked; redraw(`[data-arm="${at}"][data-what=${what}]`, false); });
+  label.append(check, ` ${words}`);
+  return label;
 }
 
 function labelled(words, input, kind = "") {

@@ -5,7 +5,7 @@ import { listenToInput, showInput } from "./input.js";
 import { Pane } from "./pane.js";
 import { linkOf, linked } from "./permalink.js";
 import { charts, costsTable } from "./receipt.js";
-import { answerOf, comparison, messagesTable, traceOfMessages } from "./results.js";
+import { answerOf, comparison, messagesTable, notesOf, traceOfMessages } from "./results.js";
 import { Runs, isEmpty, isQuick, keyOf } from "./running.js";
 import { signalPane } from "./signal_pane.js";
 import { armsFor, emptyArm, emptyState, firstArm, full, methodOf, nameOf, stateOf } from "./state.js";
@@ -78,6 +78,7 @@ function armChanged(now) {
 
 /** Something of the result `at` is new. */
 function heard(at, what) {
+  if (what === "begun") { drawBeside(); return; }
   if (what === "piece") { drawAnswers(); return; }
   if (what === "error" && runs.results[at].error) say(runs.results[at].error);
   if (what === "done") { tell(`${nameOf(state.arms[at], state.kind)} is done`); }
@@ -93,7 +94,9 @@ function showProgress(words) {
 }
 
 function drawBeside() {
-  $("beside").replaceChildren(...(runs.results.length || many() ? [comparison(state.arms, runs.results, state)] : [hint()]));
+  const there = all().filter((at) => runs.results[at]?.value).map((at) => [nameOf(state.arms[at], state.kind), runs.results[at].value]);
+  const table = isEmpty(state) && !there.length && !many() ? hint() : comparison(state.arms, runs.results, state);
+  $("beside").replaceChildren(...[table, notesOf(there)].filter(Boolean));
 }
 
 function hint() {
@@ -168,6 +171,7 @@ function drawExport() {
   $("export-field").hidden = there.length < 2;
   const value = chosen();
   $("command").textContent = value.command ?? "";
+  $("command-note").hidden = state.kind !== "text" || !/^tokenry compress/.test(value.command ?? "");
   $("python").textContent = value.python ?? "";
   $("export-page").disabled = value.kind !== "text";
   $("copy-ids").disabled = !value.ids;

@@ -1,7 +1,7 @@
 // The receipt of all ways side by side: a table of what was measured, and charts of it.
 
 import { element, shape } from "../drawing/elements.js";
-import { count, seconds, size } from "../drawing/numbers.js";
+import { count, percent, seconds, size } from "../drawing/numbers.js";
 import { sizeOf } from "./results.js";
 
 const PITCH = 44; // pixels of a bar with its name
@@ -20,7 +20,9 @@ const ROWS = [
   ["Operations", (value) => value.trace?.receipt.flops, (value) => `${(value / 1e12).toFixed(3)} T`],
   ["Read per step", (value) => mean(value.trace?.receipt.read_per_step), (value) => count(Math.round(value))],
   ["Bytes read", (value) => value.trace?.receipt.bytes_read, size], ["KV cache", (value) => value.trace?.receipt.kv_bytes, size],
-  ["Peak memory", (value) => value.trace?.receipt.peak_bytes, size], ["All together", (value) => value.seconds, seconds],
+  ["Peak memory", (value) => value.trace?.receipt.peak_bytes, size],
+  ["Lost beside the model alone, KL", (value) => value.trace?.dense?.kl, (value) => `${value.toFixed(3)} nats a token`],
+  ["Same next token as the model alone", (value) => value.trace?.dense?.top1, percent], ["All together", (value) => value.seconds, seconds],
 ];
 
 const mean = (values) => (values?.length ? values.reduce((a, b) => a + b, 0) / values.length : null);

@@ -10,7 +10,8 @@ const IDS = 8; // ids that a row shows
 export function comparison(arms, results, state) {
   const out = element("div", "", "scroll"), table = element("table", "", "compare"), head = element("tr"), body = element("tbody");
   const priced = Number(state.price) > 0, bytes = new TextEncoder().encode(state.text).length, textual = state.kind === "text";
-  const heads = ["Way", "Tokens", ...(textual ? ["Bytes a token"] : []), "Left", "Kept", ...(priced ? ["Cost"] : []), "Time", ...(textual ? ["First ids"] : [])];
+  const lossOf = (result) => result?.value?.trace?.dense?.kl, judged = results.some((result) => lossOf(result) !== undefined); // KL in nats a token
+  const heads = ["Way", "Tokens", ...(textual ? ["Bytes a token"] : []), "Left", "Kept", ...(judged ? ["Lost, KL"] : []), ...(priced ? ["Cost"] : []), "Time", ...(textual ? ["First ids"] : [])];
   head.append(...heads.map((name) => { const cell = element("th", name); cell.scope = "col"; return cell; }));
   const least = Math.min(...results.map((result) => (result?.value ? sizeOf(result.value)[1] : Infinity)));
   arms.forEach((arm, at) => {
@@ -27,6 +28,7 @@ export function comparison(arms, results, state) {
       if (textual) number(before ? (bytes / before).toFixed(2) : "–");
       number(`${count(after)}${arms.length > 1 && after === least ? " ✓" : ""}`, arms.length > 1 && after === least ? "least" : "");
       number(before ? percent(after / before) : "–");
+      if (judged) number(lossOf(result)?.toFixed(3) ?? "–");
       if (priced) number(((after * Number(state.price)) / 1e6).toFixed(6));
       number(result.stale ? "out of date" : seconds(result.value.seconds));
       if (textual) { const ids = element("td", "", "ids"); ids.append(element("code", (result.value.ids ?? []).slice(0, IDS).join(" "))); row.append(ids); }
@@ -59,6 +61,17 @@ export function answerOf(name, result, many) {
   if (pieces.length) pieces.forEach((piece, at) => words.append(element("span", piece, `t b${at % 5}`)));
   else words.append(said || "…");
   out.append(words);
+  const alone = result.value?.trace?.dense;
+  if (alone) out.append(element("h4", "The model alone, on all of the text"), element("p", alone.answer));
+  return out;
+}
+
+/** What was noticed while the ways ran, or null where nothing was; `ran` are pairs of a way's name and what it gave. */
+export function notesOf(ran) {
+  const said = ran.flatMap(([name, value]) => (value.notes ?? []).map((note) => element("li", ran.length > 1 ? `${name}: ${note}` : note)));
+  if (!said.length) return null;
+  const out = element("ul", "", "notes");
+  out.append(...said);
   return out;
 }
 

@@ -12,6 +12,8 @@ export const isEmpty = (state) => (state.kind === "picture" || state.kind === "s
 /** What a result depends on. */
 export const keyOf = ({ kind, text, data, ask }, arm) => JSON.stringify([kind, text, data.length, ask, arm]);
 
+const SLOW = 400; // milliseconds after which quick work says what it does and can be stopped
+
 export class Runs {
   #abort = null; #light = true;
 
@@ -64,6 +66,9 @@ export class Runs {
     const place = () => this.results.indexOf(now); // ways may be removed meanwhile
     const many = state.arms.length > 1 ? `way ${at + 1}: ` : "";
     let soon = 0;
+    this.changed(at, "begun");
+    // What is quick mostly ends before it needs a word.
+    const slow = isQuick(state, arm) && setTimeout(() => { if (!signal.aborted) this.progress(`${many}cuts the text into tokens`); }, SLOW);
     const drawSoon = () => { soon ||= requestAnimationFrame(() => { soon = 0; if (place() >= 0) this.changed(place(), "piece"); }); };
     try {
       const task = taskOf(state, arm);
@@ -79,6 +84,7 @@ export class Runs {
       if (error.name === "AbortError") Object.assign(now, { status: "stopped" });
       else Object.assign(now, { status: "error", error: error.message, value: null });
     }
+    clearTimeout(slow);
     if (soon) cancelAnimationFrame(soon);
     if (place() >= 0) this.changed(place(), now.status);
   }

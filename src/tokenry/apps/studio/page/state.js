@@ -5,7 +5,7 @@ const KINDS = ["text", "messages", "picture", "sound"];
 const MOST_ARMS = 12;
 const USUAL = { messages: "lexical_relevance", picture: "patches", sound: "audio_frames" };
 
-export const emptyArm = (reader) => ({ reader, methods: [], answer: false, max_new: 64 });
+export const emptyArm = (reader) => ({ reader, methods: [], answer: false, max_new: 64, beside: false });
 
 /** What a page begins with. */
 export const emptyState = (arm) => ({ kind: "text", text: "", data: "", name: "", ask: "", price: "", arms: [arm] });
@@ -32,7 +32,7 @@ export function stateOf(given, reader) {
     throw new Error(`This work is damaged: arms must be 1 to ${MOST_ARMS} ways to read; open another one.`);
   return {
     kind, text: text("text"), data: text("data"), name: text("name"), ask: text("ask"), price: text("price"),
-    arms: arms.map(({ reader, methods, answer, max_new }) => ({ reader, methods: methods.map(copyOf), answer, max_new })),
+    arms: arms.map(({ reader, methods, answer, max_new, beside }) => ({ reader, methods: methods.map(copyOf), answer, max_new, beside: beside === true })),
   };
 }
 
@@ -78,7 +78,7 @@ export function armsFor(kind, arms, before) {
 /** The task that the server is asked to do; errors of messages that are no JSON are found here. */
 export function taskOf(state, arm) {
   const task = { kind: state.kind, name: state.name, ask: state.ask, reader: arm.reader, methods: arm.methods.map(specOf) };
-  if (state.kind === "text") return { ...task, text: state.text, answer: arm.answer, max_new: arm.max_new };
+  if (state.kind === "text") return { ...task, text: state.text, answer: arm.answer, max_new: arm.max_new, beside: arm.beside };
   if (state.kind === "messages") return { ...task, messages: messagesOf(state.text) };
   return { ...task, data: state.data };
 }
@@ -91,11 +91,15 @@ function messagesOf(text) {
   }
   const list = Array.isArray(found) ? found : found?.messages ?? found?.input;
   if (!Array.isArray(list)) throw new Error("Messages must be a list, or an object with the list `messages`; mend it, or choose Text.");
+  const odd = list.findIndex((message) => !isObject(message));
+  if (odd >= 0) throw new Error(`Every message must be an object; number ${odd + 1} is not; mend it, or choose Text.`);
   return list;
 }
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /** Whether a text looks like chat messages. */
 export function areMessages(text) {
   if (!/^\s*[[{]/.test(text)) return false;
-  try { return messagesOf(text).every((message) => message && typeof message === "object" && ("role" in message || "type" in message)); } catch { return false; }
+  try { return messagesOf(text).every((message) => "role" in message || "type" in message); } catch { return false; }
 }
