@@ -12,10 +12,13 @@ from transformers.cache_utils import (
     DynamicLayer,
     DynamicSlidingWindowLayer,
     EncoderDecoderCache,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionLayer,
 )  # fmt: skip
 
 from tokenry.core.errors import Incompatible
 from tokenry.models import private
+from tokenry.models.cache.hybrid import HybridKV
 from tokenry.models.cache.kv import KVBuffer
 
 
@@ -25,7 +28,7 @@ def own_part(cache: Cache) -> Cache:
 
 
 def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
-    """Replace plain growing layers by `KVBuffer`s; cross-attention and other native layers stay.
+    """Replace growing layers by `KVBuffer`s, those with a recurrence beside by `HybridKV`; other native layers stay.
 
     Args:
         sliding: also replace empty layers with a sliding window, which count on seeing every token. What they would
@@ -39,12 +42,14 @@ def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
     for i, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:
             cache.layers[i] = KVBuffer.adopt(layer)
-        elif sliding and type(layer) is DynamicSlidingWindowLayer:
+        elif type(layer) is LinearAttentionAndFullAttentionLayer:
+            cache.layers[i] = HybridKV.adopt(layer)
+        elif sliding and _slides(layer):
             if layer.is_initialized:
                 raise Incompatible(
                     "attend: a cache with sliding windows must be new where tokens change; got a used one."
                 )
-            cache.layers[i] = KVBuffer()
+            cache.layers[i] = HybridKV.adopt(layer) if isinstance(layer, LinearAttentionLayer) else KVBuffer()
 
 
 def grows(model: PreTrainedModel) -> bool:
@@ -69,7 +74,7 @@ def refuse_foreign(cache: Cache, who: str, *, sliding: bool = False) -> None:
         raise _refusal(who, "a cache that is moved off its device between layers")
     attending = [layer for layer in part.layers if isinstance(layer, CacheLayerMixin)]
     for layer in attending:
-        if not _plain(layer) and type(layer) is not DynamicSlidingWindowLayer:
+        if not _plain(layer) and not _slides(layer):
             raise _refusal(who, f"{type(layer).__name__} in a {type(part).__name__}")
     if private.layer_kind(part) is None and not sliding and not any(map(_plain, attending)):
         raise Incompatible(
@@ -79,7 +84,13 @@ def refuse_foreign(cache: Cache, who: str, *, sliding: bool = False) -> None:
 
 
 def _plain(layer: Any) -> bool:
-    return isinstance(layer, KVBuffer) or type(layer) is DynamicLayer
+    return isinstance(layer, KVBuffer) or type(layer) in (DynamicLayer, LinearAttentionAndFullAttentionLayer)
+
+
+def _slides(layer: Any) -> bool:
+    """Whether it is a layer of transformers' own with a sliding window, with or without a recurrence beside."""
+    beside = isinstance(layer, LinearAttentionLayer) and isinstance(layer, DynamicSlidingWindowLayer)
+    return beside or type(layer) is DynamicSlidingWindowLayer
 
 
 def _refusal(who: str, got: str) -> Incompatible:
