@@ -51,7 +51,8 @@ SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size",
                      "image_size"), 32),
     **dict.fromkeys(("num_nextn_predict_layers", "num_hash_layers"), 0),
-    "vocab_size": 128, "vocab_size_per_layer_input": 128, "encoder_hash_byte_group_vocab": 128, "index_topk": 16, "window_size": 16, "mamba_d_ssm": 128,
+    "vocab_size": 128, "vocab_size_per_layer_input": 128, "encoder_hash_byte_group_vocab": 128,
+    "index_topk": 16, "window_size": 16, "mamba_d_ssm": 128,
     "num_channels": 3, "num_mel_bins": 16, "max_source_positions": 24, "max_target_positions": 64,
     "mm_tokens_per_image": 4, "intermediate_layers_indices": [0, 1], "image_grid_pinpoints": [[32, 64], [64, 32]],
     "projector_patch_to_query_dict": {16: 4}, "projector_input_dim": 64, "projector_output_dim": 64,
@@ -81,7 +82,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "rope_parameters": {"sliding_attention": _ROPE, "full_attention": _ROPE},
     },
-    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0}},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0}},
     "dory": {"n_input_layers": 1, "n_recurrent_layers": 2, "n_output_layers": 1},
     "gemma3n_text": {
         "num_kv_shared_layers": 2,
