@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import LinearAttentionLayer
 
 from tokenry.models.cache.kv import KVBuffer
 
 
-class HybridKV(KVBuffer, LinearAttentionLayer):
+class HybridKV(KVBuffer, LinearAttentionLayer):  # type: ignore[misc]
     """A `KVBuffer` that also holds the recurrent states of its layer, which no eviction touches.
 
     Only a layer that is read from the start has such states: they can be neither cut nor made from keys and values.
@@ -22,20 +24,17 @@ class HybridKV(KVBuffer, LinearAttentionLayer):
         LinearAttentionLayer.__init__(self)
 
     @classmethod
-    def adopt(cls, layer: DynamicLayer) -> HybridKV:
+    def adopt(cls, layer: Any) -> HybridKV:
         """Take over what a hybrid layer of transformers' own cache holds."""
         buffer, recurrent = cls(), vars(LinearAttentionLayer())
         vars(buffer).update({name: value for name, value in vars(layer).items() if name in recurrent})
-        if layer.is_initialized and layer.keys is not None and layer.values is not None and layer.keys.numel():
+        if layer.is_initialized and layer.keys is not None and layer.keys.numel():
             buffer.update(layer.keys, layer.values)
         return buffer
 
-    lazy_initialization = LinearAttentionLayer.lazy_initialization
+    lazy_initialization = LinearAttentionLayer.lazy_initialization  # type: ignore[assignment]
 
-    @property
-    def is_croppable(self) -> bool:
-        """Whether the states are such that a crop can put them back."""
-        return bool(LinearAttentionLayer.is_croppable.fget(self))
+    is_croppable = LinearAttentionLayer.is_croppable  # type: ignore[assignment]
 
     def crop(self, tokens_to_remove: int) -> None:
         LinearAttentionLayer.crop(self, tokens_to_remove)
@@ -47,7 +46,7 @@ class HybridKV(KVBuffer, LinearAttentionLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         if self.device is not None:
-            LinearAttentionLayer.reorder_cache(self, indices)
+            LinearAttentionLayer.reorder_cache(self, indices)  # type: ignore[arg-type]
         KVBuffer.batch_select_indices(self, indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
