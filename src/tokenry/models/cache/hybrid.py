@@ -34,7 +34,7 @@ class HybridKV(KVBuffer, LinearAttentionLayer):  # type: ignore[misc]
 
     lazy_initialization = LinearAttentionLayer.lazy_initialization  # type: ignore[assignment]
 
-    is_croppable = LinearAttentionLayer.is_croppable  # type: ignore[assignment]
+    is_croppable = LinearAttentionLayer.is_croppable
 
     def crop(self, tokens_to_remove: int) -> None:
         LinearAttentionLayer.crop(self, tokens_to_remove)
