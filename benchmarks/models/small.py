@@ -29,7 +29,7 @@ LARGEST = 150_000_000
 SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "embedding_size", "embed_dim",
                      "lru_width", "conv_dim", "block_dim", "out_hidden_size", "projection_dim", "text_hidden_size",
-                     "model_dim", "hidden_dim", "attention_dim"), 64),
+                     "model_dim", "hidden_dim", "attention_dim", "emb_dim"), 64),
     **dict.fromkeys(("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "dim_ff", "mlp_dim",
                      "ffn_hidden_size"), 96),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers"), 4),
@@ -51,7 +51,8 @@ SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size",
                      "image_size"), 32),
     **dict.fromkeys(("num_nextn_predict_layers", "num_hash_layers"), 0),
-    "vocab_size": 128, "vocab_size_per_layer_input": 128, "index_topk": 16, "window_size": 16, "mamba_d_ssm": 128,
+    "vocab_size": 128, "vocab_size_per_layer_input": 128, "encoder_hash_byte_group_vocab": 128,
+    "index_topk": 16, "window_size": 16, "mamba_d_ssm": 128,
     "num_channels": 3, "num_mel_bins": 16, "max_source_positions": 24, "max_target_positions": 64,
     "mm_tokens_per_image": 4, "intermediate_layers_indices": [0, 1], "image_grid_pinpoints": [[32, 64], [64, 32]],
     "projector_patch_to_query_dict": {16: 4}, "projector_input_dim": 64, "projector_output_dim": 64,
@@ -63,6 +64,12 @@ SIZES: Mapping[str, Any] = {
 """What configurations call their sizes, and small ones."""
 
 _HYBRID: Mapping[str, Any] = {"layer_types": ["linear_attention", "full_attention"] * 2}
+_BESIDE: Mapping[str, Any] = {"layers_block_type": ["linear_attention", "hybrid"] * 2}
+_ROPE: Mapping[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
+_INDEXED: Mapping[str, Any] = {
+    "indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 16,
+    "indexer_compress_ratio": 4, "hc_lowrank": 16, "layer_types": ["linear_attention", "indexed_attention"] * 2,
+}  # fmt: skip
 _CONVOLVED: Mapping[str, Any] = {"layer_types": ["conv", "full_attention"] * 2}
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "bailing_hybrid": {"layer_group_size": 2},
@@ -71,6 +78,12 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "qwen2_5_omni_thinker": {"vision_start_token_id": 124, "audio_start_token_id": 123},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": 124, "audio_start_token_id": 123},
     "bamba": {"attn_layer_indices": [1, 3]},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {"sliding_attention": _ROPE, "full_attention": _ROPE},
+    },
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0}},
+    "dory": {"n_input_layers": 1, "n_recurrent_layers": 2, "n_output_layers": 1},
     "gemma3n_text": {
         "num_kv_shared_layers": 2,
         "intermediate_size": [96] * 4,
@@ -84,16 +97,25 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "kimi_linear": _HYBRID,
     "lfm2": _CONVOLVED,
     "lfm2_moe": _CONVOLVED,
+    "longcat_flash": {"head_dim": 8},
+    "mamba2": {"num_heads": 8},
     "minimax": _HYBRID,
+    "ministral": {"layer_types": ["full_attention", "sliding_attention"] * 2},
+    "musicgen_decoder": {"num_codebooks": 1},
+    "musicgen_melody_decoder": {"num_codebooks": 1},
     "nemotron_h": {"hybrid_override_pattern": "M*M*"},
     "olmo_hybrid": _HYBRID,
     "qwen3_5_moe_text": _HYBRID,
     "qwen3_5_text": _HYBRID,
     "qwen3_next": _HYBRID,
+    "qwen4_exp_text": _INDEXED,
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
     "vipllava": {"vision_feature_layer": [-1, -2, -3, -4, 0]},
-    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * 2},
-    "zamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": _BESIDE,
+    "zamba2": _BESIDE,
+    "zaya": {"num_experts_per_tok": 1},
 }
 """What some families need beside sizes."""
 
@@ -172,8 +194,9 @@ def _fit(config: Any) -> None:
     """What must follow from small sizes: one layer that keeps every token, and the parts of a head that turn with time,
     height and width."""
     layers = getattr(config, "layer_types", None)
-    if layers and set(layers) == {"sliding_attention"} and type(config)().layer_types[5:6] == ["full_attention"]:
-        config.layer_types = [*layers[:-1], "full_attention"]
+    if layers and set(layers) <= {"sliding_attention", "hybrid_sliding"}:
+        others = set(type(config)().layer_types) - set(layers)
+        config.layer_types = [*layers[:-1], *(sorted(others)[:1] or layers[-1:])]
     rope = getattr(config, "rope_parameters", None) or {}
     if "mrope_section" in getattr(config, "ignore_keys_at_rope_validation", ()) and "rope_type" in rope:
         heads = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -183,7 +206,7 @@ def _fit(config: Any) -> None:
 
 
 def _part(cls: Any) -> Any:
-    values = _sizes(cls)
+    values = {**_sizes(cls), **SPECIAL.get(cls.model_type, {})}
     attempts = (values, {**values, "num_key_value_heads": 4}, {k: v for k, v in values.items() if k != "head_dim"})
     for attempt in attempts[:-1]:
         try:
@@ -213,16 +236,30 @@ def _names(cls: Any) -> set[str]:
 
 def _built(kind: str, config: Any) -> PreTrainedModel:
     auto = getattr(transformers, KINDS[kind][0])
-    for part in [config, *(getattr(config, name, None) for name in config.sub_configs)]:
+    parts = [getattr(config, name, None) for name in config.sub_configs]
+    alone = next((part for part in parts if part is not None and _is_made_of(kind, config, part)), None)
+    for part in [config, *parts]:
         if part is not None:
             _prepare(part, decodes=kind == "causal")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: PreTrainedModel = auto.from_config(config).eval().float()
+        made = auto.from_config(config) if alone is None else _class(kind, config)(alone)
+        model: PreTrainedModel = made.eval().float()
     count = sum(p.numel() for p in model.parameters())
     if count > LARGEST:
         raise ValueError(f"it has {count / 1e6:.0f} million parameters at its smallest")
     return model
+
+
+def _is_made_of(kind: str, config: Any, part: Any) -> bool:
+    """Whether models of this kind and family take a part of the configuration, one that is not called its text."""
+    cls = _class(kind, config)
+    return cls is not None and type(part) is cls.config_class and part is not getattr(config, "text_config", None)
+
+
+def _class(kind: str, config: Any) -> Any:
+    name = KINDS[kind][1].get(config.model_type)
+    return getattr(transformers, name, None) if isinstance(name, str) else None
 
 
 def _reads(model: PreTrainedModel) -> None:

@@ -15,6 +15,7 @@ from benchmarks.models.modes import MODES
 from benchmarks.models.small import KINDS, NotBuilt, small
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
+from tokenry.models.cache.own import grows
 from tokenry.models.files.tiny import tiny
 
 AT_LEAST = {"causal": 150, "image-text": 60}
@@ -86,6 +87,16 @@ def test_what_takes_too_long_or_dies_is_a_row():
 def test_what_cannot_be_made_small_says_why():
     with pytest.raises(NotBuilt, match="Unrecognized configuration class"):
         small("image-text", "evolla")
+
+
+@pytest.mark.parametrize("family", ["kolibri1", "inkling_text", "ministral"])
+def test_a_small_model_keeps_every_token_where_published_ones_do(family):
+    assert grows(small("causal", family))
+
+
+@pytest.mark.parametrize(("family", "made"), [("musicgen", "MusicgenForCausalLM"), ("mllama", "MllamaForCausalLM")])
+def test_a_family_may_be_made_of_a_part_of_its_configuration(family, made):
+    assert type(small("causal", family)).__name__ == made
 
 
 @pytest.mark.parametrize("mode", ["greedy", "static cache", "second turn", "gradients"])

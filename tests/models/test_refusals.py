@@ -30,6 +30,10 @@ SIZES = {
                      "layer_types": ["sliding_attention", "full_attention"] * 2, "hidden_size_per_layer_input": 16,
                      "vocab_size_per_layer_input": 128},
     "jetmoe": {**COMMON, "kv_channels": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen4_exp_text": {**COMMON, "layer_types": ["indexed_attention"] * 3, "indexer_n_heads": 4, "indexer_kv_heads": 1,
+                       "indexer_head_dim": 16, "indexer_budget": 16, "indexer_compress_ratio": 4, "hc_lowrank": 16,
+                       "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+                       "shared_expert_intermediate_size": 32},
     "recurrent_gemma": {**COMMON, "lru_width": 64, "attention_window_size": 16},
 }  # fmt: skip
 
@@ -72,6 +76,18 @@ def test_layers_that_forget_by_themselves_leave_nothing_to_choose(method):
     assert list(ModelAdapter.of(model).sites.values()) == [Place(2, "self", "model.layers")]
     assert "must have a layer that keeps every token; all of them forget by themselves" in refusal(model, method)
     assert "all of them forget by themselves" in refusal(tiny("mistral"), method)
+
+
+@pytest.mark.parametrize("method", [TokenSelect(), Window()], ids=["token_select", "window"])
+def test_layers_that_choose_by_themselves_do_not_forget(method):
+    said = refusal(made("qwen4_exp_text"), method)
+    assert "must leave the choice of keys to methods; layers that keep every token choose by an index" in said
+
+
+def test_an_assertion_of_a_model_is_a_refusal():
+    """XLM asserts that its positions are as many as its tokens, which they are not where a cache is read."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("xlm", vocab_size=128, emb_dim=32, n_layers=1))
+    assert "XLMWithLMHeadModel: must run a small input" in refusal(model)
 
 
 def test_layers_that_read_the_cache_of_others_are_counted():

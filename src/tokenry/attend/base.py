@@ -29,7 +29,7 @@ from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.fixed import fixed_cache
 from tokenry.models.cache.frozen import FrozenCache
 from tokenry.models.cache.kv import KVBuffer
-from tokenry.models.cache.own import grows, refuse_foreign
+from tokenry.models.cache.own import chooses, grows, refuse_foreign
 from tokenry.models.cache.packed import packed, rows_where
 from tokenry.models.cache.reads import Reads
 
@@ -290,6 +290,11 @@ class Attention(Method):
             raise UnsupportedModel(
                 f"{who} must cache keys that grow with the tokens in every layer that reads a cache; it has layers "
                 "whose keys do not; use it densely."
+            )
+        if self.needs_keys and not grows(adapter.model) and chooses(adapter.model):
+            raise UnsupportedModel(
+                f"{who} must leave the choice of keys to methods; layers that keep every token choose by an index of "
+                "their own; use it densely."
             )
         if self.needs_keys and not grows(adapter.model):
             raise UnsupportedModel(

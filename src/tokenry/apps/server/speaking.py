@@ -153,7 +153,7 @@ class Speaker:
         return cache, held
 
     def _keep(self, ids: tuple[int, ...], cache: Cache | None) -> None:
-        if self.method is not None or cache is None or not all(isinstance(layer, KVBuffer) for layer in cache.layers):
+        if self.method is not None or cache is None or not all(type(layer) is KVBuffer for layer in cache.layers):
             return
         frozen = FrozenCache.of(cache, self.adapter.model)
         with self._lock:

@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 from tokenry.core.errors import Incompatible, UnsupportedModel
 from tokenry.models import private
 from tokenry.models.attention.call import NAME, Binder, Call, Handler, now
-from tokenry.models.attention.experiment import Experiment
+from tokenry.models.attention.experiment import MISFITS, Experiment
 from tokenry.models.attention.lent import Hook, lent
 from tokenry.models.attention.place import Place, Search
 from tokenry.models.attention.rest import narrowed, proving, trial
@@ -284,7 +284,7 @@ class ModelAdapter:
             attempt.enter_context(narrowed(self.model, WINDOW))
             try:
                 own = experiment.answers()
-            except (TypeError, AttributeError, RuntimeError, ValueError, LookupError):
+            except MISFITS:
                 attempt.close()
                 return experiment.answers()
             stack.push(attempt.pop_all())
@@ -304,7 +304,7 @@ class ModelAdapter:
             raise
         except Incompatible as error:
             raise UnsupportedModel(f"{type(self.model).__name__}: {rule}; {error}") from error
-        except (TypeError, AttributeError, RuntimeError, ValueError, LookupError) as error:
+        except MISFITS as error:
             # What it said is for those who read the traceback.
             raise UnsupportedModel(
                 f"{type(self.model).__name__}: {rule}; it does not; use a model of another family."

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, LinearAttentionLayer
 
 from tokenry.core.errors import ContextOverflow, Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
@@ -169,14 +169,15 @@ def fixed_cache(model: PreTrainedModel, capacity: int) -> DynamicCache:
 
     Raises:
         InvalidValue: a capacity below 1.
-        Incompatible: the model has layers with a sliding window of their own, or caches latents.
+        Incompatible: the model has layers with a sliding window or a recurrence of their own, or caches latents.
     """
     if capacity < 1:
         raise InvalidValue(f"capacity: must be at least 1; got {capacity}.")
     cache = DynamicCache(config=model.config)
-    if any(getattr(layer, "is_sliding", True) for layer in cache.layers):
+    if any(getattr(layer, "is_sliding", True) or isinstance(layer, LinearAttentionLayer) for layer in cache.layers):
         raise Incompatible(
-            "cache: fixed capacity needs layers without a sliding window of their own; this model has some."
+            "cache: fixed capacity needs layers without a sliding window or a recurrence of their own; this model has "
+            "some; use a growing one."
         )
     layers = sum(p.kind == "self" for p in ModelAdapter.of(model).sites.values())
     cache.layers[:] = [FixedKV(capacity) for _ in range(layers)]

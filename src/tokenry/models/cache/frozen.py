@@ -18,6 +18,7 @@ from tokenry.core.errors import Incompatible, StorageError
 from tokenry.core.saving import whole_file
 from tokenry.models import private
 from tokenry.models.attention.state import LayerState
+from tokenry.models.cache.hybrid import HybridKV
 from tokenry.models.cache.kv import KVBuffer
 from tokenry.models.cache.own import own_buffers
 
@@ -114,7 +115,7 @@ class FrozenCache:
 
 
 def _held(layer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if isinstance(layer, KVBuffer):
+    if isinstance(layer, KVBuffer) and not isinstance(layer, HybridKV):
         fact: dict[str, Any] = {"kind": "rows", "seen": layer.seen, "settled": layer.settled, "states": []}
         fact |= {"final": max([layer.final, *(e.decided for e in layer.evicted)]), "began": layer.began}
         if not layer.is_initialized:

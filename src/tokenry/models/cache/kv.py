@@ -77,7 +77,7 @@ class KVBuffer(DynamicLayer):
         next columns without gap."""
 
     @classmethod
-    def adopt(cls, layer: DynamicLayer) -> KVBuffer:
+    def adopt(cls, layer: Any) -> KVBuffer:
         """Take over what a layer of transformers' own cache holds."""
         buffer = cls()
         if layer.is_initialized and layer.keys is not None and layer.values is not None and layer.keys.numel():

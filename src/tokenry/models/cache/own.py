@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -9,14 +10,24 @@ from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
     DynamicCache,
+    DynamicIndexedLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     EncoderDecoderCache,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionLayer,
 )  # fmt: skip
 
 from tokenry.core.errors import Incompatible
 from tokenry.models import private
+from tokenry.models.cache.hybrid import HybridKV
 from tokenry.models.cache.kv import KVBuffer
+
+_OURS: Mapping[type, type[KVBuffer]] = {
+    DynamicLayer: KVBuffer,
+    LinearAttentionAndFullAttentionLayer: HybridKV,
+}
+"""Layers that keep every token, and what they become."""
 
 
 def own_part(cache: Cache) -> Cache:
@@ -25,7 +36,7 @@ def own_part(cache: Cache) -> Cache:
 
 
 def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
-    """Replace plain growing layers by `KVBuffer`s; cross-attention and other native layers stay.
+    """Replace growing layers by `KVBuffer`s, with what stands beside their keys; other native layers stay.
 
     Args:
         sliding: also replace empty layers with a sliding window, which count on seeing every token. What they would
@@ -37,14 +48,15 @@ def own_buffers(cache: Cache, *, sliding: bool = False) -> None:
     if private.layer_kind(cache) is DynamicLayer:
         private.set_layer_kind(cache, KVBuffer)
     for i, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            cache.layers[i] = KVBuffer.adopt(layer)
-        elif sliding and type(layer) is DynamicSlidingWindowLayer:
+        ours = _OURS.get(type(layer))
+        if ours is not None:
+            cache.layers[i] = ours.adopt(layer)
+        elif sliding and isinstance(layer, DynamicSlidingWindowLayer) and _slides(layer):
             if layer.is_initialized:
                 raise Incompatible(
                     "attend: a cache with sliding windows must be new where tokens change; got a used one."
                 )
-            cache.layers[i] = KVBuffer()
+            cache.layers[i] = HybridKV() if isinstance(layer, LinearAttentionLayer) else KVBuffer()
 
 
 def grows(model: PreTrainedModel) -> bool:
@@ -52,6 +64,11 @@ def grows(model: PreTrainedModel) -> bool:
     cache = DynamicCache(config=model.config)
     own_buffers(cache)
     return private.layer_kind(cache) is KVBuffer or any(isinstance(layer, KVBuffer) for layer in cache.layers)
+
+
+def chooses(model: PreTrainedModel) -> bool:
+    """Whether layers of the model choose by an index of their own which of the keys that they keep are read."""
+    return any(isinstance(layer, DynamicIndexedLayer) for layer in DynamicCache(config=model.config).layers)
 
 
 def refuse_foreign(cache: Cache, who: str, *, sliding: bool = False) -> None:
@@ -69,7 +86,7 @@ def refuse_foreign(cache: Cache, who: str, *, sliding: bool = False) -> None:
         raise _refusal(who, "a cache that is moved off its device between layers")
     attending = [layer for layer in part.layers if isinstance(layer, CacheLayerMixin)]
     for layer in attending:
-        if not _plain(layer) and type(layer) is not DynamicSlidingWindowLayer:
+        if not _plain(layer) and not _slides(layer):
             raise _refusal(who, f"{type(layer).__name__} in a {type(part).__name__}")
     if private.layer_kind(part) is None and not sliding and not any(map(_plain, attending)):
         raise Incompatible(
@@ -79,7 +96,13 @@ def refuse_foreign(cache: Cache, who: str, *, sliding: bool = False) -> None:
 
 
 def _plain(layer: Any) -> bool:
-    return isinstance(layer, KVBuffer) or type(layer) is DynamicLayer
+    return isinstance(layer, KVBuffer) or type(layer) in _OURS
+
+
+def _slides(layer: Any) -> bool:
+    """Whether it is a layer of transformers' own with a sliding window, with or without a recurrence beside."""
+    beside = isinstance(layer, LinearAttentionLayer) and isinstance(layer, DynamicSlidingWindowLayer)
+    return beside or type(layer) is DynamicSlidingWindowLayer
 
 
 def _refusal(who: str, got: str) -> Incompatible:
