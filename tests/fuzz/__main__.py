@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -33,9 +34,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = given.corpus or Path(folder)
         corpus.mkdir(exist_ok=True)
-        for i in range(8):
-            (corpus / f"seed{i}").write_bytes(bytes([i]))
-        limits = ("-max_len=300", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1", "-len_control=20")
+        for i in range(16):
+            (corpus / f"seed{i}").write_bytes(bytes([i]) + random.Random(i).randbytes(4 * i))
+        limits = ("-max_len=300", "-len_control=0", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1")
         run = [sys.argv[0], str(corpus), f"-max_total_time={given.seconds}", f"-seed={given.seed}", *limits]
         atheris.Setup([*run, f"-artifact_prefix={os.environ.get('FUZZ_FOUND', folder)}/"], target)
         atheris.Fuzz()

@@ -145,13 +145,14 @@ class _Tiktoken:
         )
         self._first, self._surfaces = content.first, opened.surfaces
         self._allowed = set(marks) if special else set()
-        self._name = opened.name
+        self._name, self._refusing = opened.name, _Refusing(opened.name)
         for text in TEXTS:
             if b"".join(self._surfaces[i] for i in self.ids(text).tolist()) != text.encode():
                 self.offsets(text)
 
     def ids(self, text: str) -> Ids:
-        found = self._library.encode_to_numpy(text, allowed_special=self._allowed, disallowed_special=())
+        with self._refusing:
+            found = self._library.encode_to_numpy(text, allowed_special=self._allowed, disallowed_special=())
         return found.astype(np.int64) + self._first
 
     def offsets(self, text: str) -> tuple[Ids, Sequence[tuple[int, int]]]:

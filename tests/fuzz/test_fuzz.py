@@ -1,0 +1,41 @@
+"""Every promise over bytes that hypothesis draws, and in the slow lane over bytes that atheris looks for."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets import all_targets
+from tokenry.core.errors import UnknownModel
+
+SECONDS = 20
+NEEDS = {"sentencepiece": "sentencepiece", "tiktoken": "tiktoken", "tekken": "tiktoken"}
+"""Libraries without which a format is not read."""
+
+
+@pytest.mark.parametrize("name", all_targets())
+@settings(max_examples=40, deadline=None, database=None)
+@given(data=st.binary(max_size=80))
+def test_promises_over_any_bytes(name, data):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    try:
+        all_targets()[name](data)
+    except UnknownModel as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", all_targets())
+def test_promises_over_bytes_that_reach_far(name, tmp_path):
+    """A bounded run that is guided by what the code does; what it finds is printed."""
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed, which looks for bytes that reach far; pip install atheris")
+    command = [sys.executable, "-m", "tests.fuzz", name, "--seconds", str(SECONDS), "--corpus", str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS + 200)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
