@@ -30,8 +30,22 @@ def tokenry(texts: Sequence[str], size: int) -> Learnt:
     folder = Path(tempfile.mkdtemp(), "made")
     found = Bpe.train(texts, vocab_size=size, out=folder)
     theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return Learnt(found.vocab_size, found.ids, lambda text: found.ids(text) == theirs.encode(text).ids)
+
+
+def own_loops(texts: Sequence[str], size: int) -> Learnt:
+    """The trainer whose filters and scores are parts; what it learned is encoded by tiktoken."""
+    from tiktoken import Encoding
+
+    from tokenry.segment.training.pretokens import counted, words
+    from tokenry.segment.training.trained import SPLIT
+    from tokenry.segment.training.trainer import learn
+
+    pieces = learn(counted(texts, words), size).pieces
+    ranks = {piece: rank for rank, piece in enumerate(pieces) if piece is not None}
+    found = Encoding("m", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={})
     return Learnt(
-        found.vocab_size, found.ids, lambda text: found.ids(text).tolist() == theirs.encode(text).ids
+        len(pieces), found.encode_ordinary, lambda text: found.decode(found.encode_ordinary(text)) == text
     )  # fmt: skip
 
 
@@ -109,7 +123,9 @@ def _described(pieces: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]
     }  # fmt: skip
 
 
-TRAINERS = {f.__name__: f for f in (tokenry, tokenizers, rustbpe, gigatoken, sentencepiece)}
+TRAINERS = {"tokenry": tokenry, "tokenry, own loops": own_loops} | {
+    f.__name__: f for f in (tokenizers, rustbpe, gigatoken, sentencepiece)
+}
 
 
 def main() -> None:

@@ -99,7 +99,9 @@ class _Tokenizers:
         decoder = content.description.get("decoder")
         steps, changes = kinds(decoder), kinds(content.description.get("normalizer"))
         self.byte_level = steps <= {"ByteLevel", "Sequence", "Fuse"} and "ByteLevel" in steps
-        self._spells = self.byte_level or steps <= {"Metaspace", "Sequence", "Replace", "ByteFallback", "Fuse", "Strip"}
+        # Without a decoder the library puts a space between pieces.
+        spelling = {"Metaspace", "Sequence", "Replace", "ByteFallback", "Fuse", "Strip"}
+        self._spells = self.byte_level or (bool(steps) and steps <= spelling)
         self._ahead = _strips(decoder) if self._spells and not self.byte_level else False
         self._changes = bool(changes - TEXT_UNTOUCHED)
         rules = sorted(changes - {"Sequence", "Prepend", "Replace"})
