@@ -40,8 +40,8 @@ ABOUT = (
     "longer such a run takes than one of a quarter of its length. Some libraries have the vocabulary built in. "
     "Trainers learn byte pairs from modules of Python's library, and then encode the same documents with them; "
     "their ids are held against another library that reads the same file, and where there is none against the text "
-    "that comes back. tokenry trains plain byte pairs with tokenizers, and others with its own loops. rustbpe opens no vocabulary, and sentencepiece "
-    "none of these two. Wall times are of a machine that others may use too."
+    "that comes back. tokenry trains plain pairs with tokenizers, and others with its own loops. rustbpe opens no "
+    "vocabulary, and sentencepiece none of these two. Wall times are of a machine that others may use too."
 )
 
 HOME = PeerFolder("tokenizers", (
