@@ -19,6 +19,7 @@ import torch
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import normalize
 from transformers import AutoModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from benchmarks.embed.token_adapt import PASSAGES, passages, trained
@@ -44,7 +45,8 @@ ABOUT = (
     "SmolLM2-135M gets another vocabulary, by mergekit's tokensurgeon in an environment of its own and by ours, each "
     "in a process of its own with one thread, from reading the model to writing it. Two vocabularies: byte pairs of "
     "16,384 pieces that were just trained, whose donor holds the vectors of a sentence encoder, and Whisper's, whose "
-    "donor holds Whisper's own rows. `omp` and `matching_pursuit` make a piece of as many shared pieces. Marks and "
+    "donor holds Whisper's own rows; the encoder's vectors have a tenth of noise, since tokensurgeon needs rows that "
+    "differ. `omp` and `matching_pursuit` make a piece of as many shared pieces. Marks and "
     "passages are those of `embed/token_adapt`, bits per byte are measured by the same code on what was written, "
     "intervals by bootstrap over documents. Seconds are of the processor, with the libraries; "
     "the peak is of the whole process. The pursuits alone get the same vectors: `other choices` counts pieces for "
@@ -56,24 +58,26 @@ FRESH, REAL = "fresh 16k", "whisper"
 ATOMS = {FRESH: 64, REAL: 16}
 PURSUED = 2048
 """Pieces of which the pursuits are compared alone."""
+NOISE = 0.1
+"""Length of what makes the vectors of the encoder differ."""
 ORIGINAL = "original vocabulary"
 
 
 def main() -> None:
     """Both vocabularies and all arms, or less for a quick look, which is not recorded."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="one vocabulary, one passage of each document")
+    options.add_argument("--quick", action="store_true", help="one passage of each document, without recording")
+    options.add_argument("--vocabulary", nargs="+", choices=ATOMS, default=list(ATOMS), help="only these")
     options.add_argument("--only", nargs="+", metavar="ARM", choices=ARMS, help="these arms")
     given = options.parse_args()
     torch.set_num_threads(1)
-    names, count = ([FRESH] if given.quick else list(ATOMS)), 1 if given.quick else PASSAGES
+    whole = not given.quick and given.only is None and set(given.vocabulary) == set(ATOMS)
+    names, count = given.vocabulary, 1 if given.quick else PASSAGES
     settings = {
-        "model": "smollm2", "package": HOME.package, "atoms": ATOMS, "pursued": PURSUED, "passages": PASSAGES,
-        "arms": ARMS,
+        "model": "smollm2", "package": HOME.package, "atoms": ATOMS, "pursued": PURSUED, "noise": NOISE,
+        "passages": PASSAGES, "arms": ARMS,
     }  # fmt: skip
-    record = Record(
-        "peers/against_tokensurgeon", dtype="float32", settings=settings, save=not given.quick and given.only is None
-    )
+    record = Record("peers/against_tokensurgeon", dtype="float32", settings=settings, save=whole)
     HOME.install()
     language = load("smollm2", dtype="float32")
     model = HOME.path / "model"
@@ -97,18 +101,21 @@ def prepared(name: str, language: LanguageModel) -> tuple[Transplant, Path]:
     tokenizer = trained() if name == FRESH else load_tokenizer("whisper")
     plan = Transplant.of(language, tokenizer)
     folder = HOME.path / f"donor {name}".replace(" ", "_")
-    if not folder.exists():
-        rows = spoken(plan) if name == FRESH else whisper(len(plan.vocabulary))
-        _write(folder, plan.tokenizer, rows)
+    _write(folder, plan.tokenizer, spoken(plan) if name == FRESH else whisper(len(plan.vocabulary)))
     return plan, folder
 
 
 def spoken(plan: Transplant) -> Tensor:
-    """What a sentence encoder says of each piece; the mean where it says nothing."""
+    """What a sentence encoder says of each piece, the mean where it says nothing, as vectors of length one.
+
+    Each has a little noise of its own: the encoder does not tell cases and spaces apart, and no two rows of a model are
+    the same. tokensurgeon goes on where nothing is left to explain, and its rows then have a length of millions.
+    """
     found = read(load_encoder("minilm"), list(plan.vocabulary), silent)
     rows = found.at(torch.arange(len(plan.vocabulary)))
     rows[found.row < 0] = found.vectors.mean(0)
-    return rows
+    noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
+    return normalize(rows + NOISE * normalize(noise, dim=1), dim=1)
 
 
 def whisper(size: int) -> Tensor:
