@@ -35,7 +35,7 @@ def test_promises_over_any_bytes(name, data):
 def test_promises_over_bytes_that_reach_far(name, tmp_path):
     """A bounded run that is guided by what the code does; what it finds is printed."""
     if importlib.util.find_spec("atheris") is None:
-        pytest.skip("atheris is not installed, which looks for bytes that reach far; pip install atheris")
+        pytest.skip("atheris must be installed to look for bytes that reach far; pip install 'tokenry[fuzz]'")
     command = [sys.executable, "-m", "tests.fuzz", name, "--seconds", str(SECONDS), "--corpus", str(tmp_path / "new")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS + 200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
