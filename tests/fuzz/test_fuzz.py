@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.contract.cases import cases
 from tests.fuzz.targets import all_targets
+from tests.growth import growth
 from tokenry.core.errors import UnknownModel
+from tokenry.segment.base import Tokenizer
 
 SECONDS = 20
+TOKENIZERS = [case for case in cases("segment") if issubclass(case.method, Tokenizer)]
+RUNS = ("a", "\u0301", "1.", "evlerimizdekilerden", "\0", "\u200b", "עברית ")
+pytestmark = pytest.mark.filterwarnings("ignore::tokenry.segment.engines.encoding.LostBytes")
+
 NEEDS = {"sentencepiece": "sentencepiece", "tiktoken": "tiktoken", "tekken": "tiktoken"}
 """Libraries without which a format is not read."""
 
@@ -28,6 +35,18 @@ def test_promises_over_any_bytes(name, data):
         all_targets()[name](data)
     except UnknownModel as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("case", TOKENIZERS, ids=[c.entry.name for c in TOKENIZERS])
+@pytest.mark.parametrize("piece", RUNS, ids=range(len(RUNS)))
+def test_time_is_linear(case, piece):
+    """Runs of one kind, for which merging or looking back could take time with the square of their length."""
+    tokenizer = case.trial()
+    try:
+        tokenizer.encode("x")
+    except UnknownModel as error:
+        pytest.skip(str(error))
+    assert growth(lambda size: tokenizer.encode(piece * (size // len(piece))), 48_000) < 4
 
 
 @pytest.mark.slow
