@@ -12,7 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import atheris
+try:
+    import atheris
+except ModuleNotFoundError:
+    raise SystemExit("tests.fuzz: atheris must be installed; it is not; pip install 'tokenry[fuzz]'.") from None
 
 with atheris.instrument_imports(include=["tokenry", "tests.fuzz"]):
     from tests.fuzz.targets import all_targets
