@@ -239,6 +239,8 @@ def tables(document: Result) -> list[Table]:
         Table(f"{count} prompts cut inside a word", ("how the end is read", "bits of the next byte", "right"), cells)
     ]
     rows = [r for r in document["rows"] if "together" in r]
+    if not rows:
+        return found
     bits = {arm: torch.tensor([r["bits_per_byte"] for r in mine]) for arm, mine in by(rows, "together")}
     cells = [(arm, fixed(b.mean().item(), 3), interval(intervals.of_mean(b), 3)) for arm, b in bits.items()]
     title = f"{len(rows) // len(TOGETHER)} passages, {sum(r['bytes'] for r in rows) // len(TOGETHER)} bytes"
