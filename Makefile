@@ -80,6 +80,7 @@ bench: $(READY)
 	$(BENCH).attend.layers
 	$(BENCH).attend.still
 	$(BENCH).attend.softmax_free
+	$(BENCH).decode.byte_exact
 	$(BENCH).decode.soft_thinking
 	$(BENCH).learn.ss_token
 	$(BENCH).probe.active_dormant
@@ -94,6 +95,7 @@ bench: $(READY)
 	$(BENCH).peers.against_peft
 	$(BENCH).peers.against_quantizers
 	$(BENCH).peers.against_tokenizers
+	$(BENCH).peers.against_tokensurgeon
 	$(BENCH).page
 
 clean:

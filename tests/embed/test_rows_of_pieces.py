@@ -48,18 +48,44 @@ def test_pursuit_finds_the_sum_that_there_is():
     assert 2 not in new
 
 
-def test_one_atom_is_the_nearest_and_the_rest_is_orthogonal():
+def test_one_atom_has_the_largest_product_and_the_rest_is_orthogonal():
     chance = torch.Generator().manual_seed(1)
     atoms, wanted = torch.randn(60, 16, generator=chance), torch.randn(5, 16, generator=chance)
     _, first, _ = pursue(wanted, atoms, 1, silent)
-    angles = (torch.nn.functional.normalize(wanted, dim=1) @ torch.nn.functional.normalize(atoms, dim=1).T).abs()
-    assert torch.equal(first, angles.argmax(1))
+    assert torch.equal(first, (wanted @ atoms.T).abs().argmax(1))
     new, old, weight = pursue(wanted, atoms, 4, silent)
     for n in range(5):
         mine = new == n
         best = torch.linalg.lstsq(atoms[old[mine]].T, wanted[n][:, None]).solution[:, 0]
         torch.testing.assert_close(weight[mine], best, rtol=1e-3, atol=1e-3)
     assert pursue(wanted[:0], atoms, 4, silent)[0].numel() == 0
+
+
+def test_the_pursuit_is_that_of_tokensurgeon():
+    """Choices and weights of mergekit's `batch_omp`, written down anew, where no two atoms are the same."""
+    chance = torch.Generator().manual_seed(2)
+    atoms = torch.randn(80, 24, generator=chance) * torch.rand(80, 1, generator=chance).add(0.2)
+    wanted = torch.randn(7, 24, generator=chance)
+    new, old, weight = pursue(wanted, atoms, 9, silent)
+    for n in range(7):
+        chosen, left = [], wanted[n]
+        for _ in range(9):
+            near = (left @ atoms.T).abs()
+            near[chosen] = -1
+            chosen.append(int(near.argmax()))
+            fit = torch.linalg.lstsq(atoms[chosen].T, wanted[n][:, None]).solution[:, 0]
+            left = wanted[n] - fit @ atoms[chosen]
+        assert old[new == n].tolist() == chosen
+        torch.testing.assert_close(weight[new == n], fit, rtol=1e-4, atol=1e-4)
+
+
+def test_where_nothing_is_left_no_more_is_chosen():
+    """Equal atoms would otherwise get weights without bound."""
+    chance = torch.Generator().manual_seed(3)
+    atoms = torch.nn.functional.normalize(torch.randn(20, 8, generator=chance), dim=1).repeat(2, 1)
+    new, old, weight = pursue(atoms[:3].clone(), atoms, 6, silent)
+    assert (new.tolist(), weight.tolist()) == ([0, 1, 2], pytest.approx([1.0] * 3))
+    assert (old % 20).tolist() == [0, 1, 2]
 
 
 def test_a_model_of_the_new_vocabulary_is_the_space(donor, tmp_path):

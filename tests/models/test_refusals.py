@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+from tests.embed.embed_models import OLD_TEXT, trained
 from tests.padded import padded
 from tokenry.attend.token_select import TokenSelect
 from tokenry.attend.window import Window
-from tokenry.core.errors import UnsupportedModel
+from tokenry.core.errors import InvalidValue, UnsupportedModel
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.experiment import Experiment
 from tokenry.models.attention.place import Place
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.name import cache_of
+from tokenry.models.files.load import LanguageModel, load
 from tokenry.models.files.tiny import tiny
 
 COMMON = {
@@ -147,3 +151,17 @@ def test_no_memory_is_not_the_fault_of_the_model(monkeypatch):
     monkeypatch.setattr(model.model.norm, "forward", full)
     with pytest.raises(torch.OutOfMemoryError):
         ModelAdapter.of(model)
+
+
+def test_the_tokenizer_of_another_model(tmp_path):
+    """It is refused where a model gets it, not by an index inside; marks beyond the rows are no text's ids."""
+    tokenizer, model = trained(OLD_TEXT, 330), tiny("llama", vocab_size=300)
+    with pytest.raises(InvalidValue, match=r"no more than the model's 300 ids; got 3\d\d; pass the model's own"):
+        LanguageModel.of(model, tokenizer)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InvalidValue, match="300 ids; got 3"):
+        load(str(tmp_path))
+    marked = copy.deepcopy(trained(OLD_TEXT, 300))
+    marked.add_tokens(["<m>"], special_tokens=True)
+    assert LanguageModel.of(model, marked).tokenizer is marked

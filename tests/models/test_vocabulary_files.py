@@ -14,6 +14,7 @@ from tokenry.core.errors import InvalidValue, StorageError, TokenryError, Unknow
 from tokenry.models.files import hub, store
 from tokenry.models.files.vocabularies.find import SHIPPED, open_vocabulary
 from tokenry.models.files.vocabularies.opened import LARGEST_FILE, LARGEST_ID
+from tokenry.segment.bpe import Bpe
 from tokenry.segment.engines.opening import open_tokenizer
 
 BYTES = {bytes([b]): b for b in range(256)}
@@ -294,3 +295,39 @@ def test_every_refusal_is_a_sentence(tmp_path):
         with pytest.raises(TokenryError) as refused:
             open_vocabulary(name)
         assert str(refused.value).endswith(".")
+
+
+def test_what_is_wrong_when_a_text_first_meets_it(tmp_path):
+    """A file that its library opens, and that it cannot encode a text with."""
+    (tmp_path / "tokenizer.json").write_text(json.dumps(small(unk_token="nowhere")))
+    tokenizer = open_tokenizer(str(tmp_path))
+    assert tokenizer.ids("ab") == [0, 1]
+    with pytest.raises(StorageError, match=r"refuses the file; Unk token `nowhere` not found"):
+        tokenizer.encode("c")
+
+
+def test_a_file_without_a_decoder(tmp_path):
+    """The library then puts spaces between pieces, which is said and not lossless."""
+    (tmp_path / "tokenizer.json").write_text(json.dumps(small()))
+    tokenizer = open_tokenizer(str(tmp_path))
+    assert tokenizer.decode(tokenizer.encode("ab")) == b"a b"
+    assert tokenizer.lossless.level == "lossy"
+
+
+@pytest.mark.parametrize("pattern", [r"\w+", r"\S+", r"\w*", ""])
+def test_a_pattern_that_leaves_text_out(pattern, tmp_path):
+    """What a pattern does not take in would be lost in silence, and an empty match stops the library."""
+    pytest.importorskip("tiktoken")
+    (tmp_path / "own.tiktoken").write_bytes(ALL)
+    with pytest.raises(StorageError, match=r"must take in every character|refuses the file"):
+        Bpe(source=str(tmp_path), pattern=pattern).ids("a b")
+    assert Bpe(source=str(tmp_path), pattern=r"\S+|\s+").ids("a b") == [97, 32, 98]
+
+
+@pytest.mark.parametrize("eos", [{}, {"content": ["<m>"]}, ["<m>"]])
+def test_a_mark_of_a_folder_that_is_no_text(eos, tmp_path):
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": 1}))
+    (tmp_path / "merges.txt").write_text("")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos, "add_bos_token": False}))
+    with pytest.raises(StorageError, match="each mark must be a text"):
+        open_vocabulary(str(tmp_path))

@@ -25,7 +25,8 @@ class MatchingPursuit(EmbeddingTable):
 
     What it does
         With f(t) the vector of a piece in that space, orthogonal matching pursuit chooses `atoms` old pieces one after
-        the other, each the one nearest in angle to what is not explained yet, and fits all weights anew after each:
+        the other, each the one with the largest product with what is not explained yet, and fits all weights anew after
+        each:
         f(t) ≈ sum_j w_j f(o_j).  Then e(t) = sum_j w_j E[o_j].
         The space is the input matrix of `model`, which has the new vocabulary; without a model it is that of a sentence
         encoder.
@@ -41,9 +42,11 @@ class MatchingPursuit(EmbeddingTable):
         UnsupportedModel: a model whose matrices cannot be replaced, or a tokenizer that is not a fast one.
         InvalidValue: a tokenizer without pieces, or a field out of range.
     Deviations
-        Pieces that the space has no vector for are the mean row.
+        Pieces that the space has no vector for are the mean row. Where nothing is left to explain, no more pieces are
+        chosen: mergekit's tokensurgeon goes on, and where several rows are the same its weights grow without bound.
     Relations
-        `token_adapt` mixes nearest neighbours instead. mergekit's tokensurgeon does this between models.
+        `token_adapt` mixes nearest neighbours instead. tokensurgeon does this between models: over the same rows both
+        choose the same pieces (benchmarks/peers/against_tokensurgeon.py).
     """
 
     card = Card(
@@ -60,6 +63,7 @@ class MatchingPursuit(EmbeddingTable):
             "without a model of the new vocabulary the space is that of a sentence encoder",
             "weights are chosen by input rows and serve the output rows too",
             "pieces without a vector in the space are the mean row",
+            "no more pieces are chosen where nothing is left to explain",
         ),
     )
 

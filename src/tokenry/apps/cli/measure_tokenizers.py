@@ -63,4 +63,6 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UnreadableInput(f"{file}: must be a readable text in UTF-8; {error}.") from error
+        raise UnreadableInput(
+            f"{file}: must be a readable text in UTF-8; {getattr(error, 'strerror', None) or error}."
+        ) from error

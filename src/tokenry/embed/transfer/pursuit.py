@@ -20,6 +20,8 @@ def pursue(
 ) -> tuple[Int[Tensor, "W"], Int[Tensor, "W"], Float[Tensor, "W"]]:
     """Weights of up to `count` atoms for each vector: the sum of the weighted atoms is the vector, or near it.
 
+    Where nothing is left to explain, fewer are chosen.
+
     Returns:
         Vector, atom and weight.
     """
@@ -29,7 +31,7 @@ def pursue(
     found = []
     for at in range(0, len(wanted) if len(usable) else 0, BLOCK):
         tell("pursuing pieces", at, len(wanted))
-        rows, chosen, weight = _block(wanted[at : at + BLOCK], units, min(count, *units.shape))
+        rows, chosen, weight = _block(wanted[at : at + BLOCK], units, length[usable], min(count, *units.shape))
         found.append((rows + at, usable[chosen], weight / length[usable[chosen]]))
     tell("pursuing pieces", len(wanted), len(wanted))
     if not found:
@@ -39,9 +41,9 @@ def pursue(
 
 
 def _block(
-    wanted: Float[Tensor, "P F"], units: Float[Tensor, "O F"], count: int
+    wanted: Float[Tensor, "P F"], units: Float[Tensor, "O F"], length: Float[Tensor, "O"], count: int
 ) -> tuple[Int[Tensor, "W"], Int[Tensor, "W"], Float[Tensor, "W"]]:
-    """The same for vectors that are pursued at once, over atoms of length one."""
+    """The same for vectors that are pursued at once, over atoms as directions and lengths; weights of directions."""
     size, width = wanted.shape
     rows = torch.arange(size)
     left = wanted.double()
@@ -52,7 +54,8 @@ def _block(
     used = torch.zeros(size, count, dtype=torch.bool)
     open_ = wanted.norm(dim=1) > 0
     for step in range(count):
-        nearness = (left.float() @ units.T).abs()
+        # The atom itself is multiplied, not its direction, as mergekit does: of two that point alike the longer goes.
+        nearness = (left.float() @ units.T).abs() * length
         if step:
             nearness.scatter_(1, chosen[:, :step], -1.0)
         best = nearness.argmax(1)

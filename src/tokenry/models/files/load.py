@@ -46,6 +46,7 @@ class LanguageModel:
 
         Raises:
             UnsupportedModel: not a transformers model, or no tokenizer can be found.
+            InvalidValue: a tokenizer with more ids than the model has rows, which is another model's.
         """
         base = unwrap(model)
         name = str(base.config.name_or_path or "") or type(base).__name__
@@ -54,6 +55,7 @@ class LanguageModel:
                 tokenizer = AutoTokenizer.from_pretrained(name)
             except (OSError, ValueError) as error:
                 raise UnsupportedModel(f"model {name!r}: its tokenizer was not found; pass tokenizer=.") from error
+        _check_rows(base, tokenizer, name)
         return cls(model, tokenizer, name, context_of(base))
 
     @property
@@ -92,7 +94,7 @@ def load(
     Raises:
         UnknownModel: nothing was found under this name.
         StorageError: files are damaged or cannot be written.
-        InvalidValue: an unknown device or dtype.
+        InvalidValue: an unknown device or dtype, or a tokenizer with more ids than the model has rows.
     """
     on = device_of(device)
     numbers = dtype_of(dtype, on)
@@ -101,6 +103,7 @@ def load(
     with quiet():
         model = read_model(AutoModelForCausalLM, name, where, numbers, trust_remote_code).eval().to(on)
         tokenizer = _tokenizer(name, where, trust_remote_code)
+    _check_rows(model, tokenizer, name)
     return LanguageModel(model, tokenizer, name, context_of(model))
 
 
@@ -118,6 +121,7 @@ def load_encoder(name: str = "minilm", *, device: str = "auto", dtype: str = "au
     with quiet():
         model = read_model(AutoModel, name, where, numbers, trust_remote_code=False).eval().to(on)
         tokenizer = _tokenizer(name, where, trust_remote_code=False)
+    _check_rows(model, tokenizer, name)
     limit = context_of(model) or SHORT
     if on.type == "cpu" and limit <= SHORT:
         # Sentences are shorter than what fused attention is made for: it takes a quarter of the time.
@@ -172,6 +176,20 @@ def _tokenizer(name: str, where: str | Path, trust_remote_code: bool) -> PreTrai
     if not tokenizer.is_fast:
         raise UnsupportedModel(f"model {name!r}: needs a fast tokenizer, which knows where each token stands.")
     return tokenizer
+
+
+def _check_rows(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Another model's tokenizer is refused here, and not by an index inside the model.
+
+    Marks that were added to a tokenizer, but never to the model, are nothing that a text becomes.
+    """
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    ids = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False) if tokenizer.is_fast else 0
+    if rows is not None and ids > rows:
+        raise InvalidValue(
+            f"model {name!r}: its tokenizer must have no more than the model's {rows} ids; got {ids}; pass the model's "
+            f"own tokenizer."
+        )
 
 
 def not_found(name: str, where: str | Path, error: Exception) -> UnknownModel:

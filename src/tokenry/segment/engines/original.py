@@ -15,6 +15,7 @@ from tokenry.models.files.vocabularies.opened import Described, Opened, Ranked, 
 from tokenry.models.text.as_text import rename, unused
 from tokenry.models.text.text_bytes import byte_offsets
 from tokenry.models.text.vocabulary import kinds, table_of
+from tokenry.segment.engines.hostile import TEXTS
 
 Ids = Int[np.ndarray, "T"]
 
@@ -50,19 +51,34 @@ def original(opened: Opened, special: bool) -> Original:
         InvalidValue: the library is not installed.
     """
     content = opened.content
-    try:
+    with _Refusing(opened.name):
         if isinstance(content, Described):
             return _Tokenizers(opened, content, special)
         if isinstance(content, Ranked):
             return _Tiktoken(opened, content, special)
         return _SentencePiece(opened, content)
-    except BaseException as error:
+
+
+class _Refusing:
+    """Whatever a library raises over a file, when it reads it or when a text first meets what is wrong, is a sentence.
+
+    A class, since it stands around every text: a generator would cost more than a short text takes.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         # Rust code that gives up raises something that is no Exception.
-        if type(error).__name__ != "PanicException" and not type(error).__module__.startswith("builtins"):
-            raise
-        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
-            raise
-        raise StorageError(f"tokenizer {opened.name!r}: its library refuses the file; {str(error)[:160]}.") from error
+        if error is None or isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+            return
+        if type(error).__name__ == "PanicException" or type(error).__module__.startswith("builtins"):
+            raise StorageError(
+                f"tokenizer {self._name!r}: its library refuses the file; {str(error)[:160]}."
+            ) from error
 
 
 class _Tokenizers:
@@ -72,6 +88,7 @@ class _Tokenizers:
         from tokenizers import Tokenizer
 
         self.name = "tokenizers"
+        self._refusing = _Refusing(opened.name)
         description = content.description if special else _without_names(content.description)
         self._library = Tokenizer.from_str(json.dumps(description))
         # Files may ask for texts to be cut or filled up, which is not for a tokenizer to do.
@@ -82,29 +99,35 @@ class _Tokenizers:
         decoder = content.description.get("decoder")
         steps, changes = kinds(decoder), kinds(content.description.get("normalizer"))
         self.byte_level = steps <= {"ByteLevel", "Sequence", "Fuse"} and "ByteLevel" in steps
-        self._spells = self.byte_level or steps <= {"Metaspace", "Sequence", "Replace", "ByteFallback", "Fuse", "Strip"}
+        # Without a decoder the library puts a space between pieces.
+        spelling = {"Metaspace", "Sequence", "Replace", "ByteFallback", "Fuse", "Strip"}
+        self._spells = self.byte_level or (bool(steps) and steps <= spelling)
         self._ahead = _strips(decoder) if self._spells and not self.byte_level else False
         self._changes = bool(changes - TEXT_UNTOUCHED)
         rules = sorted(changes - {"Sequence", "Prepend", "Replace"})
         self.rule = ", ".join(rules) if rules else "U+2581 becomes a space"
 
     def ids(self, text: str) -> Ids:
-        found = self._library.encode_batch_fast([text], add_special_tokens=False)[0]
+        with self._refusing:
+            found = self._library.encode_batch_fast([text], add_special_tokens=False)[0]
         return np.array(found.ids, np.int64)
 
     def offsets(self, text: str) -> tuple[Ids, Sequence[tuple[int, int]]]:
-        found = self._library.encode(text, add_special_tokens=False)
+        with self._refusing:
+            found = self._library.encode(text, add_special_tokens=False)
         return np.array(found.ids, np.int64), found.offsets
 
     def decode(self, ids: Sequence[int]) -> bytes:
         if not self._spells:
-            return str(self._library.decode(ids, skip_special_tokens=False)).encode()
+            with self._refusing:
+                return str(self._library.decode(ids, skip_special_tokens=False)).encode()
         text = b"".join(self._surfaces[i] for i in ids)
         return text.removeprefix(b" ") if self._ahead else text
 
     def normalise(self, text: str) -> str:
         if self._changes and self._library.normalizer is not None:
-            text = self._library.normalizer.normalize_str(text)
+            with self._refusing:
+                text = self._library.normalizer.normalize_str(text)
         if self.byte_level:
             return text
         text = text.replace("▁", " ")
@@ -124,13 +147,22 @@ class _Tiktoken:
         )
         self._first, self._surfaces = content.first, opened.surfaces
         self._allowed = set(marks) if special else set()
+        self._name, self._refusing = opened.name, _Refusing(opened.name)
+        for text in TEXTS:
+            if b"".join(self._surfaces[i] for i in self.ids(text).tolist()) != text.encode():
+                self.offsets(text)
 
     def ids(self, text: str) -> Ids:
-        found = self._library.encode_to_numpy(text, allowed_special=self._allowed, disallowed_special=())
+        with self._refusing:
+            found = self._library.encode_to_numpy(text, allowed_special=self._allowed, disallowed_special=())
         return found.astype(np.int64) + self._first
 
     def offsets(self, text: str) -> tuple[Ids, Sequence[tuple[int, int]]]:
-        raise AssertionError("every byte has a piece, so pieces spell the text")
+        # Every byte has a piece, so pieces spell the text but where the pattern leaves some of it out.
+        raise StorageError(
+            f"tokenizer {self._name!r}: its pattern must take in every character of a text; of {text[:20]!r} it leaves "
+            f"some out; correct the pattern."
+        )
 
     def decode(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._surfaces[i] for i in ids)

@@ -78,9 +78,13 @@ def _marks(file: Path, vocabulary: dict[str, Any], config: dict[str, Any]) -> di
     more = _json(added) if added.exists() else {}
     named = file.with_name("special_tokens_map.json")
     roles = {**config, **(_json(named) if named.exists() else {})}
-    names = [v["content"] if isinstance(v, dict) else v for r, v in roles.items() if r.endswith("_token")]
+    # Some of what ends so, as add_bos_token, is no mark but yes or no.
+    given = [v.get("content", v) if isinstance(v, dict) else v for r, v in roles.items() if r.endswith("_token")]
+    names = [name for name in given if name and isinstance(name, str)]
+    if any(isinstance(name, dict | list) for name in given):
+        raise StorageError(f"{file.parent}: each mark must be a text; got {str(given)[:80]}; fetch it again.")
     known = {**vocabulary, **more}
-    found = {n: known[n] for n in (*filter(None, map(str, names)), *more) if n in known}
+    found = {n: known[n] for n in (*names, *more) if n in known}
     return found or {mark: vocabulary[mark] for mark in MARKS if mark in vocabulary}
 
 
