@@ -68,7 +68,8 @@ class Run:
             self.caches.add(cache)
 
         def attend(site: Site) -> Tensor:
-            site = replace(site, reads=self.reads, prompt=self.prompt_tokens)
+            # The site was made for this call: another one for these two would take longer than all else here.
+            site.reads, site.prompt = self.reads, self.prompt_tokens
             if site.kind not in self.method.kinds:
                 return site.dense()
             place = (site.stack, site.kind, site.layer)
@@ -78,29 +79,35 @@ class Run:
             if site.buffer is None:
                 return self.method.attend(site, states[place])
             self.most = max(self.most, site.buffer.seen)
+            self.check_padding(site)
             return attended(
-                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self.unsure_of(site)
+                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self.unsure_of
             )
 
         return attend
 
-    def unsure_of(self, site: Site) -> str:
-        """Refuse what the method cannot know; and what is said where a pass is taken back that was read as the prompt.
+    def check_padding(self, site: Site) -> None:
+        """Refuse what the method cannot know.
 
         Raises:
             Incompatible: nobody tells padding from tokens.
         """
-        who = self.method.name()
+        assert site.buffer is not None
+        if site.facts is None or site.facts.tells_padding or self.method.covers(site.buffer.seen):
+            return
+        raise Incompatible(
+            f"{self.method.name()}: must know which tokens are padding; got an attention mask of four axes, or of "
+            "fewer tokens than there are, which does not tell; give one of two axes over all tokens, or use the model "
+            "as it is."
+        )
+
+    def unsure_of(self, site: Site) -> str:
+        """What is said where a pass is taken back that was read as the prompt; nothing where that changes nothing."""
         assert site.buffer is not None
         if self.method.covers(site.buffer.seen):
             return ""
-        if site.facts is not None and not site.facts.tells_padding:
-            raise Incompatible(
-                f"{who}: must know which tokens are padding; got an attention mask of four axes, or of fewer tokens "
-                "than there are, which does not tell; give one of two axes over all tokens, or use the model as it is."
-            )
         return (
-            f"{who}: must know where the prompt ends before tokens are taken back; got a crop after a pass of "
+            f"{self.method.name()}: must know where the prompt ends before tokens are taken back; got a crop after a pass of "
             f"{site.q.shape[2]} tokens, which may be of the prompt or tried ones; say method(model, prompt_tokens=n)."
         )
 

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 
 from tokenry.models.attention.mask import MaskFacts
 from tokenry.models.attention.place import Kind
-from tokenry.models.attention.products import by_head, products
+from tokenry.models.attention.products import by_head, products, read_once
 from tokenry.models.cache.kv import KVBuffer
 from tokenry.models.cache.reads import Reads
 
@@ -209,9 +209,10 @@ class Site:
         g = self.k.shape[1]
         if n == 1:
             # One query per head: the heads of a group are the rows of one small attention, so keys are read once.
-            out = scaled_dot_product_attention(
-                self.q.reshape(b, g, h // g, d), self.k, self.v, attn_mask=self.mask(), scale=self.scale
-            )
+            q, mask = self.q.reshape(b, g, h // g, d), self.mask()
+            out = read_once(q, self.k, self.v, self.scale) if mask is None else None
+            if out is None:
+                out = scaled_dot_product_attention(q, self.k, self.v, attn_mask=mask, scale=self.scale)
             return out.reshape(b, h, 1, -1)
         if self._plain_causal():
             return scaled_dot_product_attention(
