@@ -6,7 +6,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
@@ -16,8 +16,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
 from tokenry.attend.rows.choose import choose
+from tokenry.attend.rows.worth import Whole, whole_below
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel, WithoutEffect
+from tokenry.core.fields import natural_or
 from tokenry.core.method import Method
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.call import Handler
@@ -62,6 +64,7 @@ class Run:
         """
         states: dict[tuple[str, str, int], LayerState] = {}
         self.passes = True
+        declared = self.method
         if cache is not None:
             if self.method.needs_keys:
                 refuse_foreign(cache, self.method.name())
@@ -70,19 +73,18 @@ class Run:
         def attend(site: Site) -> Tensor:
             # The site was made for this call: another one for these two would take longer than all else here.
             site.reads, site.prompt = self.reads, self.prompt_tokens
-            if site.kind not in self.method.kinds:
+            if site.kind not in declared.kinds:
                 return site.dense()
+            method = declared.at(site)
             place = (site.stack, site.kind, site.layer)
             if place not in states:
-                states[place] = self.state_of(site, self.method.State())
-            self.acted |= site.buffer is not None or not self.method.needs_keys
+                states[place] = self.state_of(site, method.State())
+            self.acted |= site.buffer is not None or not method.needs_keys
             if site.buffer is None:
-                return self.method.attend(site, states[place])
+                return method.attend(site, states[place])
             self.most = max(self.most, site.buffer.seen)
             self.check_padding(site)
-            return attended(
-                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self.unsure_of
-            )
+            return attended(site, states[place], method.attend, one_by_one=method.one_by_one, unsure=self.unsure_of)
 
         return attend
 
@@ -107,8 +109,8 @@ class Run:
         if self.method.covers(site.buffer.seen):
             return ""
         return (
-            f"{self.method.name()}: must know where the prompt ends before tokens are taken back; got a crop after a pass of "
-            f"{site.q.shape[2]} tokens, which may be of the prompt or tried ones; say method(model, prompt_tokens=n)."
+            f"{self.method.name()}: must know where the prompt ends before tokens are taken back; got a crop after a "
+            f"pass of {site.q.shape[2]} tokens, which may be of the prompt or tried ones; say method(model, prompt_tokens=n)."
         )
 
     def state_of(self, site: Site, new: LayerState) -> LayerState:
@@ -190,6 +192,10 @@ class Attention(Method):
             step: its number, from 0 after the prompt.
         """
         return False
+
+    def at(self, site: Site) -> Attention:
+        """The method as it acts here: one that knows where it runs may be another there."""
+        return self
 
     @property
     def one_by_one(self) -> bool:
@@ -319,11 +325,32 @@ class EvictorWrapper(Protocol):
         """Where what is left stands."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Selector(Attention):
     """Keeps every token and chooses, step by step, which of them attention reads."""
 
+    dense_below: int | str = natural_or(
+        "auto",
+        0,
+        doc="cached tokens up to which everything is read; auto: while choosing costs more than it saves here",
+    )
     wrapper: ClassVar[Any] = None
     """A `SelectingWrapper` that the method is a field of, which then has a say in what is read."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dense_below and self.extends:
+            raise InvalidValue(
+                f"{self.name()}: dense_below must be 0 where prompts may be longer than the model's context, which "
+                f"nothing reads whole; got {self.dense_below}."
+            )
+
+    def reads_all(self, step: int) -> bool:
+        return self.dense_below != 0
+
+    def at(self, site: Site) -> Selector:
+        """With a budget that holds everything below that length."""
+        return whole_below(self, site.k.device, site.k.dtype) if self.dense_below else self
 
     @abstractmethod
     def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
@@ -338,7 +365,16 @@ class Selector(Attention):
 
     def rows(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
         """The rows to read, as `select` gives them, or as the wrapper says."""
+        self._tell_whole(site)
         return self.wrapper.rows(self, site, state) if self.wrapper else self.select(site, state)
+
+    def _tell_whole(self, site: Site) -> None:
+        """Say in the account where a sequence is read whole that the budget alone would not cover."""
+        budget = getattr(self, "budget", None)
+        if isinstance(budget, Whole) and site.reads is not None and site.buffer is not None:
+            counts = torch.as_tensor(site.seen(site.buffer.seen)).flatten().tolist()
+            if any(budget.adds(n) for n in counts):
+                site.reads.note_whole(site.buffer.seen - 1, f"{self.name()}: {budget.why}")
 
 
 class Evictor(Attention):

@@ -23,7 +23,7 @@ def attended(site: Site, state: Any, attend: Attend, *, one_by_one: bool, unsure
         state: of the method, for this layer.
         attend: the method's verb; it sees the cache as it is when the last token of its site has come.
         one_by_one: tokens after the prompt go through `attend` one at a time, and can be taken back by a crop.
-        unsure: says what a crop is told where the pass is taken for a part of the prompt without anybody having said so.
+        unsure: says what a crop is told where the pass is taken for a part of the prompt and nobody said so.
     """
     buffer, n = site.buffer, site.q.shape[2]
     assert buffer is not None

@@ -12,6 +12,12 @@ Processor = Literal["tiles", "pairs", "plain", "accelerator"]
 `plain` has neither; `accelerator` is no processor at all."""
 
 
+WORDS: dict[Processor, str] = {
+    "tiles": "a processor that multiplies tiles of bfloat16", "pairs": "a processor that multiplies pairs of bfloat16",
+    "plain": "a processor without products of bfloat16", "accelerator": "an accelerator",
+}  # fmt: skip
+
+
 def processor_of(device: torch.device) -> Processor:
     """The kind of a device. It follows from the machine alone, so the same call does the same there every time."""
     return "accelerator" if device.type != "cpu" else _processor()
