@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.packed import gathered
 
 B, G, D = 2, 3, 4
 
@@ -164,3 +165,18 @@ def test_gradients_flow_after_an_uneven_eviction():
     assert torch.equal(k.grad[0].abs().sum(-1) > 0, kept)
     torch.testing.assert_close(k.grad[0][kept], 4 * k.detach()[0][kept])
     torch.testing.assert_close(more.grad, 2 * 2 * more.detach() + 2 * 2 * 2 * more.detach())
+
+
+@pytest.mark.parametrize("view", ["whole", "room", "shared", "turned"])
+def test_gathered_rows_are_those_of_a_gather(view):
+    """Of a cache with room, of heads that are one in memory, and of numbers that lie in another order."""
+    values = torch.randn(B, G, 20, D)
+    values = {
+        "whole": values, "room": values[:, 1:, 2:17], "shared": values[:1, :1].expand(B, G, -1, -1),
+        "turned": values.mT.contiguous().mT,
+    }[view]  # fmt: skip
+    rows = torch.randint(0, values.shape[2], (*values.shape[:2], 7))
+    assert torch.equal(gathered(values, rows), values.gather(2, rows.unsqueeze(-1).expand(-1, -1, -1, D)))
+    learned = values.clone().requires_grad_()
+    gathered(learned, rows).sum().backward()
+    assert learned.grad.sum() == rows.numel() * D

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from tokenry.core.errors import Incompatible
 from tokenry.models.attention.state import STEPS, LayerState
 from tokenry.models.cache.evicted import Evicted, ordered
-from tokenry.models.cache.packed import rows_where
+from tokenry.models.cache.packed import gathered, rows_where
 from tokenry.models.cache.ragged import RaggedRows
 
 S = TypeVar("S", bound=LayerState)
@@ -199,7 +199,7 @@ class KVBuffer(DynamicLayer):
         columns = self._all_columns().gather(-1, rows.clamp_min(0))
         if bool((counts == rows.shape[-1]).all()):
             self._ragged = None
-            self._k, self._v = _rows(keys, rows), _rows(values, rows)
+            self._k, self._v = gathered(keys, rows), gathered(values, rows)
             self.held, self.columns = rows.shape[-1], columns
         else:
             self._ragged = RaggedRows.gather(keys, values, rows, columns)
@@ -267,7 +267,7 @@ class KVBuffer(DynamicLayer):
         """Give back the rows of the newest `count` tokens, as if these had not come yet."""
         keys, values = self.rows()
         at = (self._all_columns() >= 0).sum(-1, keepdim=True) - count + torch.arange(count, device=self.device)
-        new = _rows(keys, at), _rows(values, at)
+        new = gathered(keys, at), gathered(values, at)
         self._shorten(count)
         self.seen -= count
         return new
@@ -391,7 +391,3 @@ def _grown(old: Tensor | None, like: Tensor, held: int, room: int) -> Tensor:
     if old is not None:
         buffer[:, :, :held] = old[:, :, :held]
     return buffer
-
-
-def _rows(values: Float[Tensor, "B G K D"], index: Int[Tensor, "B G M"]) -> Float[Tensor, "B G M D"]:
-    return values.gather(2, index.unsqueeze(-1).expand(*index.shape, values.shape[-1]))
