@@ -110,7 +110,8 @@ class Run:
             return ""
         return (
             f"{self.method.name()}: must know where the prompt ends before tokens are taken back; got a crop after a "
-            f"pass of {site.q.shape[2]} tokens, which may be of the prompt or tried ones; say method(model, prompt_tokens=n)."
+            f"pass of {site.q.shape[2]} tokens, which may be of the prompt or tried ones; say "
+            "method(model, prompt_tokens=n)."
         )
 
     def state_of(self, site: Site, new: LayerState) -> LayerState:
@@ -332,7 +333,7 @@ class Selector(Attention):
     dense_below: int | str = natural_or(
         "auto",
         0,
-        doc="cached tokens up to which everything is read; auto: while choosing costs more than it saves here",
+        doc="read all of fewer cached tokens; auto: of fewer than choosing pays from, by the measured table",
     )
     wrapper: ClassVar[Any] = None
     """A `SelectingWrapper` that the method is a field of, which then has a say in what is read."""

@@ -14,8 +14,8 @@ from tokenry.models.attention.processor import WORDS, Processor, processor_of
 
 HALF = "half"
 MEASURED: Mapping[tuple[Processor, str], Mapping[str, int]] = {
-    ("pairs", "float32"): {"token_select": 8192, "quest": 2048, "fasa": 16384, "dhsa": 2048},
-    ("pairs", HALF): {"token_select": 8192, "quest": 4096, "fasa": 16384, "dhsa": 2048},
+    ("pairs", "float32"): {"token_select": 16384, "quest": 4096, "fasa": 16384, "dhsa": 4096},
+    ("pairs", HALF): {"token_select": 8192, "quest": 4096, "fasa": 16384, "dhsa": 4096},
     ("tiles", HALF): {"token_select": 65536},
 }
 """By kind of processor and numbers, for every method that chooses: measured by `benchmarks.attend.where_choosing_pays`
