@@ -180,3 +180,18 @@ def test_gathered_rows_are_those_of_a_gather(view):
     learned = values.clone().requires_grad_()
     gathered(learned, rows).sum().backward()
     assert learned.grad.sum() == rows.numel() * D
+
+
+def test_a_full_budget_gets_room_with_the_copy_of_its_eviction():
+    """A step that forgets one row and takes one in copies what is held once."""
+    buffer, plain = KVBuffer(), Plain()
+    buffer.update(*rows(0, 200))
+    plain.append(200)
+    for step in range(3):
+        buffer.keep(torch.cat((torch.arange(4), torch.arange(5, 200))).expand(B, G, -1))
+        plain.held = [[[*head[:4], *head[5:]] for head in row] for row in plain.held]
+        before = buffer.keys.data_ptr()
+        buffer.update(*rows(200 + step, 1))
+        plain.append(1)
+        plain.check(buffer)
+        assert buffer.keys.data_ptr() == before

@@ -199,8 +199,12 @@ class KVBuffer(DynamicLayer):
         columns = self._all_columns().gather(-1, rows.clamp_min(0))
         if bool((counts == rows.shape[-1]).all()):
             self._ragged = None
-            self._k, self._v = gathered(keys, rows), gathered(values, rows)
             self.held, self.columns = rows.shape[-1], columns
+            if keys.shape[2] - self.held <= self.held // self.growth:
+                # Few rows go, as at every step of a budget that is full: what comes next gets its room with this copy.
+                room = max(64, self.held // self.growth)
+                rows = torch.cat((rows, rows[..., -1:].expand(-1, -1, room)), -1)
+            self._k, self._v = gathered(keys, rows), gathered(values, rows)
         else:
             self._ragged = RaggedRows.gather(keys, values, rows, columns)
             self._k = self._v = None
