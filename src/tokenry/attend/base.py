@@ -351,7 +351,8 @@ class Selector(Attention):
 
     def at(self, site: Site) -> Selector:
         """With a budget that holds everything below that length."""
-        return whole_below(self, site.k.device, site.k.dtype) if self.dense_below else self
+        acting: Selector = whole_below(self, site.k.device, site.k.dtype) if self.dense_below else self
+        return acting
 
     @abstractmethod
     def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
