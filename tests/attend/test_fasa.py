@@ -13,7 +13,7 @@ from tests.attend.feeding import CACHE, feed, same, tokens
 from tests.padded import padded
 from tests.tinies import shared
 from tokenry.attend.calibrated.frequencies import Frequencies
-from tokenry.attend.fasa import Fasa, best_first
+from tokenry.attend.fasa import Fasa, best_place
 from tokenry.attend.random import RandomRows
 from tokenry.attend.rows import frequencies
 from tokenry.attend.rows.choose import choose
@@ -168,7 +168,7 @@ def test_each_head_names_its_own_best():
     """Two heads of a group share the budget in turns."""
     products = torch.tensor([[[[9.0, 8, 1, 2, 0, 3], [0.0, 1, 9, 8, 2, 3]]]])
     for budget, expected in ((2, [0, 2]), (4, [0, 1, 2, 3])):
-        votes = -best_first(products, budget).amin(2).float()
+        votes = -best_place(products, budget)
         assert choose(Budget(tokens=budget, per="head"), votes, None, 6).tolist() == [[expected]]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.packed import gathered
 
 B, G, D = 2, 3, 4
 
@@ -164,3 +165,33 @@ def test_gradients_flow_after_an_uneven_eviction():
     assert torch.equal(k.grad[0].abs().sum(-1) > 0, kept)
     torch.testing.assert_close(k.grad[0][kept], 4 * k.detach()[0][kept])
     torch.testing.assert_close(more.grad, 2 * 2 * more.detach() + 2 * 2 * 2 * more.detach())
+
+
+@pytest.mark.parametrize("view", ["whole", "room", "shared", "turned"])
+def test_gathered_rows_are_those_of_a_gather(view):
+    """Of a cache with room, of heads that are one in memory, and of numbers that lie in another order."""
+    values = torch.randn(B, G, 20, D)
+    values = {
+        "whole": values, "room": values[:, 1:, 2:17], "shared": values[:1, :1].expand(B, G, -1, -1),
+        "turned": values.mT.contiguous().mT,
+    }[view]  # fmt: skip
+    rows = torch.randint(0, values.shape[2], (*values.shape[:2], 7))
+    assert torch.equal(gathered(values, rows), values.gather(2, rows.unsqueeze(-1).expand(-1, -1, -1, D)))
+    learned = values.clone().requires_grad_()
+    gathered(learned, rows).sum().backward()
+    assert learned.grad.sum() == rows.numel() * D
+
+
+def test_a_full_budget_gets_room_with_the_copy_of_its_eviction():
+    """A step that forgets one row and takes one in copies what is held once."""
+    buffer, plain = KVBuffer(), Plain()
+    buffer.update(*rows(0, 200))
+    plain.append(200)
+    for step in range(3):
+        buffer.keep(torch.cat((torch.arange(4), torch.arange(5, 200))).expand(B, G, -1))
+        plain.held = [[[*head[:4], *head[5:]] for head in row] for row in plain.held]
+        before = buffer.keys.data_ptr()
+        buffer.update(*rows(200 + step, 1))
+        plain.append(1)
+        plain.check(buffer)
+        assert buffer.keys.data_ptr() == before

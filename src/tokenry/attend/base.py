@@ -2,137 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
-from weakref import WeakSet
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import DynamicCache
 
 from tokenry.attend.rows.choose import choose
+from tokenry.attend.rows.worth import Whole, whole_below
+from tokenry.attend.running.run import Run as Run
+from tokenry.attend.running.run import held_bytes as held_bytes
 from tokenry.core.budget import Budget
-from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel, WithoutEffect
+from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
+from tokenry.core.fields import natural_or
 from tokenry.core.method import Method
 from tokenry.models.attention.adapter import ModelAdapter
-from tokenry.models.attention.call import Handler
 from tokenry.models.attention.forgetting import prove_forgetting
-from tokenry.models.attention.passes import attended
 from tokenry.models.attention.place import Kind
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.fixed import fixed_cache
 from tokenry.models.cache.frozen import FrozenCache
-from tokenry.models.cache.kv import KVBuffer
-from tokenry.models.cache.own import chooses, grows, refuse_foreign
+from tokenry.models.cache.own import chooses, grows
 from tokenry.models.cache.packed import packed, rows_where
-from tokenry.models.cache.reads import Reads
-
-
-class Run:
-    """What happened while a method was attached.
-
-    Args:
-        method: the attached method.
-        prompt_tokens: columns of the prompt where known; eviction then happens as soon as these were read,
-            layer by layer, and otherwise at the first decoding step, which is exact for prompts read in chunks.
-        by_column: count the reads of every column for each layer and KV head.
-    """
-
-    def __init__(self, method: Attention, *, prompt_tokens: int | None = None, by_column: bool = False) -> None:
-        self.method = method
-        self.prompt_tokens = prompt_tokens
-        self.reads = Reads(by_column=by_column)
-        self.caches: WeakSet[Cache] = WeakSet()
-        self.passes = self.acted = False
-        """Whether the model read anything, and whether the method acted on any of it."""
-        self.most = 0
-        """Columns that the longest cache has seen."""
-
-    def handler(self, cache: Cache | None) -> Handler:
-        """The handler of one cache: it keeps a state for each layer, which follows that layer's buffer.
-
-        Raises:
-            Incompatible: the method cannot act on such a cache.
-        """
-        states: dict[tuple[str, str, int], LayerState] = {}
-        self.passes = True
-        if cache is not None:
-            if self.method.needs_keys:
-                refuse_foreign(cache, self.method.name())
-            self.caches.add(cache)
-
-        def attend(site: Site) -> Tensor:
-            site = replace(site, reads=self.reads, prompt=self.prompt_tokens)
-            if site.kind not in self.method.kinds:
-                return site.dense()
-            place = (site.stack, site.kind, site.layer)
-            if place not in states:
-                states[place] = self.state_of(site, self.method.State())
-            self.acted |= site.buffer is not None or not self.method.needs_keys
-            if site.buffer is None:
-                return self.method.attend(site, states[place])
-            self.most = max(self.most, site.buffer.seen)
-            return attended(
-                site, states[place], self.method.attend, one_by_one=self.method.one_by_one, unsure=self.unsure_of(site)
-            )
-
-        return attend
-
-    def unsure_of(self, site: Site) -> str:
-        """Refuse what the method cannot know; and what is said where a pass is taken back that was read as the prompt.
-
-        Raises:
-            Incompatible: nobody tells padding from tokens.
-        """
-        who = self.method.name()
-        assert site.buffer is not None
-        if self.method.covers(site.buffer.seen):
-            return ""
-        if site.facts is not None and not site.facts.tells_padding:
-            raise Incompatible(
-                f"{who}: must know which tokens are padding; got an attention mask of four axes, or of fewer tokens "
-                "than there are, which does not tell; give one of two axes over all tokens, or use the model as it is."
-            )
-        return (
-            f"{who}: must know where the prompt ends before tokens are taken back; got a crop after a pass of "
-            f"{site.q.shape[2]} tokens, which may be of the prompt or tried ones; say method(model, prompt_tokens=n)."
-        )
-
-    def state_of(self, site: Site, new: LayerState) -> LayerState:
-        """The state that came with a cache, or a new one that follows it from now on."""
-        if site.buffer is None:
-            return new
-        own = next((s for s in site.buffer.states if type(s) is type(new)), new)
-        if own is new:
-            site.buffer.states.append(new)
-        return own
-
-    def say_whether_it_acted(self, model: str) -> None:
-        """Warn of a method that was attached for nothing."""
-        if self.acted and not 0 < self.most < (self.prompt_tokens or 0):
-            return
-        got, do = "nothing was read with it", "call the model that the method was given"
-        if self.acted:
-            got = f"it read {self.most} tokens, all as a part of a prompt of prompt_tokens={self.prompt_tokens}"
-            do = "give the length of the prompt"
-        elif self.passes:
-            got, do = "it read everything densely, without a cache to act on", "give a cache"
-        warnings.warn(
-            f"{self.method.name()}: must act on what {model} reads while it is attached; {got}; {do}.",
-            WithoutEffect,
-            stacklevel=4,
-        )
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of keys and values that the caches of this run hold now."""
-        return sum(held_bytes(cache) for cache in self.caches)
 
 
 class Attention(Method):
@@ -183,6 +80,10 @@ class Attention(Method):
             step: its number, from 0 after the prompt.
         """
         return False
+
+    def here(self, site: Site) -> Attention:
+        """The method as it acts here: one that knows where it runs may be another there."""
+        return self
 
     @property
     def one_by_one(self) -> bool:
@@ -317,11 +218,33 @@ class EvictorWrapper(Protocol):
         """Where what is left stands."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Selector(Attention):
     """Keeps every token and chooses, step by step, which of them attention reads."""
 
+    dense_below: int | str = natural_or(
+        "auto",
+        0,
+        doc="read all of fewer cached tokens; auto: of fewer than choosing pays from, by the measured table",
+    )
     wrapper: ClassVar[Any] = None
     """A `SelectingWrapper` that the method is a field of, which then has a say in what is read."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dense_below and self.extends:
+            raise InvalidValue(
+                f"{self.name()}: dense_below must be 0 where prompts may be longer than the model's context, which "
+                f"nothing reads whole; got {self.dense_below}."
+            )
+
+    def reads_all(self, step: int) -> bool:
+        return self.dense_below != 0
+
+    def here(self, site: Site) -> Selector:
+        """With a budget that holds everything below that length."""
+        acting: Selector = whole_below(self, site.k.device, site.k.dtype) if self.dense_below else self
+        return acting
 
     @abstractmethod
     def select(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
@@ -336,7 +259,16 @@ class Selector(Attention):
 
     def rows(self, site: Site, state: Any) -> Int[Tensor, "B #G M"] | None:
         """The rows to read, as `select` gives them, or as the wrapper says."""
+        self._tell_whole(site)
         return self.wrapper.rows(self, site, state) if self.wrapper else self.select(site, state)
+
+    def _tell_whole(self, site: Site) -> None:
+        """Say in the account where a sequence is read whole that the budget alone would not cover."""
+        budget = getattr(self, "budget", None)
+        if isinstance(budget, Whole) and site.reads is not None and site.buffer is not None:
+            counts = torch.as_tensor(site.seen(site.buffer.seen)).flatten().tolist()
+            if any(budget.adds(n) for n in counts):
+                site.reads.note_whole(site.buffer.seen - 1, f"{self.name()}: {budget.why}")
 
 
 class Evictor(Attention):
@@ -439,16 +371,3 @@ class Evictor(Attention):
         """Whether every sequence may keep all of its first `end` columns."""
         seen = torch.as_tensor(site.seen(end)).flatten().tolist()
         return all(self.budget.count(max(1, n)) >= n for n in seen)
-
-
-def held_bytes(cache: Cache) -> int:
-    """Bytes of keys and values that a cache holds."""
-    total = 0
-    for layer in cache.layers:
-        if isinstance(layer, KVBuffer):
-            total += layer.held_bytes
-        else:
-            total += sum(
-                t.nbytes for t in (getattr(layer, "keys", None), getattr(layer, "values", None)) if t is not None
-            )
-    return total

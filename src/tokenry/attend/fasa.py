@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tokenry.attend.base import Selector
 from tokenry.attend.calibrated.frequencies import Frequencies
-from tokenry.attend.rows.choose import choose
+from tokenry.attend.rows.choose import choose, highest
 from tokenry.attend.rows.frequencies import DominantKeys, agreements, channels_of, paired
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
@@ -112,11 +112,10 @@ class Fasa(Selector):
 
     def _votes(self, site: Site, logits: Float[Tensor, "B H 1 K"]) -> Float[Tensor, "B G K"]:
         """What the query heads of a KV head say together; where each names its own, the best place it has with any."""
-        named = self.budget.count(logits.shape[-1])
-        said = site.softmax(logits) if self.vote == "sum" else best_first(logits, named)
-        said = said.squeeze(2).unflatten(1, (site.k.shape[1], -1))
-        # The least of whole numbers over an axis that is not the last takes a thousand times as long as of floats.
-        return said.sum(2) if self.vote == "sum" else -said.float().amin(2)
+        g = site.k.shape[1]
+        if self.vote == "sum":
+            return site.softmax(logits).squeeze(2).unflatten(1, (g, -1)).sum(2)
+        return -best_place(logits.squeeze(2).unflatten(1, (g, -1)), self.budget.count(logits.shape[-1]))
 
     def _channels(self, site: Site, state: DominantKeys) -> Int[Tensor, "B G C"]:
         pairs = paired(site, self.pairing)
@@ -139,8 +138,11 @@ class Fasa(Selector):
         return adapter
 
 
-def best_first(logits: Float[Tensor, "*B K"], count: int) -> Int[Tensor, "*B K"]:
-    """The place of each of the `count` highest keys, 0 for the highest; behind them all others are the last."""
-    best = logits.topk(min(count, logits.shape[-1]), -1).indices
-    places = torch.full(logits.shape, logits.shape[-1], device=logits.device)
-    return places.scatter_(-1, best, torch.arange(best.shape[-1], device=logits.device).expand_as(best))
+def best_place(logits: Float[Tensor, "B G J K"], count: int) -> Float[Tensor, "B G K"]:
+    """The best place that each of the `count` highest keys of a query head has with any of them, 0 for the highest of
+    all; behind them all others are the last."""
+    b, g, j, k = logits.shape
+    at = highest(logits.contiguous(), min(count, k))
+    places = torch.full((b, g, k), float(k), device=logits.device)
+    named = torch.arange(at.shape[-1], device=at.device, dtype=places.dtype).expand(b, g, j, -1)
+    return places.scatter_reduce_(-1, at.flatten(2), named.flatten(2), "amin")

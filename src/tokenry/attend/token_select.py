@@ -250,6 +250,8 @@ class TokenSelect(Selector):
             back = site.positions()
             query = self.budget.recent - self._query_position(site, back)
             site = replace(site, q=turned(site, site.q, query), k=turned(site, site.k, -back))
+        if site.cap is None and site.bias is None:
+            return replace(site, scale=1.0).logits()
         logits = site.logits()
         return (logits / site.scale).clamp_min(torch.finfo(logits.dtype).min)
 

@@ -33,6 +33,15 @@ def natural(default: int, *, doc: str) -> Any:
     return _field(default, doc, Limit(lambda v: v >= 0, "at least 0"))
 
 
+def natural_or(word: str, default: int | str, *, doc: str) -> Any:
+    """A whole number of at least 0, or one word; its type is `int | str`."""
+
+    def allows(value: int | str) -> bool:
+        return value == word or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+
+    return _field(default, doc, Limit(allows, f"a whole number of at least 0, or {word}"))
+
+
 def between(low: float, high: float, *, default: float, doc: str) -> Any:
     """A number in the closed interval [low, high]."""
     return _field(default, doc, Limit(lambda v: low <= v <= high, f"in [{low}, {high}]"))
@@ -131,6 +140,8 @@ def _read_union(value: Any, kinds: tuple[Any, ...], who: str, name: str, default
     if value is None or (value == "none" and type(None) in kinds):
         return None
     concrete = [k for k in kinds if k is not type(None)]
+    if set(concrete) == {int, str}:
+        return int(value) if isinstance(value, str) and value.isdigit() else value
     return read(value, concrete[0], who, name, default) if len(concrete) == 1 else value
 
 

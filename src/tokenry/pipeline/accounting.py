@@ -46,6 +46,7 @@ def account(
         kv_bytes=0 if said.cache is None else held_bytes(said.cache),
         bytes_read=bytes_read,
         peak_bytes=peak_bytes(),
+        notes=() if said.run is None else said.run.reads.notes,
     )
 
 

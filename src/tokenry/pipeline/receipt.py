@@ -46,6 +46,7 @@ class Receipt:
         kv_bytes: keys and values held when the answer ended.
         bytes_read: bytes of keys and values that attention and its selection read, over prompt and answer.
         peak_bytes: most memory of the process, model included.
+        notes: sentences on what was done otherwise than the budgets say, such as reading everything in a short cache.
     """
 
     steps: tuple[StepCost, ...]
@@ -58,10 +59,12 @@ class Receipt:
     kv_bytes: int
     bytes_read: int
     peak_bytes: int
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self) | {"steps": [asdict(s) for s in self.steps], "read_per_step": list(self.read_per_step)}
+        lists = {"read_per_step": list(self.read_per_step), "notes": list(self.notes)}
+        return asdict(self) | {"steps": [asdict(s) for s in self.steps]} | lists
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Receipt:
@@ -72,5 +75,6 @@ class Receipt:
                 "steps": tuple(StepCost(**s) for s in values["steps"]),
                 "read_per_step": tuple(values["read_per_step"]),
                 "seconds": Seconds(**values["seconds"]),
+                "notes": tuple(values.get("notes", ())),
             }
         )

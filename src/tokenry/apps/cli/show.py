@@ -36,6 +36,8 @@ def print_run(trace: Trace) -> None:
         _err.print()
     dense = trace.dense.receipt if trace.dense else None
     _err.print(_costs(trace.receipt, dense, dict(ratios(trace))))
+    for note in trace.receipt.notes:
+        _err.print(f"\n{note}", markup=False, style="dim", soft_wrap=True)
     if trace.dense is not None:
         _err.print(f"\nto dense: KL {trace.dense.kl:.3f}, top-1 {trace.dense.top1:.0%} over its answer:", markup=False)
         _err.print(trace.dense.answer, markup=False, style="dim")

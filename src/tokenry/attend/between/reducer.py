@@ -128,10 +128,10 @@ class _Reducing:
             return self.run.method.attend(site, self.state)
         if not self._follows:
             self.state, self._follows = self.run.state_of(site, self.state), True
-        unsure = self.run.unsure_of(site)
+        self.run.check_padding(site)
         site.later = self._is_later(buffer.seen - n)
         site.decoding = site.later and n == 1
-        buffer.unsure = unsure if n > 1 and site.prompt is None and not site.later else ""
+        buffer.unsure = self.run.unsure_of(site) if n > 1 and site.prompt is None and not site.later else ""
         return self.run.method.attend(site, self.state)
 
     def _is_later(self, first: int) -> bool:

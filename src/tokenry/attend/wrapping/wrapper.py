@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float, Int
@@ -63,6 +64,10 @@ class Wrapper(Attention):
 
     def covers(self, seen: int) -> bool:
         return self.inside.covers(seen)
+
+    def here(self, site: Site) -> Attention:
+        inside = self.inside.here(site)
+        return self if inside is self.inside else _around(self, inside)
 
     def reads_all(self, step: int) -> bool:
         return self.inside.reads_all(step)
@@ -124,6 +129,11 @@ class SelectingWrapper(Wrapper):
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
         return _asking(self.inside, self).attend(site, state)
+
+
+@lru_cache(maxsize=512)
+def _around(wrapper: Wrapper, inside: Attention) -> Wrapper:
+    return replace(wrapper, inside=inside)
 
 
 def _asking(inside: Any, wrapper: Wrapper) -> Any:

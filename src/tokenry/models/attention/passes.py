@@ -15,15 +15,15 @@ from tokenry.models.cache.kv import KVBuffer
 Attend = Callable[[Site, Any], Tensor]
 
 
-def attended(site: Site, state: Any, attend: Attend, *, one_by_one: bool, unsure: str) -> Tensor:
+def attended(site: Site, state: Any, attend: Attend, *, one_by_one: bool, unsure: Callable[[Site], str]) -> Tensor:
     """Attention of a pass, in which every token after the prompt is attended to as if it came by itself.
 
     Args:
-        site: of the whole pass, whose tokens the cache holds already.
+        site: of the whole pass, whose tokens the cache holds already; it is told what it stands for.
         state: of the method, for this layer.
         attend: the method's verb; it sees the cache as it is when the last token of its site has come.
         one_by_one: tokens after the prompt go through `attend` one at a time, and can be taken back by a crop.
-        unsure: what a crop is told where the pass is taken for a part of the prompt without anybody having said so.
+        unsure: says what a crop is told where the pass is taken for a part of the prompt and nobody said so.
     """
     buffer, n = site.buffer, site.q.shape[2]
     assert buffer is not None
@@ -31,10 +31,12 @@ def attended(site: Site, state: Any, attend: Attend, *, one_by_one: bool, unsure
     later = _after_the_prompt(site, buffer)
     if later == 0:
         if n > 1 and site.prompt is None:
-            buffer.unsure = unsure
-        return attend(replace(site, decoding=False), state)
+            buffer.unsure = unsure(site)
+        site.decoding = False
+        return attend(site, state)
     if later == n and (not one_by_one or (n == 1 and not buffer.record_past)):
-        return attend(replace(site, later=True, decoding=n == 1), state)
+        site.later, site.decoding = True, n == 1
+        return attend(site, state)
     keys, values = buffer.take_back(later)
     parts = []
     if later < n:

@@ -6,17 +6,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokenry.models.attention.processor import has_tiles
+
 FEW, WIDE, NEAR_BYTES = 16, 64, 16 << 20
-"""From so many bytes of keys on, which no processor holds near, few queries are multiplied key by key, if keys are as
-wide; measured by `benchmarks.attend.decode_methods`."""
+"""Few queries are multiplied key by key, if keys are as wide; where products of tiles are faster, only with keys of
+more bytes than any processor holds near. Measured by `benchmarks.attend.decode_methods`."""
 
 
 def products(q: Float[Tensor, "B G M D"], k: Float[Tensor, "B G K D"]) -> Float[Tensor, "B G M K"]:
-    """`q @ k.mT`. Keys that come from memory are read in their own order, which takes half the time."""
-    far = q.shape[2] <= FEW and k.shape[3] >= WIDE and k.nbytes > NEAR_BYTES
-    if far and k.device.type == "cpu" and k.dtype in (torch.float32, torch.float64):
+    """`q @ k.mT`. Keys that are read in their own order take between half and nine tenths of the time."""
+    if _key_by_key(q, k):
         return (k @ q.mT).mT.contiguous()
     return by_head(q, k.mT)
+
+
+def read_once(
+    q: Float[Tensor, "B G M D"], k: Float[Tensor, "B G K D"], v: Float[Tensor, "B G K Dv"], scale: float
+) -> Float[Tensor, "B G M Dv"] | None:
+    """Attention of few queries that see every key; None where one call of torch does it as fast, or more exactly."""
+    if k.dtype != torch.float32 or not _key_by_key(q, k):
+        return None
+    return (k @ (q * scale).mT).mT.softmax(-1) @ v
+
+
+def _key_by_key(q: Tensor, k: Tensor) -> bool:
+    if k.device.type != "cpu" or q.shape[2] > FEW or k.shape[3] < WIDE:
+        return False
+    if has_tiles():
+        return k.dtype in (torch.float32, torch.float64) and k.nbytes > NEAR_BYTES
+    return k.dtype in (torch.float32, torch.float64, torch.bfloat16)
 
 
 def by_head(a: Float[Tensor, "B G M X"], b: Float[Tensor, "B G X N"]) -> Float[Tensor, "B G M N"]:

@@ -15,8 +15,9 @@ from transformers.cache_utils import Cache
 
 from tokenry.models.attention.mask import MaskFacts
 from tokenry.models.attention.place import Kind
-from tokenry.models.attention.products import by_head, products
+from tokenry.models.attention.products import by_head, products, read_once
 from tokenry.models.cache.kv import KVBuffer
+from tokenry.models.cache.packed import gathered
 from tokenry.models.cache.reads import Reads
 
 MASK_ELEMENTS = 1 << 26
@@ -171,7 +172,7 @@ class Site:
 
     def logits_of(self, products: Float[Tensor, "B H Q K"], queries: slice = slice(None)) -> Float[Tensor, "B H Q K"]:
         """What attention makes of the products of some queries with the keys: scaled, capped, biased and masked."""
-        scores = products * self.scale
+        scores = products if self.scale == 1 else products * self.scale
         if self.cap is not None:
             scores = torch.tanh(scores / self.cap) * self.cap
         if self.bias is not None:
@@ -209,9 +210,10 @@ class Site:
         g = self.k.shape[1]
         if n == 1:
             # One query per head: the heads of a group are the rows of one small attention, so keys are read once.
-            out = scaled_dot_product_attention(
-                self.q.reshape(b, g, h // g, d), self.k, self.v, attn_mask=self.mask(), scale=self.scale
-            )
+            q, mask = self.q.reshape(b, g, h // g, d), self.mask()
+            out = read_once(q, self.k, self.v, self.scale) if mask is None else None
+            if out is None:
+                out = scaled_dot_product_attention(q, self.k, self.v, attn_mask=mask, scale=self.scale)
             return out.reshape(b, h, 1, -1)
         if self._plain_causal():
             return scaled_dot_product_attention(
@@ -283,15 +285,10 @@ class Site:
     def narrow(self, rows: Int[Tensor, "B #G M"]) -> Site:
         """The same site holding only some of its rows, -1 for none. A middle axis of 1 serves all heads."""
         b, g, _, _ = self.k.shape
-        at = rows.clamp_min(0)
-        if rows.shape[0] == 1 and rows.shape[1] == 1:
-            k, v = self.k.index_select(2, at[0, 0]), self.v.index_select(2, at[0, 0])
-        else:
-            wide = at.expand(b, g, -1).unsqueeze(-1)
-            k = self.k.gather(2, wide.expand(-1, -1, -1, self.k.shape[-1]))
-            v = self.v.gather(2, wide.expand(-1, -1, -1, self.v.shape[-1]))
         rows = rows.expand(b, g, -1)
-        columns = rows + self.first if self.columns is None else self.columns.gather(-1, rows.clamp_min(0))
+        at = rows.clamp_min(0)
+        k, v = gathered(self.k, at), gathered(self.v, at)
+        columns = rows + self.first if self.columns is None else self.columns.gather(-1, at)
         holes = self.holes or bool((rows < 0).any())
         if holes:
             columns = torch.where(rows >= 0, columns, -1)

@@ -43,7 +43,8 @@ class LayerState:
 
     def settle(self) -> None:
         """What was remembered is not asked for any more."""
-        self._past.clear()
+        if "_steps" in vars(self):
+            self._past.clear()
 
     def crop(self, seen: int) -> None:
         """Go back to what was known when `seen` tokens were seen; start anew where that is not remembered."""

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenry.models.cache.packed import gathered
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evicted:
@@ -47,9 +49,4 @@ def ordered(
     none = torch.iinfo(columns.dtype).max
     order = torch.where(columns >= 0, columns, none).argsort(dim=-1, stable=True)
     at = order[..., : int((columns >= 0).sum(-1).max())]
-    wide = at.unsqueeze(-1)
-    return (
-        keys.gather(2, wide.expand(-1, -1, -1, keys.shape[-1])),
-        values.gather(2, wide.expand(-1, -1, -1, values.shape[-1])),
-        columns.gather(2, at),
-    )
+    return gathered(keys, at), gathered(values, at), columns.gather(2, at)

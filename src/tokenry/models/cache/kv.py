@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from tokenry.core.errors import Incompatible
 from tokenry.models.attention.state import STEPS, LayerState
 from tokenry.models.cache.evicted import Evicted, ordered
-from tokenry.models.cache.packed import rows_where
+from tokenry.models.cache.packed import gathered, rows_where
 from tokenry.models.cache.ragged import RaggedRows
 
 S = TypeVar("S", bound=LayerState)
@@ -56,6 +56,8 @@ class KVBuffer(DynamicLayer):
         self.seen = 0
         self.held = 0
         self.columns: Int[Tensor, "B G K"] | None = None
+        self._ahead: tuple[Tensor, Tensor] | None = None
+        """The columns that are held, and the same with those of tokens to come."""
         self.settled = 0
         """Tokens seen when a method last brought this layer to its budget."""
         self.began: int | None = None
@@ -121,7 +123,7 @@ class KVBuffer(DynamicLayer):
         else:
             self._append(key_states, value_states)
             if self.columns is not None:
-                self.columns = torch.cat((self.columns, self._new_columns(new)), -1)
+                self._append_columns(self.columns, new)
         self.seen += new
         return self.rows()
 
@@ -197,8 +199,12 @@ class KVBuffer(DynamicLayer):
         columns = self._all_columns().gather(-1, rows.clamp_min(0))
         if bool((counts == rows.shape[-1]).all()):
             self._ragged = None
-            self._k, self._v = _rows(keys, rows), _rows(values, rows)
             self.held, self.columns = rows.shape[-1], columns
+            if keys.shape[2] - self.held <= self.held // self.growth:
+                # Few rows go, as at every step of a budget that is full: what comes next gets its room with this copy.
+                room = max(64, self.held // self.growth)
+                rows = torch.cat((rows, rows[..., -1:].expand(-1, -1, room)), -1)
+            self._k, self._v = gathered(keys, rows), gathered(values, rows)
         else:
             self._ragged = RaggedRows.gather(keys, values, rows, columns)
             self._k = self._v = None
@@ -249,8 +255,9 @@ class KVBuffer(DynamicLayer):
         if self.record_past and not self._cropped:
             return
         self._cropped = False
-        self.final = max([self.final, *(e.decided for e in self.evicted)])
-        self.evicted.clear()
+        if self.evicted:
+            self.final = max([self.final, *(e.decided for e in self.evicted)])
+            self.evicted.clear()
         for state in self.states:
             state.settle()
 
@@ -264,7 +271,7 @@ class KVBuffer(DynamicLayer):
         """Give back the rows of the newest `count` tokens, as if these had not come yet."""
         keys, values = self.rows()
         at = (self._all_columns() >= 0).sum(-1, keepdim=True) - count + torch.arange(count, device=self.device)
-        new = _rows(keys, at), _rows(values, at)
+        new = gathered(keys, at), gathered(values, at)
         self._shorten(count)
         self.seen -= count
         return new
@@ -279,7 +286,7 @@ class KVBuffer(DynamicLayer):
             self.columns = self.columns[..., :-count]
 
     def reset(self) -> None:
-        self._k = self._v = self._ragged = self.columns = self.began = None
+        self._k = self._v = self._ragged = self.columns = self._ahead = self.began = None
         self.seen = self.held = self.settled = self.final = 0
         self.unsure, self.evicted = "", []
         self.is_initialized = False
@@ -362,10 +369,17 @@ class KVBuffer(DynamicLayer):
         self._v[:, :, self.held : self.held + new] = v
         self.held += new
 
-    def _new_columns(self, new: int) -> Int[Tensor, "B G T"]:
-        assert self.columns is not None
-        b, g, _ = self.columns.shape
-        return torch.arange(self.seen, self.seen + new, device=self.device).expand(b, g, -1)
+    def _append_columns(self, held: Int[Tensor, "B G K"], new: int) -> None:
+        """The columns of the next tokens are known, so they stand behind those that are held until somebody changes
+        these, and a step takes one more of them."""
+        b, g, count = held.shape
+        if self._ahead is None or self._ahead[0] is not held or count + new > self._ahead[1].shape[-1]:
+            room = new + max(64, (count + new) // self.growth)
+            coming = torch.arange(self.seen, self.seen + room, device=self.device)
+            self._ahead = held, torch.cat((held, coming.expand(b, g, -1)), -1)
+        columns = self._ahead[1]
+        self.columns = columns[..., : count + new]
+        self._ahead = self.columns, columns
 
     def _all_columns(self) -> Int[Tensor, "B G K"]:
         if self.columns is not None:
@@ -381,7 +395,3 @@ def _grown(old: Tensor | None, like: Tensor, held: int, room: int) -> Tensor:
     if old is not None:
         buffer[:, :, :held] = old[:, :, :held]
     return buffer
-
-
-def _rows(values: Float[Tensor, "B G K D"], index: Int[Tensor, "B G M"]) -> Float[Tensor, "B G M D"]:
-    return values.gather(2, index.unsqueeze(-1).expand(*index.shape, values.shape[-1]))

@@ -21,6 +21,8 @@ class Reads:
     bytes: int = 0
     pairs: float = 0.0
     counts: dict[int, Float[Tensor, "B G N"]] = field(default_factory=dict)
+    _whole: dict[str, set[int]] = field(default_factory=dict, repr=False)
+    """The columns for whose tokens everything was read by a rule, by what that says."""
     _steps: list[dict[int, Tensor | float]] = field(default_factory=list, repr=False)
     _at: dict[int, int] = field(default_factory=dict, repr=False)
     """The step that last read for the token of a column."""
@@ -47,6 +49,16 @@ class Reads:
         self._steps[self._at[column]][layer] = float(keys) if held is None else held.float().sum(-1).mean()
         if self.by_column:
             self._count(layer, keys, heads, held, columns, batch)
+
+    def note_whole(self, column: int, why: str) -> None:
+        """A rule had everything read for the token of a column, whatever the budget."""
+        self._whole.setdefault(why, set()).add(column)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of these numbers should know, in sentences."""
+        steps = len(self._at)
+        return tuple(f"{why}; so {len(at):,} of {steps:,} steps read everything." for why, at in self._whole.items())
 
     @property
     def per_step(self) -> list[float]:
