@@ -148,6 +148,8 @@ class Attention(Method):
     """The kinds of attention the method acts on; all others stay dense."""
     needs_keys: ClassVar[bool] = True
     """Whether the method chooses among cached keys."""
+    shares_rows: ClassVar[bool] = True
+    """Whether it can act where all heads share the rows of a cache that holds latents."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -271,10 +273,10 @@ class Attention(Method):
                 f"{who} must cache keys and values in every layer that attends to what is decoded; "
                 f"{sum(not place.cached for place in places)} of {len(places)} do not; use it densely."
             )
-        if adapter.latent and self.needs_keys:
+        if adapter.latent and self.needs_keys and not self.shares_rows:
             raise UnsupportedModel(
-                f"{who} must cache keys and values; it caches latents that these are made of at every step, "
-                "which methods cannot choose from yet; use it densely."
+                f"{who} must cache keys and values of its heads, of which each holds rows of its own; it caches latents "
+                "that all heads share; use another method."
             )
         if adapter.repeats and self.needs_keys:
             raise UnsupportedModel(
@@ -421,6 +423,10 @@ class Evictor(Attention):
             return site
         scores, real, newer = self.score(site, state), site.real(), buffer.seen - end
         columns = site.key_columns()
+        if site.expand is not None:
+            # A row of latents serves all heads.
+            scores, columns = scores.sum(1, keepdim=True), columns[:, :1]
+            real = None if real is None else real[:, :1]
         if site.holes:
             assert real is not None
             real = real & (columns < end)
@@ -431,8 +437,8 @@ class Evictor(Attention):
             index = packed(torch.cat((index, rows_where(columns >= end)), -1))
         if index.shape[-1] < columns.shape[-1] or bool((index < 0).any()):
             buffer.keep(index, decided=end)
-            keys, values = buffer.rows()
-            site = replace(site, k=keys, v=values, columns=buffer.columns, holes=buffer.ragged)
+            # Keys that were made of latents need not be made again.
+            site = site.now() if site.expand is None else site.narrow(index)
         return site
 
     def _covers(self, site: Site, end: int) -> bool:
