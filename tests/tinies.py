@@ -9,9 +9,11 @@ from transformers import PreTrainedModel
 
 from tokenry.models.files.tiny import tiny
 
-STRUCTURES = ("llama", "gemma3_text", "deepseek_v3")
-"""Plain layers; layers with QK-norm and grouped heads of which every second has a sliding window; latents
-that keys and values of all heads are made of."""
+STRUCTURES = ("llama", "gemma3_text")
+"""Plain layers; layers with QK-norm and grouped heads of which every second has a sliding window."""
+
+LATENT = "deepseek_v3"
+"""Layers that cache latents, of which keys and values of all heads are made at every step."""
 
 
 @cache

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contract.cases import Case, choosing
+from tests.contract.cases import Case, case_of, choosing
 from tests.padded import padded
-from tests.tinies import STRUCTURES, shared
+from tests.tinies import LATENT, STRUCTURES, shared
 from tokenry.attend.base import Evictor, Run
 from tokenry.core.errors import Incompatible
 from tokenry.models.attention.adapter import ModelAdapter
@@ -26,8 +26,11 @@ ONCE = [c for c in EVICTORS if not c.method.every_step]
 PROMPT = padded(41)
 
 
-@pytest.fixture(params=STRUCTURES)
+@pytest.fixture(params=[*STRUCTURES, LATENT])
 def family(request):
+    case = case_of(request.node)
+    if request.param == LATENT and case is not None and not case.method.shares_rows:
+        pytest.skip("refused by name, see tests/attend/test_latents.py")
     return request.param
 
 
