@@ -23,7 +23,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.call import Handler
 from tokenry.models.attention.forgetting import prove_forgetting
 from tokenry.models.attention.passes import attended
-from tokenry.models.attention.place import Kind
+from tokenry.models.attention.place import Kind, Place
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.fixed import fixed_cache
@@ -268,42 +268,32 @@ class Attention(Method):
                 f"{who} must have attention of the kind {' or '.join(self.kinds)}; "
                 f"it has {', '.join(sorted({p.kind for p in adapter.sites.values()}))} only."
             )
-        if self.needs_keys and not all(place.cached for place in places):
-            raise UnsupportedModel(
-                f"{who} must cache keys and values in every layer that attends to what is decoded; "
-                f"{sum(not place.cached for place in places)} of {len(places)} do not; use it densely."
-            )
-        if adapter.latent and self.needs_keys and not self.shares_rows:
-            raise UnsupportedModel(
-                f"{who} must cache keys and values of its heads, of which each holds rows of its own; it caches latents "
-                "that all heads share; use another method."
-            )
-        if adapter.repeats and self.needs_keys:
-            raise UnsupportedModel(
-                f"{who} must attend to each head that it caches once; it repeats them for others, "
-                "which methods cannot choose from yet; use it densely."
-            )
-        if adapter.remade and self.needs_keys:
-            raise UnsupportedModel(
-                f"{who} must attend once to the keys and values that it caches; it makes others of them, or reads them "
-                "several times for one token, which methods cannot choose from yet; use it densely."
-            )
-        if adapter.shares and self.needs_keys:
-            raise UnsupportedModel(
-                f"{who} must cache keys that grow with the tokens in every layer that reads a cache; it has layers "
-                "whose keys do not; use it densely."
-            )
-        if self.needs_keys and not grows(adapter.model) and chooses(adapter.model):
-            raise UnsupportedModel(
-                f"{who} must leave the choice of keys to methods; layers that keep every token choose by an index of "
-                "their own; use it densely."
-            )
-        if self.needs_keys and not grows(adapter.model):
-            raise UnsupportedModel(
-                f"{who} must have a layer that keeps every token; all of them forget by themselves, as those with a "
-                "sliding window do; use it densely."
-            )
+        if self.needs_keys:
+            self._check_caching(adapter, places, who)
         return adapter
+
+    def _check_caching(self, adapter: ModelAdapter, places: list[Place], who: str) -> None:
+        """Refuse a model of whose cache no method, or not this one, can choose."""
+        uncached = sum(not place.cached for place in places)
+        found: dict[str, bool] = {
+            "cache keys and values in every layer that attends to what is decoded; "
+            f"{uncached} of {len(places)} do not; use it densely": uncached > 0,
+            "cache keys and values, of which each head holds rows of its own; it caches latents that all heads share; "
+            "use another method": adapter.latent and not self.shares_rows,
+            "attend to each head that it caches once; it repeats them for others, which methods cannot choose from "
+            "yet; use it densely": adapter.repeats,
+            "attend once to the keys and values that it caches; it makes others of them, or reads them several times "
+            "for one token, which methods cannot choose from yet; use it densely": adapter.remade,
+            "cache keys that grow with the tokens in every layer that reads a cache; it has layers whose keys do not; "
+            "use it densely": adapter.shares,
+            "leave the choice of keys to methods; layers that keep every token choose by an index of their own; "
+            "use it densely": chooses(adapter.model) and not grows(adapter.model),
+            "have a layer that keeps every token; all of them forget by themselves, as those with a sliding window do; "
+            "use it densely": not grows(adapter.model),
+        }
+        for rule, broken in found.items():
+            if broken:
+                raise UnsupportedModel(f"{who} must {rule}.")
 
 
 class EvictorWrapper(Protocol):
