@@ -12,6 +12,9 @@ from tokenry.models.files.tiny import tiny
 STRUCTURES = ("llama", "gemma3_text")
 """Plain layers; layers with QK-norm and grouped heads of which every second has a sliding window."""
 
+LATENT = "deepseek_v3"
+"""Layers that cache latents, of which keys and values of all heads are made at every step."""
+
 
 @cache
 def shared(family: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

@@ -39,7 +39,7 @@ sentence if it cannot.
 - **between layers**: dropping tokens between layers is the same as masking them; `whole` where the model must be given
   one state for every token after its last layer.
 - **other positions**: keys can be turned to other positions, as `token_select` with `slots` needs.
-- **cache**: `latents` where keys are made of them at every step; methods that choose among keys then refuse.
+- **cache**: `latents` where keys of all heads are made of them at every step, so that one row serves all heads.
 """
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contract.cases import Case, choosing
+from tests.contract.cases import Case, case_of, choosing
 from tests.padded import padded
-from tests.tinies import STRUCTURES, shared
+from tests.tinies import LATENT, STRUCTURES, shared
 from tokenry.attend.base import Evictor, Run
 from tokenry.core.errors import Incompatible
 from tokenry.models.attention.adapter import ModelAdapter
@@ -26,8 +26,11 @@ ONCE = [c for c in EVICTORS if not c.method.every_step]
 PROMPT = padded(41)
 
 
-@pytest.fixture(params=STRUCTURES)
+@pytest.fixture(params=[*STRUCTURES, LATENT])
 def family(request):
+    case = case_of(request.node)
+    if request.param == LATENT and case is not None and not case.method.shares_rows:
+        pytest.skip("refused by name, see tests/attend/test_latents.py")
     return request.param
 
 
@@ -43,7 +46,8 @@ def entry(request):
 
 def generate(model, inputs, **options):
     settings = {"max_new_tokens": STEPS, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
-    return model.generate(**inputs, **settings | options)
+    # The vector of the id of padding is zero, so that all keys are equal to it and any choice is as good.
+    return model.generate(**inputs, **settings | {"suppress_tokens": [0]} | options)
 
 
 def alone(row):

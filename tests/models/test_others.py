@@ -137,12 +137,3 @@ def test_methods_that_need_a_cache_refuse_encoders(family):
         UnsupportedModel, match=r"token_select: .* must have attention of the kind self; it has encoder"
     ):
         TokenSelect()(tiny(family)).__enter__()
-
-
-def test_latent_caches_are_dense_only():
-    model = tiny("deepseek_v3")
-    assert ModelAdapter.of(model).latent
-    with pytest.raises(UnsupportedModel, match="caches latents"):
-        TokenSelect()(model).__enter__()
-    with pytest.raises(UnsupportedModel, match="caches latents"):
-        Window().cache(model)

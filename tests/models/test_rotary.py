@@ -10,7 +10,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.files.tiny import DECODERS, tiny
 
-OTHERWISE = ("deepseek_v3", "gpt2", "opt")
+OTHERWISE = ("gpt2", "opt")
 
 
 @pytest.mark.parametrize("family", sorted(set(DECODERS) - set(OTHERWISE)))

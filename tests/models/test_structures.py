@@ -82,6 +82,12 @@ def test_what_adds_its_own_logits_to_a_mask_is_refused():
         ModelAdapter.of(built("doge"))
 
 
+def test_an_indexer_that_names_what_a_query_sees_leaves_nothing_to_a_method():
+    for method in METHODS:
+        with pytest.raises(UnsupportedModel, match="DeepseekV32ForCausalLM must leave the choice of keys"):
+            method(built("deepseek_v32")).__enter__()
+
+
 def test_a_chunk_taken_for_a_window_does_not_pass_the_proof(monkeypatch):
     """The proof goes past an edge, whatever a model's own is."""
 

@@ -34,7 +34,8 @@ class AdaptiveHeads(EvictingWrapper):
         A layer holds exactly as many rows as with the method alone, and frees the memory of the others. With `floor=1`
         it is the method inside. Sinks and recent tokens of the budget stay in every head.
     Raises
-        InvalidValue: a method that does not evict.
+        InvalidValue: a method that does not evict. UnsupportedModel: a model that caches latents, of which all heads
+        share the rows.
     Deviations
         Scores are made shares of their sum, since methods do not all score by probabilities; infinite scores, of what a
         method always keeps, stay with their head.
@@ -57,6 +58,7 @@ class AdaptiveHeads(EvictingWrapper):
 
     inside: Attention = part(SnapKV(), doc="what scores and evicts")
     floor: float = between(0.0, 1.0, default=0.2, doc="share of its budget that every head keeps")
+    shares_rows = False
 
     def stays(
         self, method: Evictor, site: Site, scores: Float[Tensor, "B #G K"], real: Bool[Tensor, "B #G K"] | None,

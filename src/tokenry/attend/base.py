@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -23,7 +23,7 @@ from tokenry.core.fields import natural_or
 from tokenry.core.method import Method
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.forgetting import prove_forgetting
-from tokenry.models.attention.place import Kind
+from tokenry.models.attention.place import Kind, Place
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
 from tokenry.models.cache.fixed import fixed_cache
@@ -45,6 +45,8 @@ class Attention(Method):
     """The kinds of attention the method acts on; all others stay dense."""
     needs_keys: ClassVar[bool] = True
     """Whether the method chooses among cached keys."""
+    shares_rows: ClassVar[bool] = True
+    """Whether it can act where all heads share the rows of a cache that holds latents."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,42 +169,32 @@ class Attention(Method):
                 f"{who} must have attention of the kind {' or '.join(self.kinds)}; "
                 f"it has {', '.join(sorted({p.kind for p in adapter.sites.values()}))} only."
             )
-        if self.needs_keys and not all(place.cached for place in places):
-            raise UnsupportedModel(
-                f"{who} must cache keys and values in every layer that attends to what is decoded; "
-                f"{sum(not place.cached for place in places)} of {len(places)} do not; use it densely."
-            )
-        if adapter.latent and self.needs_keys:
-            raise UnsupportedModel(
-                f"{who} must cache keys and values; it caches latents that these are made of at every step, "
-                "which methods cannot choose from yet; use it densely."
-            )
-        if adapter.repeats and self.needs_keys:
-            raise UnsupportedModel(
-                f"{who} must attend to each head that it caches once; it repeats them for others, "
-                "which methods cannot choose from yet; use it densely."
-            )
-        if adapter.remade and self.needs_keys:
-            raise UnsupportedModel(
-                f"{who} must attend once to the keys and values that it caches; it makes others of them, or reads them "
-                "several times for one token, which methods cannot choose from yet; use it densely."
-            )
-        if adapter.shares and self.needs_keys:
-            raise UnsupportedModel(
-                f"{who} must cache keys that grow with the tokens in every layer that reads a cache; it has layers "
-                "whose keys do not; use it densely."
-            )
-        if self.needs_keys and not grows(adapter.model) and chooses(adapter.model):
-            raise UnsupportedModel(
-                f"{who} must leave the choice of keys to methods; layers that keep every token choose by an index of "
-                "their own; use it densely."
-            )
-        if self.needs_keys and not grows(adapter.model):
-            raise UnsupportedModel(
-                f"{who} must have a layer that keeps every token; all of them forget by themselves, as those with a "
-                "sliding window do; use it densely."
-            )
+        if self.needs_keys:
+            self._check_caching(adapter, places, who)
         return adapter
+
+    def _check_caching(self, adapter: ModelAdapter, places: list[Place], who: str) -> None:
+        """Refuse a model of whose cache no method, or not this one, can choose."""
+        uncached = sum(not place.cached for place in places)
+        found: dict[str, bool] = {
+            "cache keys and values in every layer that attends to what is decoded; "
+            f"{uncached} of {len(places)} do not; use it densely": uncached > 0,
+            "cache keys and values, of which each head holds rows of its own; it caches latents that all heads share; "
+            "use another method": adapter.latent and not self.shares_rows,
+            "attend to each head that it caches once; it repeats them for others, which methods cannot choose from "
+            "yet; use it densely": adapter.repeats,
+            "attend once to the keys and values that it caches; it makes others of them, or reads them several times "
+            "for one token, which methods cannot choose from yet; use it densely": adapter.remade,
+            "cache keys that grow with the tokens in every layer that reads a cache; it has layers whose keys do not; "
+            "use it densely": adapter.shares,
+            "leave the choice of keys to methods; layers that keep every token choose by an index of their own; "
+            "use it densely": chooses(adapter.model) and not grows(adapter.model),
+            "have a layer that keeps every token; all of them forget by themselves, as those with a sliding window do; "
+            "use it densely": not grows(adapter.model),
+        }
+        for rule, broken in found.items():
+            if broken:
+                raise UnsupportedModel(f"{who} must {rule}.")
 
 
 class EvictorWrapper(Protocol):
@@ -353,6 +345,10 @@ class Evictor(Attention):
             return site
         scores, real, newer = self.score(site, state), site.real(), buffer.seen - end
         columns = site.key_columns()
+        if site.expand is not None:
+            # A row of latents serves all heads.
+            scores, columns = scores.sum(1, keepdim=True), columns[:, :1]
+            real = None if real is None else real[:, :1]
         if site.holes:
             assert real is not None
             real = real & (columns < end)
@@ -363,8 +359,8 @@ class Evictor(Attention):
             index = packed(torch.cat((index, rows_where(columns >= end)), -1))
         if index.shape[-1] < columns.shape[-1] or bool((index < 0).any()):
             buffer.keep(index, decided=end)
-            keys, values = buffer.rows()
-            site = replace(site, k=keys, v=values, columns=buffer.columns, holes=buffer.ragged)
+            # Keys that were made of latents need not be made again.
+            site = site.now() if site.expand is None else site.narrow(index)
         return site
 
     def _covers(self, site: Site, end: int) -> bool:

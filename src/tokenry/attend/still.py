@@ -96,6 +96,7 @@ class Still(Attention, Learned):
     shift: str = choice("exact", "both", default="exact", doc="whose products the largest one is taken off")
     layers: tuple[int, ...] = setting((), doc="the layers that are linearised")
     seed: int = natural(0, doc="of a random choice")
+    shares_rows = False
     State = Folded
 
     @classmethod

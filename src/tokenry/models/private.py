@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
@@ -44,6 +45,11 @@ def attention_name(config: Any) -> str | None:
 def name_attention(config: Any, name: str | None) -> None:
     """Let models of this very configuration call another one; those of its parts have their own."""
     config._attn_implementation_internal = name
+
+
+def expansion(layer: nn.Module) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """What makes keys and values of all heads of the latents that a layer caches; None where it caches these."""
+    return getattr(layer, "expand_kv", None)
 
 
 def keeps_logits(model: Any) -> bool:

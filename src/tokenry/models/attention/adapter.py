@@ -55,7 +55,7 @@ class ModelAdapter:
         self._model = weakref.ref(model)
         self.sites: WeakKeyDictionary[nn.Module, Place] = WeakKeyDictionary()
         self.latent = False
-        """Whether the cache holds latents that keys and values are made of at every step."""
+        """Whether the cache holds latents that keys and values are made of at every step: one row for all heads."""
         self.repeats = False
         """Whether attention gets every head that the cache holds several times."""
         self.biased = False
@@ -259,8 +259,8 @@ class ModelAdapter:
         def watch(site: Site) -> Tensor:
             if site.buffer is not None:
                 seen[site.buffer, site.buffer.seen] += 1
-                as_held = self.latent or self.repeats or _same(site.buffer.rows(), (site.k, site.v))
-                self.remade |= not as_held
+                held = site.now()
+                self.remade |= not (self.repeats or _same((held.k, held.v), (site.k, site.v)))
             return site.dense()
 
         rule = "must read a small input, and go on from its cache"

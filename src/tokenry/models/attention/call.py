@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface
 
 from tokenry.core.errors import Incompatible
+from tokenry.models import private
 from tokenry.models.attention.mask import MaskFacts, everything, given_mask, note_facts, only_these
 from tokenry.models.attention.place import Place, Search
 from tokenry.models.attention.site import Site
@@ -133,6 +134,7 @@ def _attention(
         holes=buffer.ragged if buffer is not None else columns is not None and bool((columns < 0).any()),
         own=moved is not None and place.kind != "cross" and key.shape[2] == query.shape[2],
         buffer=buffer,
+        expand=None if buffer is None else private.expansion(module),
         cache=call.cache if call is not None else None,
         model=call.model if call is not None else None,
         # The patches of all pictures may come in one row, of which each call attends to a part.

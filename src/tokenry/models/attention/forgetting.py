@@ -48,7 +48,7 @@ def _steps(adapter: ModelAdapter, experiment: Experiment, *, forget: bool) -> li
     def attend(site: Site) -> Tensor:
         if forget or site.buffer is None or id(site.buffer) not in read:
             return site.dense()
-        rows = _left(site.k.shape[:2], read[id(site.buffer)], site.k.shape[2])
+        rows = _left(site.buffer.rows()[0].shape[:2], read[id(site.buffer)], site.k.shape[2])
         return site.narrow(rows.to(site.k.device)).dense()
 
     with adapter.experimenting("must go on from a cache"), adapter.attached_to(lambda _: attend):

@@ -40,14 +40,14 @@ def attended(site: Site, state: Any, attend: Attend, *, one_by_one: bool, unsure
     keys, values = buffer.take_back(later)
     parts = []
     if later < n:
-        parts.append(attend(_at(site, buffer, slice(0, n - later), later=False), state))
+        parts.append(attend(_at(site, slice(0, n - later), later=False), state))
     size = 1 if one_by_one else later
     buffer.trying = one_by_one
     state.remember(buffer.seen)
     for i in range(0, later, size):
         buffer.update(keys[:, :, i : i + size], values[:, :, i : i + size])
         queries = slice(n - later + i, n - later + i + size)
-        parts.append(attend(_at(site, buffer, queries, later=True), state))
+        parts.append(attend(_at(site, queries, later=True), state))
         state.remember(buffer.seen)
     buffer.trying = False
     return torch.cat(parts, 2)
@@ -67,10 +67,7 @@ def _after_the_prompt(site: Site, buffer: KVBuffer) -> int:
     return n if buffer.began is not None and first >= buffer.began else 0
 
 
-def _at(site: Site, buffer: KVBuffer, queries: slice, *, later: bool) -> Site:
+def _at(site: Site, queries: slice, *, later: bool) -> Site:
     """The site of some queries, over what the cache holds now."""
-    keys, values = buffer.rows()
-    return replace(
-        site.for_queries(queries), k=keys, v=values, columns=buffer.columns, first=0, holes=buffer.ragged,
-        later=later, decoding=later and queries.stop - queries.start == 1,
-    )  # fmt: skip
+    decoding = later and queries.stop - queries.start == 1
+    return replace(site.for_queries(queries).now(), later=later, decoding=decoding)

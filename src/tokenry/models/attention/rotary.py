@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,8 @@ _known: WeakKeyDictionary[PreTrainedModel, Rotary] = WeakKeyDictionary()
 class Rotary:
     """The rotation of every layer that decodes: its angles a position, and which numbers of a key turn together.
 
+    These are the first numbers of a key or, where keys are made of latents, the last.
+
     One token alone attends only to itself, so at two positions its keys differ in every layer by a rotation and by
     nothing else. The angles are those that the model gives its layers; which pairing they are for is tried out.
 
@@ -39,6 +42,8 @@ class Rotary:
         far, _ = _keys_at(adapter, 6)
         self._angles: dict[int, Float[Tensor, "R"]] = {}
         self._pairs: dict[int, Pairing] = {}
+        self._starts: dict[int, int] = {}
+        """The first number of a key that turns."""
         for layer, key in near.items():
             if torch.allclose(key, far[layer], atol=1e-5, rtol=1e-4):
                 continue
@@ -49,7 +54,7 @@ class Rotary:
                     f"{type(adapter.model).__name__}: layer {layer} must rotate its keys by position and do nothing "
                     "else with positions; it does not, so tokens cannot be given other ones."
                 )
-            self._angles[layer], self._pairs[layer] = found
+            self._angles[layer], self._pairs[layer], self._starts[layer] = found
 
     @classmethod
     def of(cls, model: Any) -> Rotary:
@@ -63,15 +68,17 @@ class Rotary:
         """Keys as they would be `by` positions later; negative goes back. Layers without rotation change nothing."""
         if layer not in self._angles:
             return keys
-        return _turned(keys, by, self._angles[layer].to(keys.device), self._pairs[layer])
+        return _turned(keys, by, self._angles[layer].to(keys.device), self._pairs[layer], self._starts[layer])
 
     def pairs(self, layer: int, width: int) -> Int[Tensor, "P 2"]:
         """Which numbers of a key turn together; what does not turn is taken in neighbours."""
-        turning = len(self._angles.get(layer, ()))
-        together = torch.arange(2 * turning)
+        start = self._starts.get(layer, 0)
+        end = start + 2 * len(self._angles.get(layer, ()))
+        together = torch.arange(start, end)
         halves = self._pairs.get(layer) is _halves
         together = together.view(2, -1).T if halves else together.view(-1, 2)
-        return torch.cat((together, torch.arange(2 * turning, width).view(-1, 2)))
+        rest = torch.cat((torch.arange(start), torch.arange(end, width)))
+        return torch.cat((together, rest.view(-1, 2)))
 
 
 def turned(site: Site, x: Float[Tensor, "B X K2 D"], by: Int[Tensor, "B #X K2"]) -> Float[Tensor, "B X K2 D"]:
@@ -80,24 +87,29 @@ def turned(site: Site, x: Float[Tensor, "B X K2 D"], by: Int[Tensor, "B #X K2"])
     return Rotary.of(site.model).turn(site.layer, x, by)
 
 
-def _try(near: Tensor, far: Tensor, angles: Tensor | None, steps: int, share: float) -> tuple[Tensor, Pairing] | None:
-    """The pairing under which `near` is `far` some steps later."""
+def _try(
+    near: Tensor, far: Tensor, angles: Tensor | None, steps: int, share: float
+) -> tuple[Tensor, Pairing, int] | None:
+    """The pairing under which `near` is `far` some steps later, and the first number that turns."""
     if angles is None:
         return None
     by = torch.full(near.shape[:3], steps)
-    for pair in (_halves, _neighbours):
-        if torch.allclose(_turned(near, by, angles, pair), far, atol=share * far.abs().max().item(), rtol=0.0):
-            return angles, pair
+    for start, pair in product((0, near.shape[-1] - 2 * len(angles)), (_halves, _neighbours)):
+        if start < 0:
+            continue
+        found = _turned(near, by, angles, pair, start)
+        if torch.allclose(found, far, atol=share * far.abs().max().item(), rtol=0.0):
+            return angles, pair, start
     return None
 
 
-def _turned(keys: Tensor, by: Int[Tensor, "B #G K"], angles: Float[Tensor, "R"], pair: Pairing) -> Tensor:
-    width = 2 * len(angles)
-    turning, rest = wide(keys[..., :width]), keys[..., width:]
+def _turned(keys: Tensor, by: Int[Tensor, "B #G K"], angles: Float[Tensor, "R"], pair: Pairing, start: int) -> Tensor:
+    end = start + 2 * len(angles)
+    turning = wide(keys[..., start:end])
     angle = by.unsqueeze(-1).double() * angles.double()
     cos, sin = (_spread(part.to(turning.dtype), pair) for part in (angle.cos(), angle.sin()))
     out = turning * cos + pair(turning) * sin
-    return torch.cat((out.to(keys.dtype), rest), -1)
+    return torch.cat((keys[..., :start], out.to(keys.dtype), keys[..., end:]), -1)
 
 
 def _halves(x: Tensor) -> Tensor:

@@ -49,6 +49,8 @@ class Site:
         holes: some of `columns` may be -1.
         own: the keys are those of the query tokens and no others, in the same order.
         buffer: the layer's cache, None without cache or in a native sliding window.
+        expand: makes keys and values of all heads of what the cache holds, where that is latents: rows (B, 1, K) that
+            serve all heads; None where the cache holds keys and values.
         cache: the cache that `buffer` is part of.
         model: the model whose attention this is.
         hidden: the input (B0, Q0, E) of the whole layer, before projections, also where the site is a part; None
@@ -75,6 +77,7 @@ class Site:
     holes: bool = False
     own: bool = False
     buffer: KVBuffer | None = None
+    expand: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
     cache: Cache | None = None
     model: PreTrainedModel | None = field(default=None, repr=False)
     hidden: Float[Tensor, "B0 Q0 E"] | None = field(default=None, repr=False)
@@ -293,6 +296,14 @@ class Site:
         if holes:
             columns = torch.where(rows >= 0, columns, -1)
         return replace(self, k=k, v=v, columns=columns, first=0, holes=holes, own=False)
+
+    def now(self) -> Site:
+        """The same site over what its cache holds now."""
+        assert self.buffer is not None
+        k, v = self.buffer.rows() if self.expand is None else self.expand(*self.buffer.rows())
+        columns = self.buffer.columns
+        columns = None if columns is None else columns.expand(-1, k.shape[1], -1)
+        return replace(self, k=k, v=v, columns=columns, first=0, holes=self.buffer.ragged)
 
     def between(self, low: int, high: int) -> Site:
         """The same site holding only the rows `low` … `high - 1`; nothing is copied."""

@@ -169,7 +169,7 @@ def fixed_cache(model: PreTrainedModel, capacity: int) -> DynamicCache:
 
     Raises:
         InvalidValue: a capacity below 1.
-        Incompatible: the model has layers with a sliding window or a recurrence of their own, or caches latents.
+        Incompatible: the model has layers with a sliding window or a recurrence of their own.
     """
     if capacity < 1:
         raise InvalidValue(f"capacity: must be at least 1; got {capacity}.")
