@@ -66,6 +66,23 @@ def test_openai(tmp_path):
         wrap(object())
 
 
+@pytest.mark.parametrize(
+    "reach",
+    [
+        lambda c: c.chat.completions.with_raw_response.create,
+        lambda c: c.with_raw_response.chat.completions.create,
+        lambda c: c.copy(timeout=3).chat.completions.create,
+        lambda c: c.beta.chat.completions.parse,
+    ],
+)
+def test_every_way_to_a_call_shortens(reach):
+    openai = pytest.importorskip("openai")
+    sent = Sent(CHAT)
+    plain = openai.OpenAI(api_key="k", base_url="http://a/v1", http_client=httpx.Client(transport=sent.transport))
+    reach(wrap(plain, **SETTINGS))(model="m", messages=talk("chat"))
+    assert len(sent.requests[0]["messages"][2]["content"]) < len(LONG)
+
+
 def test_openai_for_asyncio():
     openai = pytest.importorskip("openai")
     sent = Sent(CHAT)

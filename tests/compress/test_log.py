@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,16 @@ def test_errors_leave_room_for_what_is_asked_for():
     found = parse("lexical_relevance:budget=0.2,units=log").shorten("\n".join(lines), Words(), "Marchetti's invoice?")
     assert "Marchetti" in found.text
     assert "ERROR" in found.text
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_record_that_reports_an_error_stays(lines):
+    said = [{"level": "info", "msg": f"step {i} of {'abcdefg'[i % 7]}x was done"} for i in range(99)]
+    said[41] = {"level": "error", "msg": "no space on sda7", "at": 41}
+    said[60:70] = [{"level": "error", "msg": "gateway timed out", "at": i} for i in range(10)]
+    text = "".join(json.dumps(r) + "\n" for r in said) if lines else json.dumps(said)
+    found = parse("lexical_relevance:budget=0.2,units=auto").shorten(text, Words(), "cx")
+    assert "no space on sda7" in found.text
+    assert "of cx was" in found.text
+    assert found.text.count("timed out") == 1
+    assert "sda7" not in parse("lexical_relevance:budget=0.2,units=json,guard=false").shorten(text, Words(), "cx").text

@@ -234,3 +234,25 @@ def test_wrong_use_is_said():
         compress_messages("hello")
     with pytest.raises(Incompatible, match="use compressors"):
         compress_messages([], use="window")
+
+
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        (
+            {"type": "custom_tool_call", "call_id": "c", "name": "read_file", "input": "a.log"},
+            {"type": "custom_tool_call_output", "call_id": "c"},
+        ),
+        (
+            {"role": "assistant", "function_call": {"name": "read_file", "arguments": '{"path": "a.log"}'}},
+            {"role": "function", "name": "read_file"},
+        ),
+        ({"role": "assistant", "content": "cut off"}, {"role": "tool", "tool_call_id": "c", "name": "read_file"}),
+    ],
+)
+def test_a_tool_is_known_by_its_name_in_every_form_of_a_call(call, result):
+    field = "output" if "call_id" in result else "content"
+    messages = [{"role": "user", "content": "n17"}, call, {**result, field: TEXTS["json"]}]
+    short = compress_messages(messages, tokenizer=Words(), floor=50, keep=["read_*"])
+    assert [(c.tool, c.why) for c in short.changes] == [("read_file", "kept by name")]
+    assert compress_messages(messages, tokenizer=Words(), floor=50).tokens_out < short.tokens_out

@@ -20,6 +20,9 @@ from tokenry.core.fields import between
 if TYPE_CHECKING:
     from tokenry.models.files.load import LanguageModel
 
+_TELLING = 1000
+"""Units by which the language is told."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LexicalRelevance(Compressor):
@@ -76,12 +79,14 @@ class LexicalRelevance(Compressor):
 
     def score(self, document: Page, query: str | None, model: LanguageModel | None) -> Any:
         assert query is not None
-        terms, asked = terms_for(query, document.text)
         if not isinstance(self.units, Word):
-            own, _ = bm25(document.texts, terms, asked, k1=self.k1, b=self.b)
+            texts = document.texts
+            terms, asked = terms_for(query, "\n".join(texts[:_TELLING]))
+            own, _ = bm25(texts, terms, asked, k1=self.k1, b=self.b)
             cut = document.cut if len(document.cut) == len(own) else Cut.of(self.units, "", np.zeros((len(own), 2)))
             own += titled(cut, terms, asked)
             return in_context(own, cut, beside=self.beside, above=self.above)
+        terms, asked = terms_for(query, document.text)
         scores, idf = bm25(document.texts_of(document.sentences), terms, asked, k1=self.k1, b=self.b)
         around = scores[document.words.within(document.sentences)]
         words = document.texts_of(document.words)

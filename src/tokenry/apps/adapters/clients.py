@@ -14,9 +14,12 @@ CALLS = {
     ("responses",): ("input", "responses"),
     ("messages",): ("messages", "anthropic"),
     ("beta", "messages"): ("messages", "anthropic"),
+    ("beta", "chat", "completions"): ("messages", "chat"),
 }
 """Where requests are made: the field that holds messages, and how they are written."""
 ASKING = ("create", "stream", "parse", "count_tokens")
+RAW = ("with_raw_response", "with_streaming_response")
+"""The same calls, which give replies as they came."""
 
 
 def wrap(client: Any, **settings: Any) -> Any:
@@ -44,7 +47,7 @@ class _Around:
         found = getattr(self._inner, name)
         if self._path in CALLS and name in ASKING:
             return _asking(found, *CALLS[self._path], self._settings)
-        path = (*self._path, name)
+        path = self._path if name in RAW else (*self._path, name)
         if any(known[: len(path)] == path for known in CALLS) and not callable(found):
             return _Around(found, path, self._settings)
         return found
@@ -52,6 +55,8 @@ class _Around:
     def with_options(self, **options: Any) -> Any:
         """The same client with other options."""
         return _Around(self._inner.with_options(**options), self._path, self._settings)
+
+    copy = with_options
 
     def __enter__(self) -> _Around:
         self._inner.__enter__()

@@ -7,12 +7,22 @@ import re
 from dataclasses import dataclass, field
 
 from tokenry.compress.parts.kind import UNCHANGED, Kind
+from tokenry.compress.parts.log import shape_of
 from tokenry.compress.units.cut import ROOT, Cut, Gap
 from tokenry.compress.units.lines import lines as every_line
+from tokenry.compress.units.shown import unescaped
 from tokenry.core.card import Card
 
 _SIGN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{},]')
 _KEY = re.compile(r'"(?:[^"\\]++|\\.)*+"\s*:')
+_ALARM = re.compile(
+    r'"(?:level|severity|lvl|levelname|log\.level|@l)"\s*:\s*(?:"(?:error|err|fatal|critical|crit|alert|emerg\w*|panic|severe)"'
+    r"|[56]0\b)",
+    re.IGNORECASE,
+)
+_BOM = "\ufeff"
+"""What some editors write in front of a text."""
+_BLANK = " \t\r\n" + _BOM
 _SHOWN = 8
 """Keys that a mark names."""
 
@@ -22,7 +32,8 @@ class Json(Kind):
     """Elements of arrays and members of objects; a record, which is an element of an array, is never torn.
 
     Objects that lead to an array, such as an envelope around results, are opened; what they hold stands under them. A
-    single element that makes up more than half of the text is opened as well. A mark is an element or a member like the
+    single element that makes up more than half of the text is opened as well. The first record of each kind whose level
+    is that of an error is kept before anything else. A mark is an element or a member like the
     others: `{"_left_out": "items 3–97"}`, or `"_left_out 2–5": "keys a, b"`. Numbers and strings stay as they are
     written.
     """
@@ -37,7 +48,10 @@ class Json(Kind):
     flows = False
 
     def is_one(self, text: str) -> bool:
-        return text.lstrip()[:1] in ("{", "[") and self.valid(text)
+        return text.lstrip(_BLANK)[:1] in ("{", "[") and self.valid(text)
+
+    def shown(self, texts: list[str]) -> list[str]:
+        return unescaped(texts)
 
     def valid(self, text: str) -> bool:
         return _parses(text) or _are_lines(text)
@@ -48,7 +62,11 @@ class Json(Kind):
         root = _read(text, lines=not _parses(text))
         units = _Units(len(text))
         units.open(root, ROOT)
-        return Cut.of(self, text, units.bounds, parent=units.parent, tail=units.tail, number=units.number)
+        alarms = _alarming(text, units)
+        return Cut.of(
+            self, text, units.bounds, parent=units.parent, tail=units.tail, number=units.number, strong=alarms,
+            alarms=alarms,
+        )  # fmt: skip
 
     def mark(self, text: str, gap: Gap) -> str:
         gone = text[gap.start : gap.end]
@@ -116,7 +134,7 @@ def _read(text: str, *, lines: bool) -> _Container:
         at = 0
         for line in every_line(text):
             if line.strip():
-                lead = len(line) - len(line.lstrip())
+                lead = len(line) - len(line.lstrip(_BLANK))
                 outer.children.append((at + lead, at + len(line.rstrip()), None))
             at += len(line)
         return outer
@@ -134,6 +152,17 @@ def _read(text: str, *, lines: bool) -> _Container:
             _enter(text, stack[-1], begins[-1], at)
             begins[-1] = at + 1
     return outer.children[0][2] or outer if outer.children else outer
+
+
+def _alarming(text: str, units: _Units) -> list[bool]:
+    """Records that say by their level that something went wrong, the first of each kind."""
+    seen: set[str] = set()
+    found = []
+    for (a, b), (closing, _) in zip(units.bounds, units.tail, strict=True):
+        shape = shape_of(text[a:b]) if not closing and _ALARM.search(text, a, b) else ""
+        found.append(bool(shape) and shape not in seen)
+        seen.add(shape)
+    return found
 
 
 def _enter(text: str, container: _Container, low: int, high: int) -> None:
@@ -159,7 +188,7 @@ def _keys(gone: str) -> list[str]:
 
 def _parses(text: str) -> bool:
     try:
-        json.loads(text, parse_int=str, parse_float=str)
+        json.loads(text.removeprefix(_BOM), parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return False
     return True
@@ -167,5 +196,5 @@ def _parses(text: str) -> bool:
 
 def _are_lines(text: str) -> bool:
     """Whether every line is a record of JSON Lines, of at least two."""
-    lines = [line for line in every_line(text) if line.strip()]
+    lines = [line for line in every_line(text.removeprefix(_BOM)) if line.strip()]
     return len(lines) > 1 and all(line.lstrip()[0] in "{[" and _parses(line) for line in lines)

@@ -46,6 +46,10 @@ class Kind(Part):
         """Whether a text is of this kind; what it can be told from is up to the kind."""
         return False
 
+    def shown(self, texts: list[str]) -> list[str]:
+        """What units tell a reader, such as the signs that a format escapes; by this they are scored."""
+        return texts
+
     def valid(self, text: str) -> bool:
         """Whether a text parses. Where a text did and what is left of it does not, nothing is left out."""
         return True

@@ -12,6 +12,7 @@ from tokenry.compress.parts.kind import Kind, own_line
 from tokenry.compress.units.alarms import STAMP, alarming, surrounded
 from tokenry.compress.units.cut import Cut, Gap
 from tokenry.compress.units.lines import lines
+from tokenry.compress.units.shown import uncoloured
 from tokenry.core.card import Card
 from tokenry.core.fields import positive
 
@@ -67,7 +68,7 @@ class Log(Kind):
         every = lines(text)
         usual = _usual_depth(every)
         for i, whole in enumerate(every, 1):
-            line = _without_time(whole)
+            line = _without_time(uncoloured(whole))
             begin, last = number[-1] if number else (i, i)
             goes_on = _GOES_ON.match(line) is not None or _depth(line) > (0 if trace else usual)
             ends = trace and not goes_on and not heads(line)
@@ -79,7 +80,7 @@ class Log(Kind):
                 number.append((i, i))
             trace = trace or _TRACE.search(line) is not None
             at += len(whole)
-        shapes = [_shape(text[a:b]) for a, b in bounds]
+        shapes = [shape_of(text[a:b]) for a, b in bounds]
         first = dict(zip(reversed(shapes), range(len(shapes) - 1, -1, -1), strict=True))
         again = np.array([first[shape] < i for i, shape in enumerate(shapes)], dtype=bool)
         alarms = alarming(text, bounds) & ~again
@@ -88,15 +89,15 @@ class Log(Kind):
 
     def mark(self, text: str, gap: Gap) -> str:
         said = self.wording(gap)
-        before = _shape(text[text.rfind("\n", 0, max(0, gap.start - 1)) + 1 : gap.start])
-        if before and all(_shape(line) == before for line in lines(text[gap.start : gap.end])):
+        before = shape_of(text[text.rfind("\n", 0, max(0, gap.start - 1)) + 1 : gap.start])
+        if before and all(shape_of(line) == before for line in lines(text[gap.start : gap.end])):
             said += f", like line {gap.numbers[0] - 1}"
         return own_line(text, gap, f"[{said}]")
 
 
 def heads(line: str) -> bool:
     """Whether a line begins as those of logs do."""
-    return _HEAD.match(line, 0, _WIDTH) is not None
+    return _HEAD.match(uncoloured(line), 0, _WIDTH) is not None
 
 
 def _without_time(line: str) -> str:
@@ -111,10 +112,10 @@ def _depth(line: str) -> int:
 
 def _usual_depth(every: Sequence[str]) -> int:
     """How far the lines of a log are indented that belong to no other."""
-    depths = sorted(_depth(_without_time(line)) for line in every[:_LOOKED_AT] if line.strip())
+    depths = sorted(_depth(_without_time(uncoloured(line))) for line in every[:_LOOKED_AT] if line.strip())
     return depths[len(depths) // 2] if depths else 0
 
 
-def _shape(line: str) -> str:
+def shape_of(line: str) -> str:
     """A line without what differs between its repeats."""
-    return _VARIES.sub("#", line.strip())
+    return _VARIES.sub("#", uncoloured(line).strip())

@@ -14,6 +14,7 @@ from tokenry.compress.units import markup
 from tokenry.compress.units.cut import ROOT, Cut, Gap
 from tokenry.compress.units.lines import lines
 from tokenry.compress.units.outline import FENCE, HEADING, Block, outline
+from tokenry.compress.units.shown import unescaped_html
 from tokenry.core import fields
 from tokenry.core.card import Card
 from tokenry.core.fields import choice, positive
@@ -49,6 +50,9 @@ class Sections(Kind):
     def is_one(self, text: str) -> bool:
         found = (_is_html(text) and "html") or (_is_markdown(text) and "markdown")
         return bool(found) and self.format in ("auto", found)
+
+    def shown(self, texts: list[str]) -> list[str]:
+        return unescaped_html(texts)
 
     def valid(self, text: str) -> bool:
         """Whether tags of HTML match; Markdown is always well formed."""

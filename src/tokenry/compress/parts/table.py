@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from tokenry.compress.parts.kind import Kind
 from tokenry.compress.units.cut import Cut, Gap
+from tokenry.compress.units.shown import uncoloured
 from tokenry.core.card import Card
 
 _ROW = re.compile(r'(?:"(?:[^"]|"")*+"|[^"\n])*+(?:\n|\Z)')
@@ -108,6 +109,7 @@ def _rows(text: str, most: int | None = None) -> list[re.Match[str]]:
 
 
 def _fields(row: str, separator: str) -> int:
+    row = uncoloured(row)
     if '"' in row:
         row = re.sub(r'"(?:[^"]|"")*+"', "", row)
     if separator == "|":

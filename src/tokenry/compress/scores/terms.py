@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +14,7 @@ import numpy as np
 import Stemmer
 from jaxtyping import Float
 
-from tokenry.compress.scores.languages import FUNCTION_WORDS, language_of
+from tokenry.compress.scores.languages import FUNCTION_WORDS, language_of, told_by
 
 if TYPE_CHECKING:
     from tokenry.compress.units.cut import Cut
@@ -22,6 +23,10 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u3096\u30a1-\u30fa\u3
 """Signs of scripts that are written without spaces: Thai, Lao, Burmese, Khmer, Kana and Han."""
 
 _TERM = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]+")
+_CASES = {"turkish": str.maketrans("Iİ", "ıi")}
+"""Letters of which small ones are others than elsewhere."""
+_DOT = "\u0307"
+"""What the small letter of İ has above it in other languages."""
 _UNSPACED = re.compile(rf"[{UNSPACED}]")
 
 
@@ -36,13 +41,14 @@ class Terms:
         known = language in Stemmer.algorithms()
         self._stem = Stemmer.Stemmer(language).stemWord if known else str
         self._dropped = FUNCTION_WORDS.get(language, frozenset())
+        self._cases = _CASES.get(language, {})
         self._seen: dict[str, str | None] = {}
 
     def of(self, text: str) -> list[str]:
         """The terms of a text in its order."""
         found: list[str] = []
         seen = self._seen
-        for word in _TERM.findall(text.lower()):
+        for word in _TERM.findall(self._lower(text)):
             if word in seen:
                 term = seen[word]
                 if term is not None:
@@ -55,6 +61,12 @@ class Terms:
                 found += [term] if (term := seen[word]) is not None else []
         return found
 
+    def _lower(self, text: str) -> str:
+        """A text in small letters, each written in one way, since a letter and its accents may be apart."""
+        if text.isascii() and not self._cases:
+            return text.lower()
+        return unicodedata.normalize("NFKC", text).translate(self._cases).lower().replace(_DOT, "")
+
 
 @lru_cache(maxsize=32)
 def terms_of(language: str) -> Terms:
@@ -64,9 +76,9 @@ def terms_of(language: str) -> Terms:
 def terms_for(query: str, text: str) -> tuple[Terms, list[str]]:
     """How a text and a question about it become terms, and those of the question, each once.
 
-    Where the two are in different languages, that of the text counts.
+    Where the two are in different languages, that of the text counts, but for texts that tell none, as data do.
     """
-    terms = terms_of(language_of(text))
+    terms = terms_of(told_by(text) or language_of(query))
     return terms, list(dict.fromkeys(terms.of(query)))
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
+from tokenry.compress.units.shown import uncoloured_at
+
 Bounds = Sequence[tuple[int, int]] | Int[np.ndarray, "U 2"]
 
 _ALARM = re.compile(
@@ -45,7 +47,7 @@ def alarming(text: str, bounds: Bounds) -> Bool[np.ndarray, "U"]:
 
     Of lines that begin alike and only use a word such as `failed`, which may come all the time, it is the first.
     """
-    where = np.asarray(bounds, dtype=np.int64).reshape(-1, 2)
+    text, where = uncoloured_at(text, np.asarray(bounds, dtype=np.int64).reshape(-1, 2))
     found = np.zeros(len(where) + 1, dtype=bool)
     sure = found.copy()
     matches = [(m.start(), m["word"] is None) for m in _ALARM.finditer(text)]
@@ -81,9 +83,10 @@ def surrounded(text: str, bounds: Bounds, errors: Bool[np.ndarray, "U"]) -> Bool
 
 def usual(text: str, bounds: Bounds) -> list[bool]:
     """Units of which there are many with the same first word, or with the same signs between other words."""
+    text, where = uncoloured_at(text, np.asarray(bounds, dtype=np.int64).reshape(-1, 2))
     keys = [
         (_beginning(text, a, b, _FIRST_WORD), _WORDS.sub("w", _beginning(text, a, b, _FIRST_LINE)))
-        for a, b in np.asarray(bounds).tolist()
+        for a, b in where.tolist()
     ]
     first, signs = Counter(a for a, _ in keys), Counter(b for _, b in keys)
     often = max(_OFTEN, len(keys) // 50)

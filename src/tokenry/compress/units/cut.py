@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from tokenry.compress.units.shown import uncoloured
+
 if TYPE_CHECKING:
     from tokenry.compress.parts.kind import Kind
 
@@ -178,6 +180,17 @@ class Cut:
     def texts(self, text: str) -> list[str]:
         """The characters of every unit."""
         return [text[a:b] for a, b in zip(self.start.tolist(), self.end.tolist(), strict=True)]
+
+    def shown(self, text: str) -> list[str]:
+        """What every unit tells a reader, without the white space around it."""
+        found = [unit.strip() for unit in self.texts(text)]
+        for u, said in self.says.items():
+            found[u] = said
+        for i, kind in enumerate(self.kinds):
+            mine = np.flatnonzero(self.kind == i).tolist()
+            for u, told in zip(mine, kind.shown([found[u] for u in mine]), strict=True):
+                found[u] = told
+        return [uncoloured(unit) for unit in found]
 
     @cached_property
     def scopes(self) -> Int[np.ndarray, "U"]:

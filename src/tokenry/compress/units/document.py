@@ -65,6 +65,12 @@ class Document(Page):
         found = groups.get(type(self.unit))
         return super().units if found is None else found
 
+    @property
+    def texts(self) -> list[str]:
+        if type(self.unit) in (Token, Word, Sentence):
+            return super().texts
+        return self.cut.shown(self.text)
+
     @cached_property
     def cut(self) -> Cut:  # type: ignore[override]
         """The units of each stretch of a source, as a kind that reads a format finds them."""

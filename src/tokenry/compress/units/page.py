@@ -79,7 +79,7 @@ class Page:
 
     @property
     def texts(self) -> list[str]:
-        """The text of every unit."""
+        """What every unit tells a reader."""
         return self.texts_of(self.units)
 
     def texts_of(self, units: Units) -> list[str]:
@@ -137,10 +137,7 @@ class TextPage(Page):
 
     @property
     def texts(self) -> list[str]:
-        found = [text.strip() for text in self.cut.texts(self.text)]
-        for u, said in self.cut.says.items():
-            found[u] = said
-        return found
+        return self.cut.shown(self.text)
 
 
 class _Lazily(Units):

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from tokenry.compress.units.lines import line_ends
 
-MARKS = ".!?…。！？।؟۔"
+MARKS = ".!?…。！？।؟۔។။"
 """Characters that may end a sentence."""
 
 OPENERS = "\"'“‘«([{¿¡*_"
@@ -30,6 +30,10 @@ _WORD = re.compile(
     | [,{{\[:}}]""",
     re.VERBOSE,
 )
+
+_THAI = "\u0e01-\u0e2e\u0e40-\u0e44\u0e81-\u0eae\u0ec0-\u0ec4"
+_SPACED = re.compile(rf"(?<=[\u0e01-\u0e4e\u0e81-\u0ecd])[ \u00a0]+(?=[{_THAI}])")
+"""Thai and Lao have no full stop; a space ends a sentence, or a clause."""
 
 _TITLES = frozenset(
     """adm approx capt cf cmdr col cpt dr e.g ft gen gov hon i.e lt maj messrs mme mr mrs ms mt pres prof rep rev sen
@@ -69,6 +73,7 @@ def sentence_starts(text: str, found: list[tuple[int, int]]) -> list[bool]:
         line_start, gap = "\n" in gap, text[end:following]
         breaks = [end + i for i, c in enumerate(gap) if c == "\n"] if "\n" in gap else []
         ended = len(breaks) > 1 or any(b in own for b in breaks)
+        ended = ended or _SPACED.fullmatch(text, end, following) is not None
         starts.append(ended or _ends(text[start:end], gap, text[following:stop], line_start))
     return starts
 
@@ -93,6 +98,7 @@ def sentence_bounds(text: str, longest: int) -> list[tuple[int, int]]:
         line_start = word_start == 0 or "\n" in text[max(0, word_start - 2) : word_start]
         if after and _ends(text[word_start : match.start("gap")], gap, after[0], line_start):
             starts.add(match.end())
+    starts.update(m.end() for m in _SPACED.finditer(text))
     edges = [*sorted(s for s in starts if s < len(text) or s == 0), len(text)]
     bounds = [(a, b) for a, b in pairwise(edges) if b > a]
     return [piece for a, b in bounds for piece in (_pieces(text, a, b, longest) if b - a > longest else ((a, b),))]

@@ -65,7 +65,7 @@ def results(messages: Sequence[Any], *, documents: bool = False) -> Iterator[Res
             calls[key] = name, given
         said = words(message)
         for path, text, key in _texts(message):
-            tool, given = calls.get(key, ("", ""))
+            tool, given = calls.get(key) or (str(message.get("name") or ""), "")
             yield Result((i, *path), text, tool, " ".join(filter(None, (asked, given))), key)
         if documents:
             about = said or _next(messages, i)
@@ -95,8 +95,12 @@ def _calls(message: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         function = call.get("function") if isinstance(call, Mapping) else None
         if isinstance(function, Mapping):
             yield str(call.get("id", "")), str(function.get("name", "")), _words(function.get("arguments"))
-    if message.get("type") == "function_call":
-        yield str(message.get("call_id", "")), str(message.get("name", "")), _words(message.get("arguments"))
+    function = message.get("function_call")
+    if isinstance(function, Mapping):  # as chat had it before calls had ids
+        yield str(function.get("name", "")), str(function.get("name", "")), _words(function.get("arguments"))
+    if message.get("type") in ("function_call", "custom_tool_call"):
+        given = message.get("arguments", message.get("input"))
+        yield str(message.get("call_id", "")), str(message.get("name", "")), _words(given)
     content = message.get("content")
     for part in content if isinstance(content, list) else ():
         if isinstance(part, Mapping) and part.get("type") == "tool_use":

@@ -74,9 +74,10 @@ def answer(originals: Originals, given: str | Mapping[str, Any]) -> str:
 
 def _matching(text: str, query: str) -> str:
     """The parts that match a query, in the order of the text."""
-    parts = Auto().cut(text).texts(text)
-    terms, asked = terms_for(query, text)
-    scores, _ = bm25(parts, terms, asked, k1=1.5, b=0.75)
+    cut = Auto().cut(text)
+    parts, shown = cut.texts(text), cut.shown(text)
+    terms, asked = terms_for(query, "\n".join(shown))
+    scores, _ = bm25(shown, terms, asked, k1=1.5, b=0.75)
     best = sorted(u for u in scores.argsort()[::-1][:BEST].tolist() if scores[u] > 0)
     return "\n".join(parts[u].strip("\n") for u in best) or f"{NAME}: nothing matches {query!r}."
 
