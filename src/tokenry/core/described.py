@@ -147,6 +147,8 @@ def _allowed(call: ast.Call, annotation: ast.expr, module: str, room: str) -> st
             return words + (
                 f" whose product is at most {_said(given['product'], module)}" if "product" in given else ""
             )
+        case "folder":
+            return "the path of a folder, or none"
         case "size":
             return "a share such as 0.25 or a number of tokens such as 256"
         case "part":

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from os import PathLike
 from typing import Any, Literal, get_args, get_origin
 
 from tokenry.core import registry
@@ -80,6 +81,11 @@ def numbers(low: float, high: float, *, default: tuple[float, ...], doc: str) ->
 def size(default: Budget, *, doc: str) -> Any:
     """A budget; a bare number keeps the default's sink and recent in proportion."""
     return _field(default, doc, None)
+
+
+def folder(default: str | None, *, doc: str) -> Any:
+    """The path of a folder, or none."""
+    return _field(default, doc, Limit(lambda v: v is None or bool(v), "the path of a folder, or none"))
 
 
 def setting(default: Any, *, doc: str) -> Any:
@@ -199,4 +205,12 @@ def _read_float(value: Any, who: str, name: str) -> float:
         raise InvalidValue(f"{who}: {name} must be a number; got {value!r}.") from None
 
 
-_READERS: Mapping[Any, Callable[[Any, str, str], Any]] = {bool: _read_bool, int: _read_int, float: _read_float}
+def _read_text(value: Any, who: str, name: str) -> str:
+    if not isinstance(value, str | PathLike):
+        raise InvalidValue(f"{who}: {name} must be text; got {value!r}.")
+    return str(value)
+
+
+_READERS: Mapping[Any, Callable[[Any, str, str], Any]] = {
+    bool: _read_bool, int: _read_int, float: _read_float, str: _read_text,
+}  # fmt: skip
