@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from tokenry.attend.base import Selector
 from tokenry.attend.calibrated.boundaries import Boundaries, unturned
+from tokenry.attend.rows.acting import refuse_missing
 from tokenry.attend.rows.blocks import blocks, each_alone
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
@@ -260,6 +261,7 @@ class Dhsa(Selector):
 
     def _adapter(self, model: Any) -> Any:
         adapter = super()._adapter(model)
+        refuse_missing(self, adapter, "dense_layers", self.dense_layers)
         if self.predictor is not None:
             Rotary.of(model)
             predictor = Boundaries.at(self.predictor)

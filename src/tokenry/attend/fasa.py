@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tokenry.attend.base import Selector
 from tokenry.attend.calibrated.frequencies import Frequencies
+from tokenry.attend.rows.acting import refuse_missing
 from tokenry.attend.rows.choose import choose, highest
 from tokenry.attend.rows.frequencies import DominantKeys, agreements, channels_of, paired
 from tokenry.core.budget import Budget
@@ -134,6 +135,7 @@ class Fasa(Selector):
 
     def _adapter(self, model: Any) -> Any:
         adapter = super()._adapter(model)
+        refuse_missing(self, adapter, "dense_layers", self.dense_layers)
         if self.pairing == "rope":
             Rotary.of(model)
         if self.calibration is not None:

@@ -43,6 +43,12 @@ def natural_or(word: str, default: int | str, *, doc: str) -> Any:
     return _field(default, doc, Limit(allows, f"a whole number of at least 0, or {word}"))
 
 
+def odd(default: int, *, doc: str) -> Any:
+    """The width of a window with a middle; where the default is 0, also none."""
+    words = "an odd number of at least 1" if default else "0 or an odd number"
+    return _field(default, doc, Limit(lambda v: (v >= 1 and v % 2 == 1) or v == default == 0, words))
+
+
 def between(low: float, high: float, *, default: float, doc: str) -> Any:
     """A number in the closed interval [low, high]."""
     return _field(default, doc, Limit(lambda v: low <= v <= high, f"in [{low}, {high}]"))
@@ -125,6 +131,20 @@ def settle(owner: Any) -> None:
         if limit is not None and not limit.allows(value):
             raise InvalidValue(f"{who}: {f.name} must be {limit.words}; got {value!r}.")
         object.__setattr__(owner, f.name, value)
+
+
+def at_least_one(value: Any, who: str, name: str) -> int | None:
+    """A whole number that somebody may give, or none.
+
+    Raises:
+        InvalidValue: anything else.
+    """
+    if value is None:
+        return None
+    number = _read_int(value, who, name)
+    if number < 1:
+        raise InvalidValue(f"{who}: {name} must be at least 1; got {value!r}.")
+    return number
 
 
 def read(value: Any, kind: Any, who: str, name: str, default: Any = None) -> Any:
