@@ -22,9 +22,8 @@ class LiveBytes(TorchDispatchMode):
         self._tensors: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        given = {_storage(t) for t in tree_iter((args, kwargs)) if isinstance(t, torch.Tensor)}
-        out = func(*args, **kwargs)
+        given = {_storage(t) for t in args if isinstance(t, torch.Tensor)}
+        out = func(*args, **kwargs or {})
         for t in tree_iter(out):
             if isinstance(t, torch.Tensor) and (_storage(t) in self._tensors or _storage(t) not in given):
                 self._enter(t)
