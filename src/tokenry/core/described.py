@@ -134,6 +134,8 @@ def _allowed(call: ast.Call, annotation: ast.expr, module: str, room: str) -> st
             return "at least 1"
         case "natural":
             return "at least 0"
+        case "natural_or":
+            return f"a whole number of at least 0, or {_said(call.args[0], module)}"
         case "odd":
             return "0 or an odd number" if _said(call.args[0], module) == "0" else "an odd number of at least 1"
         case "between":

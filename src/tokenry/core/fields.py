@@ -34,7 +34,7 @@ def natural(default: int, *, doc: str) -> Any:
     return _field(default, doc, Limit(lambda v: v >= 0, "at least 0"))
 
 
-def natural_or(word: str, default: int | str, *, doc: str) -> Any:
+def natural_or(word: str, *, default: int | str, doc: str) -> Any:
     """A whole number of at least 0, or one word; its type is `int | str`."""
 
     def allows(value: int | str) -> bool:
