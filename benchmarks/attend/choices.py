@@ -80,6 +80,7 @@ def drawn(language: LanguageModel, folder: Path) -> Path:
     config = language.model.config
     found = Frequencies()
     found.build(layers=config.num_hidden_layers, heads=config.num_key_value_heads, chunks=config.head_dim // 2)
+    found.remember(language.model)
     found.agreement.copy_(torch.rand(found.agreement.shape, generator=torch.Generator().manual_seed(0)))
     found.save(folder)
     return folder

@@ -128,6 +128,7 @@ def test_a_predictor_learns_is_saved_and_cuts(tmp_path):
     """Boundaries after one token that stands out are found; chunks of all layers are cut by them."""
     model = shared("llama")
     made = Boundaries(layer=1, hidden=16, apart=2).build(width=32, generator=torch.Generator().manual_seed(0))
+    made.remember(model)
     made.eval().save(tmp_path / "cuts")
     method = fresh(predictor=str(tmp_path / "cuts"), instruction=4)
     with torch.no_grad(), method(model) as run:
@@ -148,6 +149,7 @@ def test_a_predictor_of_a_layer_that_forgets_is_refused(tmp_path):
     model = shared("gemma3_text")
     width = model.config.num_key_value_heads * model.config.head_dim
     made = Boundaries(layer=2, hidden=16).build(width=width, generator=torch.Generator().manual_seed(0))
+    made.remember(model)
     made.eval().save(tmp_path / "cuts")
     refused = pytest.raises(Incompatible, match="got layer 2, which has a sliding window of its own")
     with torch.no_grad(), fresh(predictor=str(tmp_path / "cuts"))(model), refused:
@@ -198,7 +200,7 @@ def test_learning_finds_what_keys_tell():
 
 def test_samples_are_bounded():
     for length in (20, 5000):
-        with pytest.raises(InvalidValue, match="samples must be texts of 128 to 4096 tokens"):
+        with pytest.raises(InvalidValue, match="samples must be at least one text, each a row of 128 to 4096"):
             Boundaries.fit(shared("llama"), [torch.zeros(length, dtype=torch.long)])
 
 

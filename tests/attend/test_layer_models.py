@@ -206,5 +206,26 @@ def test_one_command_trains_a_model_and_goes_on(tmp_path, monkeypatch, capsys):
     assert LayerModel.load(tmp_path / "run" / "model").layers[0].heads == 2
     pictures = ("shapes", str(tmp_path / "shapes"), "--width", "8", "--batch", "2")
     assert told(*pictures, "--steps", "1")["step"] == 1
-    with pytest.raises(SystemExit, match="error: train: task must be one of"):
-        told("sudoku", out)
+    for wrong, sentence in (
+        (("sudoku", out), "error: train: task must be one of"),
+        ((*small, "--rate", "0"), "error: train: rate must be above 0"),
+        ((*small, "--batch", "0"), "error: train: batch must be above 0"),
+        ((*small, "--width", "0"), "width must be a whole number of at least 1"),
+    ):
+        with pytest.raises(SystemExit, match=sentence):
+            told(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("layer", "least"), [("landmark:heads=2,block=17", 17), ("nats_linear:heads=2,each=1,chunk=16", 17)]
+)
+def test_rows_that_are_no_longer_than_a_block_are_refused(layer, least):
+    """Of which a layer of blocks would learn nothing about blocks; one token more is enough."""
+    for length in (16, 17):
+        task = AssociativeRecall(pairs=2, length=length, keys=4, values=4)
+        fresh = LayerModel(layers=(layer,)).build(vocabulary=task.size, width=16)
+        if length < least:
+            with pytest.raises(InvalidValue, match=f"rows must have at least {least} ids.*; got {length}"):
+                train(fresh, task, 1)
+        else:
+            train(fresh, task, 1)

@@ -7,10 +7,12 @@ import torch
 
 from tests.attend.feeding import tokens
 from tests.tinies import shared
-from tokenry.attend.sink_calibration import SinkCalibration, calibrated, improving_heads
-from tokenry.core.errors import InvalidValue
+from tokenry.attend.calibrated.heads import Heads
+from tokenry.attend.sink_calibration import SinkCalibration, calibrated
+from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.name import cache_of, with_cache
+from tokenry.models.files.tiny import tiny
 
 N = 30
 
@@ -120,11 +122,49 @@ def test_the_search_keeps_the_heads_that_help():
         with torch.no_grad():
             return model(ids).logits[0, -1, 7].item()
 
-    method = SinkCalibration(beta=0.0, threshold=0.03, heads=(0, 1, 5, 9))
-    plain, found = score(), improving_heads(model, score, method=method)
+    method = SinkCalibration(beta=0.0, threshold=0.03, heads=(0, 2, 4, 5, 6, 8, 10, 11))
+    plain, found = score(), Heads.search(model, score, method=method)
+    assert 0 < len(found.improving) < 8
     for head in method.heads:
         with SinkCalibration(beta=0.0, threshold=0.03, heads=(head,))(model):
-            assert (score() > plain) == (head in found)
+            assert found.gain.flatten()[head] == score() - plain
+    assert int(found.gain.isnan().sum()) == 12 - 8, "the others were not tried"
+
+
+def test_a_search_on_texts_is_saved_and_serves(tmp_path):
+    """By the loss of texts of any lengths; then exactly the heads act that made it smaller, none if none did."""
+    model, method = shared("gemma3_text"), SinkCalibration(beta=0.2, threshold=0.03)
+    samples = [tokens(1, N)[0], tokens(1, 17, seed=2)[0]]
+    found = Heads.calibrate(model, samples, method=method)
+    assert found.gain[2].isfinite().all(), "the middle layers are tried"
+    assert found.gain[[0, 1, 3]].isnan().all()
+    for gain, acts in ((found.gain.clone(), found.improving), (torch.full_like(found.gain, -1.0), ())):
+        found.gain.copy_(gain)
+        found.save(tmp_path / "heads")
+        by_folder = SinkCalibration(beta=0.2, threshold=0.03, calibration=tmp_path / "heads")
+        by_name = SinkCalibration(beta=0.2, threshold=0.03, heads=acts) if acts else SinkCalibration(beta=1.0)
+        outs = []
+        for one in (by_folder, by_name):
+            with torch.no_grad(), one(model):
+                outs.append(model(tokens(2, N)).logits)
+        assert torch.equal(*outs)
+
+
+def test_a_calibration_is_of_one_model_and_its_settings(tmp_path):
+    model, method = shared("llama"), SinkCalibration(beta=0.2, threshold=0.03, heads=(0, 5))
+    Heads.calibrate(model, [tokens(1, N)[0]], method=method).save(tmp_path / "heads")
+    folder = str(tmp_path / "heads")
+    other = tiny("llama")
+    other.get_input_embeddings().weight.data.mul_(1.5)
+    for another in (other, shared("qwen3")):
+        with pytest.raises(Incompatible, match="sink_calibration: calibration must be of this model"):
+            SinkCalibration(beta=0.2, threshold=0.03, calibration=folder)(another).__enter__()
+    with pytest.raises(InvalidValue, match=r"beta must be that of the calibration, 0\.2; got 0\.4"):
+        SinkCalibration(calibration=folder, threshold=0.03)(model).__enter__()
+    with pytest.raises(InvalidValue, match="one of heads and calibration must be given"):
+        SinkCalibration(heads=(1,), calibration=folder)
+    with pytest.raises(InvalidValue, match="heads must name at least one"):
+        Heads.search(model, lambda: 0.0, method=SinkCalibration())
 
 
 def test_one_forward_is_steps():

@@ -302,10 +302,14 @@ def test_what_cannot_be_is_refused():
         shared("llama")(input_ids=rows()[0])
     with pytest.raises(InvalidValue, match="lessons must be at least one"):
         distil(begun(shared("llama")), [], 1)
+    for call in (lambda one, ids: distil(one, lessons(one, shared("llama"), [ids]), 1),
+                 lambda one, ids: tune(one, shared("llama"), [ids], 1)):  # fmt: skip
+        with pytest.raises(InvalidValue, match=f"rows must be longer than two chunks, {2 * C} tokens.*; got {2 * C}"):
+            call(begun(shared("llama")), rows(2 * C)[0])
 
 
 def test_one_command_linearises_layers(tmp_path, monkeypatch, capsys):
-    (tmp_path / "text.txt").write_text("The whale is a large animal of the sea. " * 12, encoding="utf-8")
+    (tmp_path / "text.txt").write_text("The whale is a large animal of the sea. " * 32, encoding="utf-8")
     monkeypatch.setattr(teaching, "load", lambda *_, **__: language())
     given = [
         str(tmp_path / "run"),
@@ -314,7 +318,7 @@ def test_one_command_linearises_layers(tmp_path, monkeypatch, capsys):
         "--text",
         str(tmp_path / "text.txt"),
         "--length",
-        "40",
+        "130",
         "--rows",
         "1",
     ]
@@ -323,6 +327,11 @@ def test_one_command_linearises_layers(tmp_path, monkeypatch, capsys):
         teaching.main()
         assert json.loads(capsys.readouterr().out)["step"] == int(steps)
     assert Still.load(tmp_path / "run" / "still").layers == (0,)
-    monkeypatch.setattr("sys.argv", ["teaching", *given, "--length", "4000"])
-    with pytest.raises(SystemExit, match="text must have at least 8000 tokens"):
-        teaching.main()
+    for name, value, sentence in (
+        ("length", "4000", "text must have at least 8000 tokens"),
+        ("length", "128", "rows must be longer than two chunks, 128 tokens"),
+        *((name, "0", f"{name} must be at least 1; got 0") for name in ("length", "rows", "steps")),
+    ):
+        monkeypatch.setattr("sys.argv", ["teaching", *given, f"--{name}", value])
+        with pytest.raises(SystemExit, match=sentence):
+            teaching.main()

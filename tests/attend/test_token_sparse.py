@@ -108,7 +108,7 @@ def test_the_cache_holds_everything_and_fewer_pairs_are_read():
 def test_layers_that_do_not_exist_are_refused():
     with pytest.raises(InvalidValue, match="layers must be below 3"):
         fresh(layers=(1, 3))(shared("llama")).__enter__()
-    with pytest.raises(InvalidValue, match="kernel must be odd"):
+    with pytest.raises(InvalidValue, match="kernel must be an odd number"):
         fresh(kernel=4)
 
 

@@ -216,7 +216,7 @@ class Selector(Attention):
 
     dense_below: int | str = natural_or(
         "auto",
-        0,
+        default=0,
         doc="read all of fewer cached tokens; auto: of fewer than choosing pays from, by the measured table",
     )
     wrapper: ClassVar[Any] = None

@@ -12,12 +12,13 @@ from torch.nn.functional import pad
 
 from tokenry.attend.base import Selector
 from tokenry.attend.calibrated.boundaries import Boundaries, unturned
+from tokenry.attend.rows.acting import refuse_missing
 from tokenry.attend.rows.blocks import blocks, each_alone
 from tokenry.attend.rows.choose import choose
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue
-from tokenry.core.fields import choice, natural, positive, setting, size
+from tokenry.core.fields import choice, folder, natural, positive, size
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.attention.site import Site, wide
 from tokenry.models.attention.state import LayerState
@@ -56,10 +57,10 @@ class Dhsa(Selector):
         Equals dense attention while the budget covers what is held. Every key that is read stands before its query.
         Means are differences of running sums and equal the plain ones. The choice depends on its own sequence alone.
     Raises
-        InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, or a predictor of another
-        model or of a layer that is not read. Incompatible: a cache that something was evicted from, or a predictor of a
-        layer with a sliding window of its own. StorageError: a
-        predictor that is missing or damaged.
+        InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, or a predictor of a
+        layer that is not read, or no layer that chooses. Incompatible: a cache that something was evicted from, or a
+        predictor of another model or of a layer with a sliding window of its own. StorageError: a predictor that is
+        missing or damaged.
     Deviations
         Without `predictor` chunks have one length, which is the paper's baseline. A chunk that a block begins in
         counts with its tokens before the block. Each layer compares with its own keys; boundaries are those of the
@@ -103,7 +104,7 @@ class Dhsa(Selector):
     )
     instruction: int = natural(64, doc="last queries of the prompt that read everything")
     dense_layers: int = natural(0, doc="first layers that read everything")
-    predictor: str | None = setting(None, doc="folder of learned boundaries; none to cut every `chunk_size` tokens")
+    predictor: str | None = folder(None, doc="folder of learned boundaries; none to cut every `chunk_size` tokens")
     State = Chunks
 
     def attend(self, site: Site, state: Chunks) -> Float[Tensor, "B H Q Dv"]:
@@ -260,9 +261,11 @@ class Dhsa(Selector):
 
     def _adapter(self, model: Any) -> Any:
         adapter = super()._adapter(model)
+        refuse_missing(self, adapter, "dense_layers", self.dense_layers)
         if self.predictor is not None:
             Rotary.of(model)
             predictor = Boundaries.at(self.predictor)
+            predictor.check(model, "dhsa: predictor", "Boundaries.fit(model, samples)")
             if predictor.layer >= adapter.depth or predictor.layer < self.dense_layers:
                 raise InvalidValue(
                     f"dhsa: predictor must read a layer from dense_layers={self.dense_layers} on, of "

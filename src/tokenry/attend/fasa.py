@@ -11,11 +11,13 @@ from torch import Tensor
 
 from tokenry.attend.base import Selector
 from tokenry.attend.calibrated.frequencies import Frequencies
+from tokenry.attend.rows.acting import refuse_missing
 from tokenry.attend.rows.choose import choose, highest
 from tokenry.attend.rows.frequencies import DominantKeys, agreements, channels_of, paired
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
-from tokenry.core.fields import between, choice, natural, positive, setting, size
+from tokenry.core.errors import InvalidValue
+from tokenry.core.fields import between, choice, folder, natural, positive, size
 from tokenry.models.attention.rotary import Rotary
 from tokenry.models.attention.site import Site
 
@@ -41,10 +43,10 @@ class Fasa(Selector):
         keys with the most attention. A step looks at `share` of the channels of every key, in a small cache of their
         own that equals a slice of the large one. The choice depends on its own sequence alone.
     Raises
-        InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, or a calibration of a model
-        of another shape. Incompatible: a cache that something was evicted from. UnsupportedModel: with
-        `pairing=rope`, keys that positions change otherwise than by a rotation. StorageError: a calibration that is
-        missing or damaged.
+        InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, no layer that chooses, or a
+        calibration of other pairs. Incompatible: a calibration of another model, or a cache that something was evicted
+        from. UnsupportedModel: with `pairing=rope`, keys that positions change otherwise than by a rotation.
+        StorageError: a calibration that is missing or damaged.
     Deviations
         Chunks are chosen for each KV head, and its query heads share the budget, so that no more rows than that are
         read and the small cache is no larger than `share`; the published code lets every query head read its own.
@@ -88,7 +90,7 @@ class Fasa(Selector):
     )
     dense_layers: int = natural(1, doc="first layers that read everything")
     window: int = positive(8, doc="last queries that choose chunks where there is no calibration")
-    calibration: str | None = setting(None, doc="folder of agreements found beforehand; none to ask the prompt")
+    calibration: str | None = folder(None, doc="folder of agreements found beforehand; none to ask the prompt")
     State = DominantKeys
 
     def attend(self, site: Site, state: DominantKeys) -> Float[Tensor, "B H Q Dv"]:
@@ -123,7 +125,7 @@ class Fasa(Selector):
         if count == len(pairs):
             return pairs.flatten().sort().values.expand(*site.k.shape[:2], -1)
         if self.calibration is not None:
-            found = Frequencies.at(self.calibration).of(site, self.pairing).expand(len(site.k), -1, -1)
+            found = Frequencies.at(self.calibration).agreement[site.layer].to(site.k.device).expand(len(site.k), -1, -1)
         else:
             state.see(site, self.window)
             assert state.q is not None
@@ -133,8 +135,17 @@ class Fasa(Selector):
 
     def _adapter(self, model: Any) -> Any:
         adapter = super()._adapter(model)
+        refuse_missing(self, adapter, "dense_layers", self.dense_layers)
         if self.pairing == "rope":
             Rotary.of(model)
+        if self.calibration is not None:
+            found = Frequencies.at(self.calibration)
+            found.check(model, "fasa: calibration", "Frequencies.calibrate(model, samples)")
+            if found.pairing != self.pairing:
+                raise InvalidValue(
+                    f"fasa: calibration must be of chunks with pairing={self.pairing}; got pairing={found.pairing}; "
+                    f"make it with Frequencies.calibrate(model, samples, pairing={self.pairing!r})."
+                )
         return adapter
 
 

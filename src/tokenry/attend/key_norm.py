@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokenry.attend.base import Evictor
+from tokenry.attend.rows.acting import refuse_missing
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.fields import natural, size
@@ -37,7 +38,7 @@ class KeyNorm(Evictor):
         every KV head keeps exactly its shortest keys, up to such ties. The choice depends on the keys alone: not on
         queries, chunks, padding or batch neighbours.
     Raises
-        InvalidValue: a budget smaller than its sinks and recent tokens, or `per="sequence"`.
+        InvalidValue: a budget smaller than its sinks and recent tokens, `per="sequence"`, or no layer that evicts.
     Deviations
         Evicts once, as the retrieval experiments of the paper do; in its language modelling the cache is cut again
         and again while the text grows. With `per=layer` the ranks of the heads are summed; the paper has no such form.
@@ -67,6 +68,11 @@ class KeyNorm(Evictor):
 
     def attend(self, site: Site, state: Any) -> Float[Tensor, "B H Q Dv"]:
         return site.dense() if site.layer < self.dense_layers else super().attend(site, state)
+
+    def _adapter(self, model: Any) -> Any:
+        adapter = super()._adapter(model)
+        refuse_missing(self, adapter, "dense_layers", self.dense_layers)
+        return adapter
 
     def score(self, site: Site, state: Any) -> Float[Tensor, "B G K"]:
         norms = torch.linalg.vector_norm(site.k, dim=-1, dtype=torch.promote_types(site.k.dtype, torch.float32))

@@ -75,6 +75,11 @@ class Landmark(HeadedLayer):
             raise InvalidValue(f"Landmark: block must be at least 2 tokens, one of them the mark; got {self.block}.")
 
     @property
+    def least(self) -> int:
+        """The first block, whose mark is not counted, and a token behind it."""
+        return self.block
+
+    @property
     def every(self) -> int:
         return self.block
 

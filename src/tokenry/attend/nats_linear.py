@@ -121,6 +121,11 @@ class NatsLinear(CausalLayer):
     gumbel: bool = setting(False, doc="whether choices are drawn while training")
     both: bool = setting(False, doc="whether gates of the branch that was not chosen learn too")
 
+    @property
+    def least(self) -> int:
+        """A chunk that is sent somewhere, and a token behind it."""
+        return self.chunk + 1
+
     def make(self, *, width: int) -> None:
         every = self.heads * self.each
         keys, values = 3 * width // 4, 3 * width // 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.attend.base import Selector
+from tokenry.attend.rows.acting import refuse_missing
 from tokenry.attend.rows.pages import PageExtremes, columns_by_rank
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
@@ -39,7 +41,8 @@ class Quest(Selector):
         largest products. Pages lie on a fixed grid of each sequence's own tokens, so neither padding nor chunks move
         them. A step looks at 2 numbers for each channel of a page, not at its keys.
     Raises
-        InvalidValue: a budget that does not hold whole pages of its sinks and recent tokens, or `per="sequence"`.
+        InvalidValue: a budget that does not hold whole pages of its sinks and recent tokens, or `per="sequence"`;
+        no layer that chooses.
         Incompatible: a cache that something was evicted from.
     Deviations
         Heads that share keys share one choice, by the sum of their bounds; the published code repeats keys and lets
@@ -98,6 +101,11 @@ class Quest(Selector):
         if isinstance(n, int):
             return None if self.budget.count(n) >= n else self._choose_even(site, state, n)
         return self._choose_uneven(site, state, n)
+
+    def _adapter(self, model: Any) -> Any:
+        adapter = super()._adapter(model)
+        refuse_missing(self, adapter, "dense_layers", self.dense_layers)
+        return adapter
 
     @property
     def _sink_pages(self) -> int:

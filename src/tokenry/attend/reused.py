@@ -91,6 +91,11 @@ class Reused(SelectingWrapper):
         budget = getattr(self.inside, "budget", None)
         if not isinstance(budget, Budget) or budget.tokens is None:
             raise InvalidValue(f"{self.name()}: inside must have a budget in tokens; got {self.inside}.")
+        if self.steps > budget.tokens:
+            raise InvalidValue(
+                f"{self.name()}: steps must be at most the budget of {budget.tokens} tokens, since those that come "
+                f"between two choices are read beside a choice; got {self.steps}."
+            )
         try:
             _choosing(self.inside, self.steps)
         except InvalidValue as error:
@@ -143,7 +148,7 @@ def _since(site: Site, column: int, like: Shaped[Tensor, "B #G ..."]) -> Int[Ten
 def _choosing(inside: Attention, steps: int) -> Attention:
     """The method with as many rows fewer as tokens may come until it chooses again."""
     budget = inside.budget  # type: ignore[attr-defined]
-    return with_budget(inside, replace(budget, tokens=max(1, budget.tokens - steps + 1)))
+    return with_budget(inside, replace(budget, tokens=budget.tokens - steps + 1))
 
 
 @lru_cache(maxsize=64)

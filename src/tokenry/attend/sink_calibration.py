@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tokenry.attend.base import Attention
+from tokenry.attend.calibrated.heads import Heads
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import between, choice, counts
-from tokenry.core.progress import counted
+from tokenry.core.fields import between, choice, counts, folder
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
@@ -54,8 +53,8 @@ class SinkCalibration(Attention):
         `threshold`. There A'_ij = `beta` A_ij, and what is freed goes to the others in proportion:
         A'_ij = A_ij (1 + (1 - `beta`) sum over S of A_iu / sum over the rest of A_iu).
     Where it acts
-        On every query, of the prompt and of what is generated, in `heads`, or in all heads of the layers from 2 to
-        the last but two. Nothing is evicted.
+        On every query, of the prompt and of what is generated, in `heads`, in those that a `calibration` found to be
+        better for it, or in all heads of the layers from 2 to the last but two. Nothing is evicted.
     Shapes
         A (B, H, Q, K), a slice of queries at a time -> output (B, H, Q, Dv).
     Guarantees
@@ -63,12 +62,14 @@ class SinkCalibration(Attention):
         never loses. With `judged=so_far` a token is judged by the queries up to the one that reads, so passes, chunks
         and single steps give the same.
     Raises
-        InvalidValue: heads that the model does not have. Incompatible: a cache that something was evicted from.
+        InvalidValue: heads that the model does not have, heads beside a calibration, or one made with other settings.
+        Incompatible: a calibration of another model, or a cache that something was evicted from. StorageError: a
+        calibration that is missing or damaged.
     Deviations
         `judged=so_far` by default: the published code judges a token by all queries of one pass, those after the
         reading one included, and so has no decoding; `judged=pass` does that for each pass of the prompt. For the
-        last query of a prompt both are the same in the first layer that acts. `heads` are to be found by
-        `improving_heads`, the paper's search; by default all of the middle layers.
+        last query of a prompt both are the same in the first layer that acts. `Heads.search` is the paper's search by
+        any score, and `Heads.calibrate` by the loss of texts; without its folder all of the middle layers act.
     Relations
         `probe/active_dormant` shows which heads have sinks. It saves nothing: every probability is made.
     """
@@ -95,8 +96,17 @@ class SinkCalibration(Attention):
     heads: tuple[int, ...] = counts(
         0, 1048575, default=(), doc="layer x heads + head of each that acts; empty for all of the middle layers"
     )
+    calibration: str | None = folder(None, doc="folder of heads that were found to improve; none for `heads`")
     judged: str = choice("so_far", "pass", default="so_far", doc="by which queries a token is judged")
     State = Given
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads and self.calibration is not None:
+            raise InvalidValue(
+                "SinkCalibration: one of heads and calibration must be given; "
+                f"got heads={'+'.join(map(str, self.heads))} and calibration={self.calibration}."
+            )
 
     def covers(self, seen: int) -> bool:
         return self.beta == 1
@@ -142,8 +152,9 @@ class SinkCalibration(Attention):
 
     def _acting(self, site: Site) -> Bool[Tensor, "H"]:
         heads = site.q.shape[1]
-        if self.heads:
-            mine = [h % heads for h in self.heads if h // heads == site.layer]
+        chosen = self.heads if self.calibration is None else Heads.at(self.calibration).improving
+        if self.heads or self.calibration is not None:
+            mine = [h % heads for h in chosen if h // heads == site.layer]
             return torch.isin(torch.arange(heads), torch.tensor(mine, dtype=torch.long)).to(site.q.device)
         assert site.model is not None
         inside = 2 <= site.layer <= ModelAdapter.of(site.model).depth - 2
@@ -157,7 +168,20 @@ class SinkCalibration(Attention):
                 f"sink_calibration: heads must be below {count}, which {type(adapter.model).__name__} has; "
                 f"got {max(self.heads)}."
             )
+        if self.calibration is not None:
+            self._check(Heads.at(self.calibration), model)
         return adapter
+
+    def _check(self, found: Heads, model: Any) -> None:
+        make = "Heads.calibrate(model, samples, method=SinkCalibration(…))"
+        found.check(model, "sink_calibration: calibration", make)
+        for name in ("beta", "threshold", "judged"):
+            mine, its = getattr(self, name), getattr(found, name)
+            if mine != its:
+                raise InvalidValue(
+                    f"sink_calibration: {name} must be that of the calibration, {its}; got {mine}; "
+                    f"make one with {make}."
+                )
 
 
 def calibrated(
@@ -168,23 +192,3 @@ def calibrated(
     rest = (probs * ~sinks).sum(-1, keepdim=True)
     taken = torch.where(rest > 0, 1 - beta, 0.0)
     return torch.where(sinks, probs * (1 - taken), probs * (1 + taken * held / rest.clamp_min(1e-30)))
-
-
-def improving_heads(
-    model: Any, score: Callable[[], float], *, method: SinkCalibration | None = None
-) -> tuple[int, ...]:
-    """The heads that alone make `score` better than it is with the model as it is, for `SinkCalibration(heads=…)`.
-
-    Args:
-        score: asks the model on samples kept for this; higher is better. It is called once for each head.
-        method: its `beta`, `threshold` and `judged`, and its heads as candidates, all of the middle layers if empty.
-    """
-    method = method or SinkCalibration()
-    heads = model.config.get_text_config().num_attention_heads
-    candidates = method.heads or range(2 * heads, (ModelAdapter.of(model).depth - 1) * heads)
-    plain, better = score(), []
-    for head in counted(candidates, "trying head", len(candidates)):
-        with replace(method, heads=(head,))(model):
-            if score() > plain:
-                better.append(head)
-    return tuple(better)

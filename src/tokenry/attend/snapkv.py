@@ -14,7 +14,7 @@ from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import positive, size
+from tokenry.core.fields import odd, positive, size
 from tokenry.models.attention.site import Site
 
 
@@ -33,7 +33,7 @@ class SnapKV(Evictor):
     Guarantees
         Equals dense attention when the budget covers the prompt; a prompt read in chunks gives the same choice.
     Raises
-        InvalidValue: a budget smaller than its sinks and `window`, which it includes.
+        InvalidValue: a budget smaller than its sinks and `window`, which it includes, or an even `kernel`.
     Deviations
         Heads that share keys share one choice (their probabilities are summed); the original repeats keys for
         every query head first, which multiplies memory by the size of the group.
@@ -59,7 +59,7 @@ class SnapKV(Evictor):
 
     budget: Budget = size(Budget(tokens=1024, per="head"), doc="prompt tokens held, the window included")
     window: int = positive(32, doc="last queries of the prompt that vote and always stay")
-    kernel: int = positive(7, doc="width of the max-pool over positions; odd")
+    kernel: int = odd(7, doc="width of the max-pool over positions")
     State = LastQueries
 
     def __post_init__(self) -> None:

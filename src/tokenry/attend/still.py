@@ -11,12 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tokenry.attend.base import Attention
+from tokenry.attend.calibrated.known import OfModel
 from tokenry.attend.linearising.folded import Folded, Held, without_gradient
 from tokenry.attend.parts.feature_map import FeatureMap, NormPreserving
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.fields import between, choice, natural, part, positive, setting
-from tokenry.core.learned import Learned, Unbuilt
+from tokenry.core.learned import Unbuilt
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site, wide
 from tokenry.models.files.load import LanguageModel
@@ -29,7 +30,7 @@ LOWEST = -80.0
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Still(Attention, Learned):
+class Still(Attention, OfModel):
     """Linearise layers of a trained model: exact attention to what leans on itself, sums of all the rest.
 
     What it does
@@ -52,7 +53,7 @@ class Still(Attention, Learned):
     Raises
         Unbuilt: no layer was begun; call `begun(model, layers)`.
         UnsupportedModel: a layer with learned sinks, a bias by position or a window.
-        Incompatible: a crop to before the last token that was folded.
+        Incompatible: another model, or a crop to before the last token that was folded.
     Deviations
         Tokens are chosen and folded for each KV head, by the mean over the query heads that share it, where the paper
         repeats KV heads first; the state is so many times smaller. Gates begin nearly open. The first chunk has
@@ -118,14 +119,17 @@ class Still(Attention, Learned):
         site = seen[layers[0]]
         assert site.hidden is not None
         method = cls(layers=layers, **settings)
-        return method.build(
+        method.build(
             heads=site.q.shape[1], keys=site.k.shape[1], width=site.q.shape[-1], hidden=site.hidden.shape[-1],
             generator=torch.Generator().manual_seed(seed),
-        ).to(adapter.model.device).eval()  # fmt: skip
+        )  # fmt: skip
+        method.remember(adapter.model)
+        return method.to(adapter.model.device).eval()
 
     def make(self, *, heads: int, keys: int, width: int, hidden: int) -> None:
         if not self.layers:
             raise InvalidValue("still: layers must name at least one; got none; call begun(model, layers).")
+        super().make()
         self.of_layer: Any = nn.ModuleDict()
         for layer in self.layers:
             own: Any = nn.ModuleDict()
@@ -149,6 +153,12 @@ class Still(Attention, Learned):
     @classmethod
     def load(cls, folder: Any) -> Self:
         return super().load(folder).eval()
+
+    def _adapter(self, model: Any) -> ModelAdapter:
+        adapter = super()._adapter(model)
+        if self.built:
+            self.check(model, "still: layers", "Still.begun(model, layers)")
+        return adapter
 
     def attend(self, site: Site, state: Folded) -> Float[Tensor, "B H Q Dv"]:
         if not self.built:

@@ -19,7 +19,7 @@ from tokenry.attend.rows.pool import pooled
 from tokenry.core.budget import Budget
 from tokenry.core.card import Card
 from tokenry.core.errors import Incompatible
-from tokenry.core.fields import between, natural, setting, size
+from tokenry.core.fields import between, natural, odd, setting, size
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary, turned
 from tokenry.models.attention.site import Site, wide
@@ -99,7 +99,7 @@ class TokenSelect(Selector):
     )
     reuse: float = between(-1.0, 1.01, default=0.9, doc="cosine of queries from which the last choice is used again")
     chunk: int = natural(512, doc="queries of the prompt that select together; 0 reads the prompt densely")
-    kernel: int = natural(0, doc="width of a max-pool over the votes; 0 for none")
+    kernel: int = odd(0, doc="width of a max-pool over the votes; 0 for none")
     slots: bool = setting(False, doc="number the chosen tokens anew, to read beyond the trained length")
     State = LastChoice
 

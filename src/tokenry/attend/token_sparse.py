@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
 from tokenry.attend.base import Attention
+from tokenry.attend.rows.acting import refuse_missing
 from tokenry.attend.rows.blocks import each_alone
 from tokenry.core.card import Card
-from tokenry.core.errors import InvalidValue
-from tokenry.core.fields import between, counts, positive
+from tokenry.core.fields import between, counts, odd, positive
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
 from tokenry.models.attention.state import LayerState
@@ -77,13 +77,8 @@ class TokenSparse(Attention):
     tail: float = between(0.0, 1.0, default=0.005, doc="share of attention that may be given up")
     least: int = positive(1024, doc="tokens before the window that every head keeps in any case")
     window: int = positive(128, doc="last queries of the pass, which choose and always stay")
-    kernel: int = positive(7, doc="width of the average over positions; odd")
+    kernel: int = odd(7, doc="width of the average over positions")
     layers: tuple[int, ...] = counts(0, 1023, default=(), doc="layers that act; empty for the second half but the last")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel % 2 == 0:
-            raise InvalidValue(f"TokenSparse: kernel must be odd; got {self.kernel}.")
 
     def covers(self, seen: int) -> bool:
         return self.tail == 0 or seen <= self.least + self.window
@@ -136,12 +131,7 @@ class TokenSparse(Attention):
 
     def _adapter(self, model: Any) -> Any:
         adapter = super()._adapter(model)
-        count = adapter.depth
-        if self.layers and max(self.layers) >= count:
-            raise InvalidValue(
-                f"token_sparse: layers must be below {count}, which {type(adapter.model).__name__} has; "
-                f"got {'+'.join(map(str, self.layers))}."
-            )
+        refuse_missing(self, adapter, "layers", max(self.layers, default=0))
         return adapter
 
 

@@ -134,6 +134,10 @@ def _allowed(call: ast.Call, annotation: ast.expr, module: str, room: str) -> st
             return "at least 1"
         case "natural":
             return "at least 0"
+        case "natural_or":
+            return f"a whole number of at least 0, or {_said(call.args[0], module)}"
+        case "odd":
+            return "0 or an odd number" if _said(call.args[0], module) == "0" else "an odd number of at least 1"
         case "between":
             return f"in [{_said(call.args[0], module)}, {_said(call.args[1], module)}]"
         case "choice":
@@ -147,6 +151,8 @@ def _allowed(call: ast.Call, annotation: ast.expr, module: str, room: str) -> st
             return words + (
                 f" whose product is at most {_said(given['product'], module)}" if "product" in given else ""
             )
+        case "folder":
+            return "the path of a folder, or none"
         case "size":
             return "a share such as 0.25 or a number of tokens such as 256"
         case "part":

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from os import PathLike
 from typing import Any, Literal, get_args, get_origin
 
 from tokenry.core import registry
@@ -33,13 +34,19 @@ def natural(default: int, *, doc: str) -> Any:
     return _field(default, doc, Limit(lambda v: v >= 0, "at least 0"))
 
 
-def natural_or(word: str, default: int | str, *, doc: str) -> Any:
+def natural_or(word: str, *, default: int | str, doc: str) -> Any:
     """A whole number of at least 0, or one word; its type is `int | str`."""
 
     def allows(value: int | str) -> bool:
         return value == word or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
 
     return _field(default, doc, Limit(allows, f"a whole number of at least 0, or {word}"))
+
+
+def odd(default: int, *, doc: str) -> Any:
+    """The width of a window with a middle; where the default is 0, also none."""
+    words = "an odd number of at least 1" if default else "0 or an odd number"
+    return _field(default, doc, Limit(lambda v: (v >= 1 and v % 2 == 1) or v == default == 0, words))
 
 
 def between(low: float, high: float, *, default: float, doc: str) -> Any:
@@ -82,6 +89,11 @@ def size(default: Budget, *, doc: str) -> Any:
     return _field(default, doc, None)
 
 
+def folder(default: str | None, *, doc: str) -> Any:
+    """The path of a folder, or none."""
+    return _field(default, doc, Limit(lambda v: v is None or bool(v), "the path of a folder, or none"))
+
+
 def setting(default: Any, *, doc: str) -> Any:
     """A field whose type is its only limit."""
     return _field(default, doc, None)
@@ -119,6 +131,20 @@ def settle(owner: Any) -> None:
         if limit is not None and not limit.allows(value):
             raise InvalidValue(f"{who}: {f.name} must be {limit.words}; got {value!r}.")
         object.__setattr__(owner, f.name, value)
+
+
+def at_least_one(value: Any, who: str, name: str) -> int | None:
+    """A whole number that somebody may give, or none.
+
+    Raises:
+        InvalidValue: anything else.
+    """
+    if value is None:
+        return None
+    number = _read_int(value, who, name)
+    if number < 1:
+        raise InvalidValue(f"{who}: {name} must be at least 1; got {value!r}.")
+    return number
 
 
 def read(value: Any, kind: Any, who: str, name: str, default: Any = None) -> Any:
@@ -199,4 +225,12 @@ def _read_float(value: Any, who: str, name: str) -> float:
         raise InvalidValue(f"{who}: {name} must be a number; got {value!r}.") from None
 
 
-_READERS: Mapping[Any, Callable[[Any, str, str], Any]] = {bool: _read_bool, int: _read_int, float: _read_float}
+def _read_text(value: Any, who: str, name: str) -> str:
+    if not isinstance(value, str | PathLike):
+        raise InvalidValue(f"{who}: {name} must be text; got {value!r}.")
+    return str(value)
+
+
+_READERS: Mapping[Any, Callable[[Any, str, str], Any]] = {
+    bool: _read_bool, int: _read_int, float: _read_float, str: _read_text,
+}  # fmt: skip

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, max_pool1d, pad
 
+from tokenry.attend.calibrated.known import OfModel, texts
 from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import natural, positive
-from tokenry.core.learned import Learned
 from tokenry.core.progress import counted
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary, turned
@@ -24,7 +24,7 @@ LONGEST = 4096
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Boundaries(Learned):
+class Boundaries(OfModel):
     """Say of every token how likely a chunk ends with it, by the keys of one layer around it.
 
     The `window` keys up to the token and the `window` after it are each pooled by attention, l and r; a perceptron
@@ -43,6 +43,7 @@ class Boundaries(Learned):
         return "boundaries"
 
     def make(self, *, width: int) -> None:
+        super().make()
         self.enter = nn.Linear(width, 2 * self.hidden)
         self.place = nn.Parameter(torch.randn(self.window, self.hidden) * 0.02)
         self.ask = nn.Parameter(torch.randn(self.hidden) / self.hidden**0.5)
@@ -84,17 +85,20 @@ class Boundaries(Learned):
             steps: of AdamW over all samples, with `rate` falling to zero.
 
         Raises:
-            InvalidValue: no samples, one that is shorter than two chunks or too long, or none with a boundary.
+            InvalidValue: no samples, one that is shorter than two chunks or too long, or none with a boundary; a
+                setting out of its range.
             UnsupportedModel: the model cannot be reproduced exactly.
         """
         made = cls(**fields)
-        if not samples or min(map(len, samples)) < 2 * chunk or max(map(len, samples)) > LONGEST:
+        if not (1 <= chunk <= LONGEST // 2 and steps >= 1 and ratio >= 1 and rate > 0):
             raise InvalidValue(
-                f"{cls.name()}: samples must be texts of {2 * chunk} to {LONGEST} tokens; "
-                f"got {[len(sample) for sample in samples]}."
+                f"{cls.name()}: chunk must be in [1, {LONGEST // 2}], steps and ratio at least 1 and rate above 0; "
+                f"got chunk={chunk}, steps={steps}, ratio={ratio} and rate={rate}."
             )
+        samples = texts(cls.name(), samples, 2 * chunk, LONGEST)
         learnt = [made.examples(model, ids, chunk, ratio) for ids in counted(samples, "reading sample", len(samples))]
         made.build(width=learnt[0][0].shape[1], generator=torch.Generator().manual_seed(seed))
+        made.remember(model)
         positive = sum(int(labels.sum()) for _, labels in learnt)
         if not positive:
             raise InvalidValue(f"{cls.name()}: samples must hold a boundary; none had a ratio above {ratio}.")

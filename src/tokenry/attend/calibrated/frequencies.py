@@ -10,10 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tokenry.attend.calibrated.known import OfModel, texts
 from tokenry.attend.rows.frequencies import agreements, paired
-from tokenry.core.errors import InvalidValue
 from tokenry.core.fields import choice, positive
-from tokenry.core.learned import Learned
 from tokenry.core.progress import counted
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.rotary import Rotary
@@ -21,7 +20,7 @@ from tokenry.models.attention.site import Site
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Frequencies(Learned):
+class Frequencies(OfModel):
     """Mean agreement of every frequency chunk with its head, (L, G, P).
 
     Of the `top` keys with the largest products, the share that the chunk alone also ranks among its `top`, over the
@@ -35,6 +34,7 @@ class Frequencies(Learned):
     pairing: str = choice("rope", "adjacent", default="rope", doc="channels of a chunk")
 
     def make(self, *, layers: int, heads: int, chunks: int) -> None:
+        super().make()
         self.register_buffer("agreement", torch.zeros(layers, heads, chunks))
 
     @classmethod
@@ -43,7 +43,9 @@ class Frequencies(Learned):
 
     @classmethod
     @torch.no_grad()
-    def calibrate(cls, model: Any, samples: Sequence[Int[Tensor, "T"]], **fields: Any) -> Frequencies:
+    def calibrate(
+        cls, model: Any, samples: Sequence[Int[Tensor, "T"]] | Int[Tensor, "N T"], **fields: Any
+    ) -> Frequencies:
         """Ask a model on samples, eight in the paper, each as long as the texts to come.
 
         Args:
@@ -56,11 +58,7 @@ class Frequencies(Learned):
             UnsupportedModel: the model cannot be reproduced exactly.
         """
         found = cls(**fields)
-        if not samples or min(map(len, samples)) < 8:
-            raise InvalidValue(
-                f"{cls.name()}: samples must be at least one text of 8 or more tokens; "
-                f"got {[len(sample) for sample in samples]}."
-            )
+        samples = texts(cls.name(), samples, 8)
         if found.pairing == "rope":
             Rotary.of(model)
         sums: dict[int, Float[Tensor, "G P"]] = {}
@@ -78,22 +76,7 @@ class Frequencies(Learned):
                 model(input_ids=sample[None].to(model.device), use_cache=False)
         heads, chunks = sums[0].shape
         found.build(layers=max(sums) + 1, heads=heads, chunks=chunks)
+        found.remember(model)
         for layer, total in sums.items():
             found.agreement[layer] = total.cpu() / len(samples)
         return found
-
-    def of(self, site: Site, pairing: str) -> Float[Tensor, "1 G P"]:
-        """The agreements of the layer of a site.
-
-        Raises:
-            InvalidValue: they were found for a model of another shape, or with other pairs.
-        """
-        layers, heads, chunks = self.agreement.shape
-        wanted = (site.k.shape[1], site.k.shape[-1] // 2)
-        if site.layer >= layers or (heads, chunks) != wanted or pairing != self.pairing:
-            raise InvalidValue(
-                f"fasa: calibration must be of this model, with pairing={pairing} and {wanted[0]} KV heads of "
-                f"{wanted[1]} chunks in layer {site.layer}; got pairing={self.pairing} and {layers} layers of {heads} "
-                f"heads of {chunks} chunks; make it with Frequencies.calibrate(model, samples)."
-            )
-        return self.agreement[site.layer][None].to(site.k.device)

@@ -50,6 +50,11 @@ class CausalLayer(Layer):
     it, one or many, for decoding; both give the same, however a row is cut into pieces.
     """
 
+    @property
+    def least(self) -> int:
+        """Tokens of a row from which on it shows the layer all that it has to learn."""
+        return 1
+
     @abstractmethod
     def whole(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
         """All tokens of rows without padding before or between them."""

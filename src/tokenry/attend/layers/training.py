@@ -49,11 +49,21 @@ def train(
     Args:
         extra: what is added to the loss of a step after its forward, such as the price of what a layer keeps.
 
+    Raises:
+        InvalidValue: rows that are no longer than a block of a layer.
+
     Returns:
         The model, and the log: at every entry the step, and the loss and the share of right answers on 64 rows that no
         step learns from.
     """
     how = how or Schooling(rate=1e-3, rise=50, clip=1.0)
+    length = task.sample(1, torch.Generator().manual_seed(how.seed)).ids.shape[1]
+    for layer in model.layers:
+        if length < layer.least:
+            raise InvalidValue(
+                f"train: rows must have at least {layer.least} ids, below which {layer.name()} learns no blocks; "
+                f"got {length}; take longer rows or smaller blocks."
+            )
 
     def loss(model: LayerModel, generator: torch.Generator) -> Tensor:
         rows = task.sample(how.batch, generator)
@@ -109,8 +119,8 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=32)
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
-    how = Schooling(rate=given.rate, rise=50, clip=1.0, batch=given.batch, seed=given.seed)
     try:
+        how = Schooling(rate=given.rate, rise=50, clip=1.0, batch=given.batch, seed=given.seed)
         with Progress(console=Console(stderr=True), transient=True) as bar:
             shown = bar.add_task("train", total=given.steps)
             log = _trained(given, how, lambda step: bar.update(shown, completed=step))

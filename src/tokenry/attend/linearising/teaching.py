@@ -58,6 +58,15 @@ def distance(method: Still, lesson: Lesson) -> Float[Tensor, ""]:
     return torch.stack(parts).mean()
 
 
+def _refuse_short(method: Still, tokens: int) -> None:
+    """Refuse rows that never leave the window, of which nothing is folded."""
+    if tokens <= 2 * method.chunk:
+        raise InvalidValue(
+            f"still: rows must be longer than two chunks, {2 * method.chunk} tokens, before which nothing is folded; "
+            f"got {tokens}; take longer rows or a smaller chunk."
+        )
+
+
 def distil(
     method: Still,
     taught: Sequence[Lesson],
@@ -78,6 +87,7 @@ def distil(
     """
     if not taught:
         raise InvalidValue("still: lessons must be at least one; got none; make some with lessons().")
+    _refuse_short(method, min(site.k.shape[2] for lesson in taught for site, _ in lesson.values()))
     how = how or Schooling(rate=1e-2, decay=0.0, clip=1.0)
 
     def loss(method: Still, generator: torch.Generator) -> Tensor:
@@ -113,6 +123,7 @@ def tune(
     peft = need("peft", "still: tuning")
     if not rows:
         raise InvalidValue("still: rows must be at least one batch; got none.")
+    _refuse_short(method, min(ids.shape[1] for ids in rows))
     adapter = ModelAdapter.of(model)
     names = {m: n for n, m in adapter.model.named_modules()}
     targets = [
@@ -164,6 +175,9 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=200)
     given = options.parse_args()
     try:
+        for name in ("length", "rows", "steps"):
+            if getattr(given, name) < 1:
+                raise InvalidValue(f"still: {name} must be at least 1; got {getattr(given, name)}.")
         language = load(given.model, dtype="float32", device="cpu")
         texts = [path.read_text(encoding="utf-8") for path in given.text or documents().values()]
         ids = torch.tensor([i for text in texts for i in language.tokenizer(text, verbose=False)["input_ids"]])

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tokenry.core.errors import Incompatible, WithoutEffect
+from tokenry.core.fields import at_least_one
 from tokenry.models.attention.call import Handler
 from tokenry.models.attention.passes import attended
 from tokenry.models.attention.site import Site
@@ -34,7 +35,7 @@ class Run:
 
     def __init__(self, method: Attention, *, prompt_tokens: int | None = None, by_column: bool = False) -> None:
         self.method = method
-        self.prompt_tokens = prompt_tokens
+        self.prompt_tokens = at_least_one(prompt_tokens, method.name(), "prompt_tokens")
         self.reads = Reads(by_column=by_column)
         self.caches: WeakSet[Cache] = WeakSet()
         self.passes = self.acted = False
