@@ -26,7 +26,7 @@ from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.site import Site
 
 FILE = RESULTS / "models" / "every_family.json"
-SECONDS = 90
+SECONDS = 600
 """Of the processor, for one family."""
 ALL = Budget(tokens=1_000_000, per="layer")
 """A budget that covers everything, at which methods change nothing."""

@@ -33,7 +33,6 @@ SIZES = {
                      "intermediate_size": [96] * 4, "activation_sparsity_pattern": [0.0] * 4, "laurel_rank": 8,
                      "layer_types": ["sliding_attention", "full_attention"] * 2, "hidden_size_per_layer_input": 16,
                      "vocab_size_per_layer_input": 128},
-    "jetmoe": {**COMMON, "kv_channels": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen4_exp_text": {**COMMON, "layer_types": ["indexed_attention"] * 3, "indexer_n_heads": 4, "indexer_kv_heads": 1,
                        "indexer_head_dim": 16, "indexer_budget": 16, "indexer_compress_ratio": 4, "hc_lowrank": 16,
                        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
@@ -52,14 +51,6 @@ def refusal(model, method=None):
     with pytest.raises(UnsupportedModel) as caught, (method or TokenSelect())(model):
         pass
     return str(caught.value)
-
-
-def test_heads_that_are_repeated_are_no_latents():
-    model = made("jetmoe")
-    assert not ModelAdapter.of(model).latent
-    said = "JetMoeForCausalLM must attend to each head that it caches once; it repeats them for others"
-    assert said in refusal(model)
-    assert said in refusal(model, Window())
 
 
 def test_a_model_that_decodes_is_no_encoder():

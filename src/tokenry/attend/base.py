@@ -181,8 +181,6 @@ class Attention(Method):
             f"{uncached} of {len(places)} do not; use it densely": uncached > 0,
             "cache keys and values, of which each head holds rows of its own; it caches latents that all heads share; "
             "use another method": adapter.latent and not self.shares_rows,
-            "attend to each head that it caches once; it repeats them for others, which methods cannot choose from "
-            "yet; use it densely": adapter.repeats,
             "attend once to the keys and values that it caches; it makes others of them, or reads them several times "
             "for one token, which methods cannot choose from yet; use it densely": adapter.remade,
             "cache keys that grow with the tokens in every layer that reads a cache; it has layers whose keys do not; "

@@ -56,8 +56,6 @@ class ModelAdapter:
         self.sites: WeakKeyDictionary[nn.Module, Place] = WeakKeyDictionary()
         self.latent = False
         """Whether the cache holds latents that keys and values are made of at every step: one row for all heads."""
-        self.repeats = False
-        """Whether attention gets every head that the cache holds several times."""
         self.biased = False
         """Whether logits get a bias by position, which such models count out from the keys that are held."""
         self.remade = False
@@ -234,7 +232,7 @@ class ModelAdapter:
                 "use a model of a family that does."
             )
         self.sites.update(search.places)
-        self.latent, self.repeats, self.biased = search.latent, search.repeats, search.biased
+        self.latent, self.biased = search.latent, search.biased
         self.remade, self.shares = search.remade, search.shares
 
     def _untried(self) -> list[Any]:
@@ -260,7 +258,7 @@ class ModelAdapter:
             if site.buffer is not None:
                 seen[site.buffer, site.buffer.seen] += 1
                 held = site.now()
-                self.remade |= not (self.repeats or _same((held.k, held.v), (site.k, site.v)))
+                self.remade |= not _same((held.k, held.v), (site.k, site.v))
             return site.dense()
 
         rule = "must read a small input, and go on from its cache"

@@ -15,6 +15,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from tokenry.core.errors import Incompatible
 from tokenry.models import private
+from tokenry.models.attention.copies import as_given, once, side_by_side
 from tokenry.models.attention.mask import MaskFacts, everything, given_mask, note_facts, only_these
 from tokenry.models.attention.place import Place, Search
 from tokenry.models.attention.site import Site
@@ -109,6 +110,13 @@ def _attention(
         facts = everything(query, key)
     if now.search is not None:
         now.search.note(module, query, key, value, facts, extra.get("position_bias"))
+    heads = 0 if buffer is None or not place.copies else buffer.rows()[0].shape[1]
+    position_bias, sinks = extra.get("position_bias"), extra.get("s_aux")
+    if heads:
+        key, value = (once(place.copies, x, heads) for x in (key, value))
+        query = side_by_side(place.copies, query, heads)
+        position_bias = None if position_bias is None else side_by_side(place.copies, position_bias, heads)
+        sinks = None if sinks is None else side_by_side(place.copies, sinks, heads, axis=0)
     moved = streaming.columns(place.stack)
     if moved is not None:
         facts = (facts or everything(query, key)).over(moved)
@@ -119,7 +127,7 @@ def _attention(
     if moved is not None and buffer is None and place.kind != "cross":
         columns = moved.unsqueeze(1).expand(-1, key.shape[1], -1)
     first = 0 if buffer is not None or facts is None or moved is not None else facts.first_key
-    bias = _bias(extra.get("position_bias"), columns if moved is not None else None)
+    bias = _bias(position_bias, columns if moved is not None else None)
     site = Site(
         layer=layer,
         kind=place.kind,
@@ -141,7 +149,7 @@ def _attention(
         hidden=call.hidden if call is not None and call.hidden is not None and call.hidden.ndim == 3 else None,
         hidden_first=0 if facts is None else facts.first_query,
         cap=extra.get("softcap"),
-        sinks=extra.get("s_aux"),
+        sinks=sinks,
         bias=bias,
         # Some count it by column, others by the keys that a native layer still holds.
         bias_first=first if bias is not None and bias.shape[-1] == key.shape[2] else 0,
@@ -150,6 +158,8 @@ def _attention(
     )
     handler = call.handler if call is not None else None
     out = site.dense() if handler is None else handler(site)
+    if heads:
+        out = as_given(place.copies, out, heads)
     return out.transpose(1, 2).contiguous(), None
 
 

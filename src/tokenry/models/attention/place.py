@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from tokenry.models.attention.copies import Copies, copies_of
 from tokenry.models.attention.experiment import Experiment
 from tokenry.models.attention.mask import MaskFacts
 
@@ -26,12 +27,14 @@ class Place:
             encoder made; `encoder` reads its own input, all of it or in a model that decodes nothing.
         stack: name of the list of layers it stands in.
         cached: it writes keys and values into the cache that the model is given.
+        copies: how attention is given every head that it caches several times.
     """
 
     layer: int = 0
     kind: Kind = "self"
     stack: str = ""
     cached: bool = True
+    copies: Copies = ""
 
 
 class Search:
@@ -39,7 +42,7 @@ class Search:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.places: dict[nn.Module, Place] = {}
-        self.latent = self.repeats = self.biased = self.remade = self.shares = False
+        self.latent = self.biased = self.remade = self.shares = False
         self._names = {m: n for n, m in model.named_modules()}
         self._lists = {n for n, m in model.named_modules() if isinstance(m, nn.ModuleList)}
         self._decodes = False
@@ -80,20 +83,22 @@ class Search:
             return
         written = None if own is None else self._own.given[0]
         count = key.shape[2] if written is None else written.shape[2]
-        if own is not None:
-            self._compare(key, value)
+        copies = self._compare(key, value) if own is not None else ""
         kind = self._kind(query, count, facts)
-        self.places[module] = Place(block if own is None else own, kind, stack, cached=own is not None)
+        layer = block if own is None else own
+        self.places[module] = Place(layer, kind, stack, cached=own is not None, copies=copies)
 
-    def _compare(self, key: Tensor, value: Tensor) -> None:
+    def _compare(self, key: Tensor, value: Tensor) -> Copies:
         """What attention gets beside what the cache gave."""
         keys, values = self._own.given
+        copies = copies_of(keys, key)
         if keys.shape[1::2] == key.shape[1::2]:
             self.remade |= not (torch.equal(keys, key) and values.shape == value.shape and torch.equal(values, value))
-        elif _repeated(keys, key):
-            self.repeats = True
-        else:
-            self.latent = True
+            return ""
+        if copies and copies_of(values, value) == copies:
+            return copies
+        self.latent = True
+        return ""
 
     def _compare_again(self, module: nn.Module, *, again: bool) -> None:
         """A call to which nothing new was written."""
@@ -137,11 +142,3 @@ class _Watched(DynamicCache):
         """That layer, once."""
         last, self.last = self.last, None
         return last
-
-
-def _repeated(held: Tensor, key: Tensor) -> bool:
-    """Whether attention got every head that is held, several times."""
-    times, rest = divmod(key.shape[1], held.shape[1])
-    if rest or held.shape[3] != key.shape[3]:
-        return False
-    return torch.equal(key, held.repeat(1, times, 1, 1)) or torch.equal(key, held.repeat_interleave(times, 1))
