@@ -64,7 +64,7 @@ def main() -> None:
 
 def done(number: int) -> Path:
     """The folder of the network after a course."""
-    return FOLDER / f"smollm2-{number}"
+    return FOLDER / f"smollm2-books-{number}"
 
 
 def texts() -> list[str]:
