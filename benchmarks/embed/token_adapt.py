@@ -42,12 +42,14 @@ TITLE = "Another vocabulary"
 SUBJECTS = ("embed/token_adapt", "embed/zett")
 ABOUT = (
     "SmolLM2-135M gets byte-level BPE of 16,384 pieces, trained on the first half of every sample document and on "
-    "the docstrings and topics of Python's own library; and then the vocabulary of Qwen3, with 151,669 ids. Nothing "
-    "else is trained. Bits per byte are of four passages of 1,200 characters from the second half of each sample "
+    "the docstrings and topics of Python's own library; and then the vocabulary of Qwen3, with 151,669 ids. The model "
+    "is not trained. Bits per byte are of four passages of 1,200 characters from the second half of each sample "
     "document, intervals by bootstrap over documents. `mean of pieces` is the usual baseline; `local only` and `global "
     "only` are the two parts of `token_adapt`. New tokens are those of the passages whose rows were made; all made "
-    "rows compete in every prediction. `zett` predicts the rows of shared pieces too; its hypernetwork was trained for "
-    "ten minutes of one core on the first halves, Moby Dick and other addresses (`python -m benchmarks.embed.zett`)."
+    "rows compete in every prediction. Of `new cuts, one stretch at a time` all that stands before a stretch is cut as "
+    "the model is used to, so that what is lost is lost in writing other pieces, not in reading them. `zett` predicts "
+    "the rows of shared pieces too; its hypernetwork was trained for ten minutes of one core on the first halves, Moby "
+    "Dick and other addresses (`python -m benchmarks.embed.zett`)."
 )
 
 PIECES, PASSAGES, CHARACTERS = 16384, 4, 1200
