@@ -70,7 +70,7 @@ NAMED = {
     HYBRID: "token_adapt",
     "token_adapt, weight 0.6": "token_adapt:weight=0.6",
     GLOBAL: "token_adapt:weight=1",
-    ZETT: "zett:hypernetwork=build/zett/smollm2-books-2",
+    ZETT: "zett:hypernetwork=build/zett/smollm2-books-1",
 }
 ON = ", rows trained on"
 ARMS = NAMED | others("embed", NAMED) | {arm + ON: NAMED[arm] for arm in (ZETT, MEAN, ORIGINAL)}
