@@ -40,8 +40,9 @@ ABOUT = (
     "minutes of one core; who needs fewer for a row reads more rows. A byte's price counts everything that spells it, "
     "also the marks with which words end. `noise` is what a byte costs more where one letter in ten is swapped with "
     "the next, doubled or left out. A word is right when each of its ids is the most likely one; models of words must "
-    "say where it ends as well, the others need not. Models this small and this short in training say how the recipes "
-    "behave, not how they scale."
+    "say where it ends as well, the others need not. What goes on in Turkish learned English first, its vocabulary "
+    "too, and then gets half as many operations again. Models this small and this short in training say how the "
+    "recipes behave, not how they scale."
 )
 
 WIDTH, LENGTH, OPERATIONS = 128, 256, 4e12
@@ -65,6 +66,10 @@ ARMS: Mapping[str, str] = {
     "hierarchical_ar, stream": "hierarchical_ar:layers=1+4+1,variant=stream",
     "word_pool, at once": "word_pool:layers=1+4+1,vectors=2,spelling=at_once",
 }  # fmt: skip
+CONTINUED = {f"{arm}, English then Turkish": arm for arm in (BPE, "hierarchical_ar")}
+FIRST, THEN = "en", "tr"
+GOES_ON = 0.5
+"""Operations of the second language for one of the first."""
 COUNTED: Mapping[str, str] = {
     "hnet": ARMS[STRIDE],
     "hnet, two levels": "hnet:layers=1+1+2+1+1,boundaries=stride[every=3]",
@@ -77,10 +82,10 @@ COUNTED: Mapping[str, str] = {
 def main() -> None:
     """Train and measure all arms; those that are recorded are not measured again."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--arms", type=int, default=len(ARMS), help="only so many, from the first")
+    options.add_argument("--arms", type=int, default=len(ARMS) + len(CONTINUED), help="only so many, from the first")
     given = options.parse_args()
     torch.set_num_threads(1)
-    arms = dict(list(ARMS.items())[: given.arms])
+    arms = dict(list({**ARMS, **CONTINUED}.items())[: given.arms])
     settings = {
         "width": WIDTH, "length": LENGTH, "operations": OPERATIONS, "vocabulary": VOCABULARY, "languages": [*LANGUAGES],
         "measured": MEASURED, "rate": HOW.rate, "batch": HOW.batch, "arms": arms,
@@ -88,7 +93,7 @@ def main() -> None:
     record = Record(NAME, dtype="float32", settings=settings, save=True, grows=True)
     for arm in arms:
         if record.find(arm=arm) is None:
-            record.add(measured(arm))
+            record.add(continued(arm) if arm in CONTINUED else measured(arm))
             print(record.rows[-1], flush=True)
     show(record.finish(claims(record.rows)), tables)
 
@@ -98,18 +103,23 @@ def texts() -> Texts:
     return Texts(files=tuple(files()), length=LENGTH)
 
 
-def fresh(arm: str) -> Any:
+@cache
+def language(name: str) -> Texts:
+    return Texts(files=tuple(file for file in files() if Path(file).stem == name), length=LENGTH)
+
+
+def fresh(arm: str, of: Texts | None = None) -> Any:
     """A model that knows nothing."""
     if arm in (BYTES, BPE):
-        return Flat(source=_tokenizer() if arm == BPE else "").build(width=WIDTH)
+        return Flat(source=_tokenizer(of or texts()) if arm == BPE else "").build(width=WIDTH)
     return made(ARMS[arm]).build(width=WIDTH)
 
 
-def _tokenizer() -> str:
+def _tokenizer(of: Texts) -> str:
     """A vocabulary that was learnt from what the models learn from."""
-    folder = BUILD / "hierarchical" / "tokenizer"
+    folder = BUILD / "hierarchical" / "_".join(("tokenizer", *(of.parts if len(of.parts) == 1 else ())))
     if not folder.exists():
-        Bpe.train([first.decode() for first, _ in texts().parts.values()], vocab_size=VOCABULARY, out=folder)
+        Bpe.train([first.decode() for first, _ in of.parts.values()], vocab_size=VOCABULARY, out=folder)
     return str(folder)
 
 
@@ -120,11 +130,11 @@ def steps(arm: str) -> int:
 
 
 @torch.no_grad()
-def operations(model: Any) -> float:
+def operations(model: Any, of: Texts | None = None) -> float:
     """Floating-point operations of a step: three times those of reading its rows, the mean of four steps."""
     total = 0
     for step in range(4):
-        rows = batch(model, texts().sample(HOW.batch, HOW.draws(step)))
+        rows = batch(model, (of or texts()).sample(HOW.batch, HOW.draws(step)))
         with FlopCounterMode(display=False) as counted:
             model.loss(*rows)
         total += counted.get_total_flops()
@@ -135,6 +145,21 @@ def trained(arm: str) -> Any:
     """A model that has learned, from its last checkpoint on."""
     folder: Path = BUILD / "hierarchical" / "".join(c if c.isalnum() else "_" for c in arm)
     return train(fresh(arm), texts(), steps(arm), folder, HOW)[0]
+
+
+def continued(arm: str) -> Row:
+    """What a byte of two languages costs a model of one of them, before and after it went on in the other."""
+    model = fresh(CONTINUED[arm], language(FIRST))
+    bits: dict[str, list[float]] = {FIRST: [], THEN: []}
+    made_steps = []
+    for name, share in ((FIRST, 1.0), (THEN, GOES_ON)):
+        made_steps.append(round(share * OPERATIONS / operations(model, language(name)) / 10) * 10)
+        folder = BUILD / "hierarchical" / "_".join((*CONTINUED[arm].split(), "from", FIRST, name))
+        model = train(model, language(name), made_steps[-1], folder, HOW)[0]
+        for one, found in bits.items():
+            found.append(round(bits_per_byte(model, language(one).held_out(4 * MEASURED)[one]), 4))
+    size = sum(p.numel() for p in model.parameters())
+    return {"part": "continued", "arm": arm, "parameters": size, "steps": made_steps, "bits": bits}
 
 
 def measured(arm: str) -> Row:
@@ -236,7 +261,8 @@ def noise(row: bytes, seed: int) -> bytes:
 
 def claims(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """What was to be shown."""
-    of = {r["arm"]: r for r in rows}
+    later = {r["arm"]: r["bits"][THEN][-1] for r in rows if "part" in r}
+    of = {r["arm"]: r for r in rows if "part" not in r}
     bits = {arm: r["bits_per_byte"] for arm, r in of.items()}
     worse = {arm: r["noisy"] - r["bits_per_byte"] for arm, r in of.items()}
 
@@ -268,13 +294,23 @@ def claims(rows: Sequence[Row]) -> list[dict[str, Any]]:
     levels = "hnet, two levels"
     if levels in of:
         found.append(claim(f"{levels}: bits a byte below one level", bits["hnet"] - bits[levels], at_least=0.0))
+    if later:
+        less = later[f"{BPE}, English then Turkish"] - later["hierarchical_ar, English then Turkish"]
+        found.append(claim("hierarchical_ar: bits a byte below BPE after going on in Turkish", less, at_least=0.0))
     return found
 
 
 def tables(document: Result) -> list[Table]:
     """What the page shows."""
     names = document["settings"]["languages"]
-    rows = document["rows"]
+    rows = [r for r in document["rows"] if "part" not in r]
+    later = [
+        (
+            r["arm"], f"{r['parameters'] / 1e6:.2f}", " + ".join(f"{n:,}" for n in r["steps"]),
+            *(fixed(bit, 3) for name in (FIRST, THEN) for bit in r["bits"][name]),
+        )
+        for r in document["rows"] if "part" in r
+    ]  # fmt: skip
     costs = [
         (
             r["arm"], fixed(r["bits_per_byte"], 3), fixed(r["noisy"] - r["bits_per_byte"], 3),
@@ -301,6 +337,10 @@ def tables(document: Result) -> list[Table]:
         Table(
             "chunks or tokens: their length, how many begin where words do, and how many there are for one in English",
             ("arm", "bytes", "at words", "by chance", *names), cuts,
+        ),
+        Table(
+            "bits a byte of what learned English and went on in Turkish",
+            ("arm", "million parameters", "steps", "English", "after Turkish", "Turkish", "after Turkish"), later,
         ),
     ]  # fmt: skip
 

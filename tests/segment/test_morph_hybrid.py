@@ -90,6 +90,12 @@ def test_the_fewest_parts_and_the_longest_first(tmp_path):
     assert len(names("açıklanmayan")) <= len(names("açıklanmayan", reading="greedy"))
 
 
+def test_of_as_many_parts_the_longer_affixes():
+    assert names("yıllar") == ["yıl", "-lAr"]
+    assert names("gelen") == ["gelen"]
+    assert names("benden") == ["ben", "-DAn"]
+
+
 def test_realised_affixes():
     for behind, form, wanted in (
         ("ev", "lAr", "ler"), ("araba", "lAr", "lar"), ("araba", "(y)I", "yı"), ("göz", "(I)mIz", "ümüz"),

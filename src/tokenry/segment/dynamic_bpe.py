@@ -59,9 +59,13 @@ class DynamicBpe(Method):
             "2.3 % fewer tokens keep 97.8 % of what 40 prompts of English sample documents are worth to SmolLM2-135M, "
             "random rows in the same places 94.9 %; 4.5 % fewer, all that there are, keep 95.5 % "
             "(benchmarks/segment/dynamic_bpe.py)",
+            "with LoRA of rank 16 that learned 24 steps of merged prompts 2.3 % fewer tokens keep 99.0 %, and 4.5 % "
+            "fewer 97.9 %, beside one that learned the same in own tokens (benchmarks/segment/dynamic_bpe.py)",
             "at half of the dial one declaration has 0.6 % fewer tokens in English, 29 % in German, 39 % in Russian "
             "and 43 % in Korean; over 18 languages the Gini coefficient of tokens falls only from 0.233 to 0.227, and "
             "where words are not separated whole sentences become tokens (benchmarks/segment/dynamic_bpe.py)",
+            "among a million output rows an eighth of the leaves of the index finds the largest logit in 93.5 % of 200 "
+            "searches, 14 times faster than all rows (benchmarks/segment/indexed_head.py)",
             "merges a batch of 10,000 tokens to the end in 9 ms, where counting all pairs for each merge takes 1.1 s "
             "(benchmarks/segment/dynamic_bpe.py)",
         ),

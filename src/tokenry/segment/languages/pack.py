@@ -41,7 +41,10 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """All that is known of a language."""
+    """All that is known of a language.
+
+    `bound` are affixes that stand behind other affixes, and behind a root only where no other reading is as short.
+    """
 
     language: str
     letters: frozenset[str]
@@ -52,6 +55,7 @@ class Pack:
     assimilation: Mapping[str, Mapping[str, str]]
     affixes: Sequence[Unit]
     roots: Sequence[Unit]
+    bound: frozenset[str] = frozenset()
 
     def lower(self, text: str) -> str:
         """Small letters as the language has them."""
@@ -156,6 +160,7 @@ def _read(language: str, roots: str | None, stamp: int) -> Pack:
     return Pack(
         language, frozenset(told["letters"]), told["vowels"], re.compile(told["second_before"]), told["lower"],
         told["harmony"], told["assimilation"], affixes, [Unit("root", forms) for forms in lines],
+        frozenset(told.get("bound", ())),
     )  # fmt: skip
 
 

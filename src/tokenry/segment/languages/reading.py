@@ -65,8 +65,9 @@ def best(pack: Pack, word: str, pieces: Mapping[str, int]) -> list[Part] | None:
                     continue
                 end = at + len(part.text)
                 new = (end, part)
-                # Of readings with as many parts the one with the longer root.
-                total = cost + (PIECE if part.piece >= 0 else 1.0) - (len(part.text) / 1000 if part.root >= 0 else 0)
+                # Of readings with as many parts the one with the longer affixes: dictionaries hold verbs that are
+                # written as a noun with half a plural, such as `yılla`.
+                total = cost + (PIECE if part.piece >= 0 else 1.0) - _letters(pack, part) / 1000
                 if new not in costs:
                     layers[end].append(new)
                 if new not in costs or total < costs[new][0]:
@@ -93,6 +94,11 @@ def greedy(pack: Pack, word: str, pieces: Mapping[str, int]) -> list[Part] | Non
         found.append(max(choices, key=lambda p: (p.root >= 0, p.affix >= 0, len(p.text))))
         at += len(found[-1].text)
     return found
+
+
+def _letters(pack: Pack, part: Part) -> int:
+    """By how many letters a reading is the better for an affix."""
+    return len(part.text) if part.affix >= 0 and pack.affixes[part.affix].name not in pack.bound else 0
 
 
 def _parts(pack: Pack, word: str, at: int, pieces: Mapping[str, int]) -> Iterator[Part]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tokenry.core.errors import InvalidValue
-from tokenry.segment.merging.clusters import cluster
+from tokenry.segment.merging.clusters import AT_ONCE, cluster
 
 INDEXES = ("exact", "ivf")
 
@@ -17,7 +17,9 @@ INDEXES = ("exact", "ivf")
 class IndexedHead:
     """Rows of an output layer that are searched for the largest inner products.
 
-    The rows are divided by k-means of their directions. Each leaf is ranked by the product with the mean of its rows.
+    The rows are divided by k-means of their directions. Each leaf is ranked by the largest product that one of W / L
+    rows would have with the query q if they lay around their mean m as a normal distribution of the leaf's spread r,
+    alike in all F directions: m · q + |q| r sqrt(2 ln(W / L) / F). By the mean alone wide leaves are missed.
     Within the leaves that are searched all products are exact, of raw rows, so that what is found is ranked rightly;
     with all leaves the first is the argmax. Fewer leaves search a part of what more leaves search.
 
@@ -56,6 +58,7 @@ class IndexedHead:
         sums = torch.zeros(wanted, rows.shape[1]).index_add_(0, leaf, rows.float().cpu())
         self._means = (sums / counts.clamp_min(1).unsqueeze(1)).to(rows)
         self._empty = (counts == 0).to(rows.device)
+        self._reach = _reach(rows, leaf, self._means, counts).to(rows)
 
     @torch.no_grad()
     def search(
@@ -74,7 +77,7 @@ class IndexedHead:
             scores, ids = self.rows @ hidden, self.ids
         else:
             # A leaf that lost its rows, where many are alike, would promise more than one that holds low ones.
-            promised = (self._means @ hidden).masked_fill(self._empty, float("-inf"))
+            promised = (self._means @ hidden + hidden.norm() * self._reach).masked_fill(self._empty, float("-inf"))
             best = promised.topk(number).indices.sort().values.tolist()
             spans = [(self.ends[leaf], self.ends[leaf + 1]) for leaf in best]
             scores = torch.cat([self.rows[a:b] @ hidden for a, b in spans])
@@ -92,3 +95,16 @@ class IndexedHead:
         if not 1 <= searched <= self.leaves:
             raise InvalidValue(f"IndexedHead: searched must be from 1 to {self.leaves} leaves; got {searched}.")
         return searched
+
+
+def _reach(
+    rows: Float[Tensor, "W F"], leaf: Int[Tensor, "W"], means: Float[Tensor, "L F"], counts: Int[Tensor, "L"]
+) -> Float[Tensor, "L"]:
+    """How far beyond its mean the furthest row of each leaf is expected in any direction."""
+    squares = torch.zeros(len(counts))
+    for at in range(0, len(rows), AT_ONCE):
+        of = leaf[at : at + AT_ONCE]
+        apart = rows[at : at + AT_ONCE].float().cpu() - means[of.to(means.device)].float().cpu()
+        squares.index_add_(0, of, apart.square().sum(1))
+    usual = 2 * math.log(len(rows) / len(counts)) / rows.shape[1]
+    return (usual * squares / counts.clamp_min(1)).sqrt()
