@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 RECEIPT = {
     "steps", "prompt_tokens", "new_tokens", "read_per_step", "seconds", "tokens_per_second", "flops", "kv_bytes",
-    "bytes_read", "peak_bytes",
+    "bytes_read", "peak_bytes", "notes",
 }  # fmt: skip
 USE = ("--use", "lexical_relevance:budget=0.25", "--use", "token_select:budget=64")
 

@@ -123,7 +123,7 @@ def test_parquet_and_datasets_come_and_go(tokenry, tmp_path):
     assert together["ids"].to_pylist() == [r["ids"] for r in rows(tmp_path / "lines")]
     bytes_are_no_json = tokenry(*inputs, "--out", tmp_path / "bad")
     assert bytes_are_no_json.status == 2
-    assert "not JSON serializable" in bytes_are_no_json.err
+    assert "must be parquet for the column 'when'" in bytes_are_no_json.err
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     broken = tokenry("batch", tmp_path / "broken.parquet", "--out", tmp_path / "worse")
     assert "must be a whole Parquet file" in broken.err

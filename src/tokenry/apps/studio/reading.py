@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tokenry.apps.studio.shelf import Shelf
 from tokenry.apps.studio.task import Task
 from tokenry.core import described
-from tokenry.core.errors import ContextOverflow, Incompatible
+from tokenry.core.errors import ContextOverflow, Incompatible, Notice
 from tokenry.core.progress import now
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def _answered(task: Task, shelf: Shelf, tell: Tell) -> dict[str, Any]:
         try:
             trace = beside_alone(trace, pipeline, language, documents, sampling, lambda _: alone())
         except ContextOverflow as error:
-            warnings.warn(f"What is lost cannot be said, since the model alone could not answer: {error}", stacklevel=1)
+            said = f"What is lost cannot be said, since the model alone could not answer: {error}"
+            warnings.warn(said, Notice, stacklevel=1)
     return {"trace": trace.to_dict(), "seconds": seconds, **_columns_of(trace.prompt)}
 
 
