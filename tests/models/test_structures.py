@@ -127,7 +127,7 @@ def test_a_module_that_runs_several_times_writes_to_a_layer_each_time(method):
             calls[site.layer, id(site.buffer), id(state)] += 1
             return super().attend(site, state)
 
-    counting = Counting(**{name: getattr(method, name) for name in [f.name for f in fields(method)]})
+    counting = Counting(**{f.name: getattr(method, f.name) for f in fields(method)})
     fed = feed(model, counting, IDS, 36, mask=MASK)
     assert len(fed.cache.layers) > len(ModelAdapter.of(model).sites)
     assert sorted(layer for layer, *_ in calls) == list(range(len(fed.cache.layers)))
