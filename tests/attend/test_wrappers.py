@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.attend.feeding import feed, same, tokens
+from tests.attend.feeding import CACHE, feed, same, tokens
 from tests.contract.cases import choosing
 from tests.padded import padded
 from tests.tinies import shared
@@ -350,3 +352,14 @@ def test_places_are_those_of_the_wrapper_inside():
              for method in (inside, AdaptiveHeads(inside=inside, floor=1.0), SNAP)]  # fmt: skip
     same(found[0], found[1])
     assert not torch.allclose(found[0], found[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [3, 5])
+def test_a_question_shorter_than_the_window_votes_with_the_text_before_it(length):
+    model, ids = shared("llama"), tokens(1, 40 + length)
+    with torch.no_grad(), Chunked(inside=SnapKV(budget=16, window=6, kernel=1))(model):
+        whole = model(input_ids=ids[:, :40], use_cache=True)[CACHE]
+        for _ in range(2):
+            own = copy.deepcopy(whole)
+            model(input_ids=ids[:, 40:], **{CACHE: own})
+            assert {layer.held for layer in own.layers} == {16}

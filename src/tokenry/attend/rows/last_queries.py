@@ -25,6 +25,9 @@ class LastQueries(LayerState):
         if self.columns is not None:
             self.columns = self.columns.masked_fill(self.columns >= seen, -1)
 
+    def forget(self) -> None:
+        """Queries stay what they were, and stand where they stood, whatever keys were evicted."""
+
     def see(self, site: Site, window: int) -> None:
         """A part of the prompt: its queries come behind those before, of which the last `window` stay."""
         columns = site.query_columns().expand(site.q.shape[0], -1)
