@@ -20,6 +20,8 @@ from tokenry.models.cache.own import refuse_foreign
 from tokenry.models.cache.reads import Reads
 
 if TYPE_CHECKING:
+    import torch
+
     from tokenry.attend.base import Attention
 
 
@@ -50,6 +52,7 @@ class Run:
             Incompatible: the method cannot act on such a cache.
         """
         states: dict[tuple[str, str, int], LayerState] = {}
+        acting: dict[tuple[torch.device, torch.dtype], Attention] = {}
         self.passes = True
         declared = self.method
         if cache is not None:
@@ -62,7 +65,8 @@ class Run:
             site.reads, site.prompt = self.reads, self.prompt_tokens
             if site.kind not in declared.kinds:
                 return site.dense()
-            method = declared.here(site)
+            where = site.k.device, site.k.dtype
+            method = acting.get(where) or acting.setdefault(where, declared.here(site))
             place = (site.stack, site.kind, site.layer)
             if place not in states:
                 states[place] = self.state_of(site, method.State())
