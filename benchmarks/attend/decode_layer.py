@@ -18,7 +18,7 @@ from transformers.masking_utils import causal_mask_function
 from benchmarks.record import Record, Row, claim, take_turns
 from benchmarks.tables import Result, Table, by, fixed, fold, show
 from tokenry import parse
-from tokenry.attend.base import Run
+from tokenry.attend.running.run import Run
 from tokenry.models.attention.mask import MaskFacts, Rule, note_facts
 from tokenry.models.attention.site import Site
 from tokenry.models.cache.kv import KVBuffer

@@ -16,7 +16,7 @@ import torch
 from benchmarks.forced import Attach, dense, feed, ids, read, using
 from benchmarks.record import ROOT, Record, Row, claim, module_of
 from benchmarks.tables import MIB, Result, Table, by, fixed, fold, show
-from tokenry.attend.base import held_bytes
+from tokenry.attend.running.run import held_bytes
 from tokenry.core.memory import peak_bytes
 from tokenry.models.files.load import LanguageModel, load
 

@@ -19,9 +19,9 @@ from torch.nn.functional import cross_entropy
 import tokenry.data as samples
 from benchmarks.record import BUILD, Record, Row, claim
 from benchmarks.tables import Result, Table, fixed, percent, show
-from tokenry.attend.base import held_bytes
 from tokenry.attend.layers.layer import memory_bytes
 from tokenry.attend.linearising.teaching import Lesson, distance, distil, lessons, tune
+from tokenry.attend.running.run import held_bytes
 from tokenry.attend.still import Still
 from tokenry.core.schooling import Schooling
 from tokenry.models.cache.name import NAME as CACHE

@@ -50,7 +50,7 @@ def theirs(folder: str, arm: str, budget: int) -> Generator[Any, Tensor, None]:
 def ours(folder: str, arm: str, budget: int) -> Generator[Any, Tensor, None]:
     """The method that does the same. A window goes on forgetting, so it gets the rows that theirs has on average."""
     from benchmarks.forced import dense, read, using
-    from tokenry.attend.base import held_bytes
+    from tokenry.attend.running.run import held_bytes
     from tokenry.models.cache.name import with_cache
     from tokenry.models.files.load import load
 

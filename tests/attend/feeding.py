@@ -52,5 +52,22 @@ def feed(model, method, ids, prompt, *, mask=None, passes=None, chunks=(), **att
     return Fed(torch.cat(logits, 1), cache, run)
 
 
+TRIES = [(4, 2), (5, 1), (1, 1), (3, 3), (4, 1), (6, 4)]
+"""How many tokens are tried, and how many of them stay: twelve."""
+
+
+def taken_back(model, cache, ids, prompt, tries) -> Tensor:
+    """Logits of what stays, where tokens are tried and others come in the place of those that are taken back."""
+    model(input_ids=ids[:, :prompt], **{CACHE: cache})
+    low, logits = prompt, []
+    for tried, kept in tries:
+        text = ids[:, low : low + tried].clone()
+        text[:, kept:] = 7
+        logits.append(model(input_ids=text, **{CACHE: cache}).logits[:, :kept])
+        cache.crop(kept - tried)
+        low += kept
+    return torch.cat(logits, 1)
+
+
 def same(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)

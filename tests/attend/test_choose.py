@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenry.attend.rows.choose import choose
+from tokenry.attend.rows.choose import choose, highest
 from tokenry.core.budget import Budget
 
 budgets = st.builds(
@@ -45,3 +46,13 @@ def test_a_share_is_of_what_was_seen():
     scores = torch.arange(10.0).view(1, 1, 10)
     index = choose(Budget(share=0.5, per="head"), scores, None, 16)
     assert index[0, 0].tolist() == list(range(2, 10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_of_equal_scores_the_older_are_highest_whatever_stands_beside_them(dtype):
+    scores = torch.tensor([[1.0, 3, 2, 3, 1, 2, 2, 3, 0, 2]], dtype=dtype).repeat(3, 1)
+    padded = torch.nn.functional.pad(scores, (7, 5), value=float("-inf"))
+    for count in range(1, 11):
+        expected = scores.argsort(dim=-1, descending=True, stable=True)[:, :count]
+        assert torch.equal(highest(scores, count), expected)
+        assert torch.equal(highest(padded, count) - 7, expected)

@@ -81,7 +81,7 @@ def test_words_behind_an_escaped_end_of_line_are_words():
     texts = [f"first\nsecond\ttrial{i}" for i in range(60)]
     found = LexicalRelevance(budget=0.2, units="auto").shorten(json.dumps([{"a": t} for t in texts]), Words(), "second")
     assert not found.notes
-    assert unescaped(['"a\\n\\"b\\" \\\\u00e9 \\ud83d\\ude00 \\ud800"']) == ['"a\n"b" é 😀 \ud800"']
+    assert unescaped(['"a\\n\\"b\\" \\\\u00e9 \\ud83d\\ude00 \\ud800"']) == ['"a\n"b" é 😀 \ufffd"']
 
 
 def test_colours_of_a_terminal_hide_no_error():
@@ -117,3 +117,8 @@ def test_a_mark_in_front_of_json_hides_no_json(records):
 
 def test_what_is_brought_back_is_found_by_what_it_tells():
     assert "\\u041c" in _matching(json.dumps([{"t": "Москва"}, *({"t": f"Омск {i}"} for i in range(9))]), "Москва")
+
+
+def test_half_a_pair_is_no_character():
+    """JSON may hold one, and no encoder of sentences takes it."""
+    assert unescaped([r"a \ud800 b \udc00", r"\ud83d\ude00"]) == ["a \ufffd b \ufffd", "\U0001f600"]

@@ -13,7 +13,8 @@ from torch import Tensor
 from tests.contract.cases import Case, case_of, choosing
 from tests.padded import padded
 from tests.tinies import LATENT, STRUCTURES, shared
-from tokenry.attend.base import Evictor, Run
+from tokenry.attend.base import Evictor
+from tokenry.attend.running.run import Run
 from tokenry.core.errors import Incompatible
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.cache.name import cache_of, with_cache
@@ -46,8 +47,7 @@ def entry(request):
 
 def generate(model, inputs, **options):
     settings = {"max_new_tokens": STEPS, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
-    # The vector of the id of padding is zero, so that all keys are equal to it and any choice is as good.
-    return model.generate(**inputs, **settings | {"suppress_tokens": [0]} | options)
+    return model.generate(**inputs, **settings | options)
 
 
 def alone(row):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.attend.feeding import CACHE, feed, same, tokens
+from tests.attend.feeding import CACHE, TRIES, feed, same, taken_back, tokens
 from tests.contract.cases import choosing
 from tests.tinies import shared
 from tokenry.attend.base import Evictor
@@ -74,18 +74,10 @@ def test_what_is_taken_back_was_never_there(entry, capacity):
 
     def go(tries):
         cache = method.cache(model, prompt_tokens=PROMPT, capacity=capacity)
-        model(input_ids=ids[:, :PROMPT], **{CACHE: cache})
-        low, logits = PROMPT, []
-        for tried, kept in tries:
-            text = ids[:, low : low + tried].clone()
-            text[:, kept:] = 7
-            logits.append(model(input_ids=text, **{CACHE: cache}).logits[:, :kept])
-            cache.crop(kept - tried)
-            low += kept
-        return torch.cat(logits, 1)
+        return taken_back(model, cache, ids, PROMPT, tries)
 
     with torch.no_grad(), ModelAdapter.of(model).attached():
-        same(go([(4, 2), (5, 1), (1, 1), (3, 3), (4, 1), (6, 4)]), go([(1, 1)] * 12))
+        same(go(TRIES), go([(1, 1)] * 12))
 
 
 def test_a_crop_behind_an_eviction_is_refused(entry):

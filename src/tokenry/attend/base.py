@@ -15,8 +15,7 @@ from transformers.cache_utils import DynamicCache
 
 from tokenry.attend.rows.choose import choose
 from tokenry.attend.rows.worth import Whole, whole_below
-from tokenry.attend.running.run import Run as Run
-from tokenry.attend.running.run import held_bytes as held_bytes
+from tokenry.attend.running.run import Run
 from tokenry.core.budget import Budget
 from tokenry.core.errors import Incompatible, InvalidValue, UnsupportedModel
 from tokenry.core.fields import natural_or

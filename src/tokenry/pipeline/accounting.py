@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenry.attend.base import held_bytes
+from tokenry.attend.running.run import held_bytes
 from tokenry.compress.base import Compressor
 from tokenry.core.memory import peak_bytes
 from tokenry.core.tokens import TokenBatch

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from tokenry.attend.base import Attention, Run
+from tokenry.attend.base import Attention
+from tokenry.attend.running.run import Run
 from tokenry.core.errors import InvalidValue, StorageError
 from tokenry.core.method import Method
 from tokenry.core.registry import load as load_method

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from tokenry.attend.base import Attention, Run
+from tokenry.attend.base import Attention
+from tokenry.attend.running.run import Run
 from tokenry.core.errors import Incompatible, InvalidValue
 from tokenry.models.attention.adapter import ModelAdapter
 from tokenry.models.attention.between import Change, Stream, View

@@ -65,13 +65,9 @@ def taken(values: Num[Tensor, "B #G M"], rows: Int[Tensor, "B #G M2"]) -> Num[Te
 
 
 def highest(scores: Float[Tensor, "*B K"], count: int) -> Int[Tensor, "*B M"]:
-    """Where the `count` highest scores are, the highest first."""
-    if not _is_near(scores):
-        return scores.topk(count, -1).indices
-    numbers, k = scores.detach().numpy(), scores.shape[-1]
-    at = np.argpartition(numbers, k - count, -1)[..., k - count :] if count < k else np.indices(scores.shape)[-1]
-    order = np.argsort(-np.take_along_axis(numbers, at, -1), -1)
-    return torch.from_numpy(np.take_along_axis(at, order, -1))
+    """Where the `count` highest scores are, the highest first; of equal ones the older, whatever stands beside them."""
+    at = _highest(scores, count)
+    return at.gather(-1, scores.gather(-1, at).argsort(dim=-1, descending=True, stable=True))
 
 
 def _least_of_highest(scores: Float[Tensor, "*B K"], count: int) -> Float[Tensor, "*B 1"]:
@@ -99,17 +95,17 @@ def _choose_even(budget: Budget, scores: Tensor, seen: int) -> Tensor:
     return torch.cat((first, middle + budget.sink, last), -1)
 
 
-def _highest(scores: Float[Tensor, "B G K"], count: int) -> Int[Tensor, "B G M"]:
+def _highest(scores: Float[Tensor, "*B K"], count: int) -> Int[Tensor, "*B M"]:
     """Where the highest scores are, ascending; of equal ones the first. A sort costs twenty times as much."""
-    b, g, _ = scores.shape
+    rows = scores.shape[:-1]
     if count == 0:
-        return torch.zeros(b, g, 0, dtype=torch.long, device=scores.device)
+        return torch.zeros(*rows, 0, dtype=torch.long, device=scores.device)
     least = _least_of_highest(scores, count)
     stays = scores >= least
-    if int(stays.sum()) > b * g * count:
+    if int(stays.sum()) > rows.numel() * count:
         above, equal = scores > least, scores == least
         stays = above | (equal & (equal.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
-    return stays.nonzero()[:, -1].view(b, g, count)
+    return stays.nonzero()[:, -1].view(*rows, count)
 
 
 def _choose_uneven(budget: Budget, scores: Tensor, real: Tensor, seen: int | Tensor) -> Tensor:

@@ -117,10 +117,14 @@ def language_of(text: str) -> str:
     return told_by(text) or "english"
 
 
-@lru_cache(maxsize=64)
 def told_by(text: str) -> str | None:
     """The language that a text tells by its script or its most common words."""
-    text = unicodedata.normalize("NFC", text[:_LOOKED_AT])
+    return _told_by(text[:_LOOKED_AT])
+
+
+@lru_cache(maxsize=64)
+def _told_by(text: str) -> str | None:
+    text = unicodedata.normalize("NFC", text)
     for script, sign in _SCRIPTS.items():
         if 3 * len(sign.findall(text)) > len(text):
             return "russian" if script == "cyrillic" else script

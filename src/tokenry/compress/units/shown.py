@@ -12,7 +12,8 @@ from jaxtyping import Int
 _COLOUR = re.compile(r"\x1b(?:\[[0-9:;<=>?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])")
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _SIGNS = {'"': '"', "\\": "\\", "/": "/", "b": " ", "f": " ", "n": "\n", "r": "\n", "t": "\t"}
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
+_UNKNOWN = "\ufffd"
 
 
 def uncoloured(text: str) -> str:
@@ -38,7 +39,7 @@ def unescaped(texts: Sequence[str]) -> list[str]:
         for _ in range(3):
             if "\\" not in text:
                 break
-            text = _PAIR.sub(_joined, _ESCAPE.sub(_sign, text))
+            text = _SURROGATES.sub(_joined, _ESCAPE.sub(_sign, text))
         found.append(text)
     return found
 
@@ -53,4 +54,6 @@ def _sign(match: re.Match[str]) -> str:
 
 
 def _joined(match: re.Match[str]) -> str:
-    return match[0].encode("utf-16", "surrogatepass").decode("utf-16")
+    """The character of a pair; half a pair is none, and no tokenizer takes it."""
+    pair = len(match[0]) == 2
+    return match[0].encode("utf-16", "surrogatepass").decode("utf-16") if pair else _UNKNOWN
