@@ -227,3 +227,12 @@ def test_a_template_that_does_not_show_the_text_once_is_one_sentence(template, s
     with pytest.raises(InvalidValue, match="model: its chat template") as error:
         prompt(tokenizer, [Document("The lamp.")], "Why?", system)
     assert sentence in str(error.value)
+
+
+def test_half_a_surrogate_pair_is_a_sentence_for_models_and_an_unknown_sign_for_encoders():
+    tokenizer = byte_pairs()
+    with pytest.raises(InvalidValue, match="half of a surrogate pair at character 2"):
+        text_ids(tokenizer, "a \ud800 b")
+    found, expected = (text_windows(tokenizer, [text], 50) for text in ("a \ud800 b", "a \ufffd b"))
+    assert [part.ids for _, part in found] == [part.ids for _, part in expected]
+    assert [part.offsets for _, part in found] == [part.offsets for _, part in expected]

@@ -14,6 +14,9 @@ from jaxtyping import Int
 from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from tokenry.core.errors import InvalidValue
+from tokenry.models.text.text_bytes import sound
+
 log = logging.getLogger(__name__)
 
 Span = tuple[int, int]
@@ -50,7 +53,16 @@ def text_tokens(
     Args:
         own: characters in which the spelling of a mark is that mark, such as those of a chat template.
         whole: put marks around the text as the tokenizer does.
+
+    Raises:
+        InvalidValue: half of a surrogate pair, which no vocabulary spells.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(
+            f"text: must be text that UTF-8 can hold; got half of a surrogate pair at character {error.start}."
+        ) from error
     encoded = tokenizer(text, add_special_tokens=whole, return_offsets_mapping=True, verbose=False)
     found = _tokens(encoded["input_ids"], encoded["offset_mapping"])
     marks = mark_names(tokenizer)
@@ -67,8 +79,9 @@ def text_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], longe
     Args:
         longest: tokens of a part, marks included; a longer text comes in several.
     """
+    texts = [sound(text) for text in texts]
     encoded = tokenizer(
-        list(texts), padding=False, truncation=True, max_length=longest, return_overflowing_tokens=True, verbose=False
+        texts, padding=False, truncation=True, max_length=longest, return_overflowing_tokens=True, verbose=False
     )
     parts = list(zip(encoded["overflow_to_sample_mapping"], encoded.encodings or (), strict=True))
     marks, unknown = mark_names(tokenizer), _unknown(tokenizer)
@@ -77,7 +90,7 @@ def text_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], longe
     log.info("a text spells a mark, which is read as text")
     backend = _other_names(tokenizer, unused("".join(texts)))
     backend.enable_truncation(longest, direction=tokenizer.truncation_side)
-    found = backend.encode_batch(list(texts))
+    found = backend.encode_batch(texts)
     backend.no_truncation()
     return [(i, part) for i, first in enumerate(found) for part in (first, *first.overflowing)]
 

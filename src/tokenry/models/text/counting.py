@@ -14,6 +14,7 @@ from tokenry.core.errors import InvalidValue, StorageError
 from tokenry.core.needs import need
 from tokenry.models.files.vocabularies.find import ENCODINGS, find_vocabulary, open_vocabulary
 from tokenry.models.files.vocabularies.opened import Described, Ranked, Scored
+from tokenry.models.text.text_bytes import sound
 
 Counts = Callable[[Sequence[str]], Int[np.ndarray, "T"]]
 
@@ -65,7 +66,7 @@ class Counter:
 
     def counts(self, texts: Sequence[str]) -> Int[np.ndarray, "T"]:
         """Tokens of each text by itself."""
-        return self._counts([_sound(t) for t in texts]) if len(texts) else np.zeros(0, dtype=np.int64)
+        return self._counts([sound(t) for t in texts]) if len(texts) else np.zeros(0, dtype=np.int64)
 
     def __call__(self, text: str) -> int:
         """Tokens of one text."""
@@ -133,8 +134,3 @@ def _tokenizers(library: Any) -> Counts:
 
 def _lengths(found: Any) -> Int[np.ndarray, "T"]:
     return np.fromiter((len(ids) for ids in found), dtype=np.int64)
-
-
-def _sound(text: str) -> str:
-    """The text with U+FFFD for lone surrogates, which no vocabulary spells."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
