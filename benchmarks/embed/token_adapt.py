@@ -87,6 +87,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--tokenizer", help="take this one: an alias, a folder or a hub id")
     options.add_argument("--without", nargs="*", default=(), help="arms that are not measured this time")
+    options.add_argument("--again", nargs="*", default=(), metavar="ARM", help="arms that are measured anew")
     options.add_argument("--passages", type=int, default=PASSAGES, help="passages of each document")
     options.add_argument("--threads", type=int, default=1, help="threads of torch")
     given = options.parse_args()
@@ -107,6 +108,7 @@ def main() -> None:
         settings=settings,
         save=given.passages == PASSAGES,
         grows=True,
+        again=given.again,
     )
     language = load("smollm2", dtype="float32")
     plan = Transplant.of(language, tokenizer)

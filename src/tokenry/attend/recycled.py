@@ -68,6 +68,8 @@ class Recycled(Attention):
         claims=(
             "at 100 of 800 rows, 4 sinks and 32 recent tokens included, and one full step in 16, its KL to dense is "
             "below that of random rows at the same steps, and lower still with one in 4, on each of four texts",
+            "at 64 of 800 rows on prose its KL grows from 0.07 with every second step full to 0.21 with one in 32, "
+            "between 0.05 of the exact vote at every step and 0.34 of a window (benchmarks/attend/choices.py)",
         ),
         deviations=(
             "the small cache is a list of rows of the one cache, gathered at every step",
@@ -84,7 +86,7 @@ class Recycled(Attention):
     State = Recycling
 
     def reads_all(self, step: int) -> bool:
-        return self.refresh.may(step)
+        return super().reads_all(step) or self.refresh.may(step)
 
     def attend(self, site: Site, state: Recycling) -> Float[Tensor, "B H Q Dv"]:
         if site.buffer is None:

@@ -77,7 +77,8 @@ class DynamicBpe(Method):
             "a merge that spells a piece of the vocabulary becomes that piece, with its own row",
             "a token is at most 1,024 bytes long",
             "the index is an inverted file of k-means; scores within the leaves searched are exact, where the "
-            "published one ranks normalised rows by quantized products",
+            "published one ranks normalised rows by quantized products, and leaves are ranked by their mean and their "
+            "spread",
         ),
     )
 
