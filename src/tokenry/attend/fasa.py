@@ -71,8 +71,8 @@ class Fasa(Selector):
         claims=(
             "at 100 of 800 rows, 4 sinks and 32 recent tokens included, with a quarter of the channels, its KL to "
             "dense is below that of random rows and of random channels, on each of four texts",
-            "at 64 of 800 rows on prose its KL is 1.9 times that of the exact vote, where 1.5 was expected, and a third "
-            "of that with random channels; a calibration on another document does worse than the prompt itself "
+            "at 64 of 800 rows on prose its KL is 1.9 times that of the exact vote, where 1.5 was expected, and a "
+            "third of that with random channels; a calibration on another document does worse than the prompt itself "
             "(benchmarks/attend/choices.py)",
         ),
         deviations=(

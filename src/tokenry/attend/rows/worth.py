@@ -17,9 +17,9 @@ MEASURED: Mapping[tuple[Processor, str], Mapping[str, int]] = {
     ("pairs", "bfloat16"): {"token_select": 4096, "quest": 2048, "fasa": 8192, "dhsa": 2048},
     ("tiles", "bfloat16"): {"token_select": 65536},
 }
-"""By kind of processor and numbers, for every method that chooses: as `benchmarks.attend.where_choosing_pays` found it,
-the longer of two shapes of heads. That of `tiles` is no result of it: such a processor read 32,768 tokens sooner than it
-had voted over them. What nobody has measured always chooses."""
+"""By kind of processor and numbers, for every method that chooses: as `benchmarks.attend.where_choosing_pays` found
+it, the longer of two shapes of heads. That of `tiles` is no result of it: such a processor read 32,768 tokens sooner
+than it had voted over them. What nobody has measured always chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
