@@ -86,7 +86,7 @@ class Recycled(Attention):
     State = Recycling
 
     def reads_all(self, step: int) -> bool:
-        return super().reads_all(step) or self.refresh.may(step)
+        return self.refresh.may(step)
 
     def attend(self, site: Site, state: Recycling) -> Float[Tensor, "B H Q Dv"]:
         if site.buffer is None:
