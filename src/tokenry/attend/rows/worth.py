@@ -14,7 +14,7 @@ from tokenry.models.attention.processor import WORDS, Processor, processor_of
 
 MEASURED: Mapping[tuple[Processor, str], Mapping[str, int]] = {
     ("pairs", "float32"): {"token_select": 8192, "quest": 2048, "fasa": 16384, "dhsa": 4096},
-    ("pairs", "bfloat16"): {"token_select": 4096, "quest": 2048, "fasa": 8192, "dhsa": 2048},
+    ("pairs", "bfloat16"): {"token_select": 4096, "quest": 2048, "fasa": 16384, "dhsa": 4096},
     ("tiles", "bfloat16"): {"token_select": 65536},
 }
 """By kind of processor and numbers, for every method that chooses: as `benchmarks.attend.where_choosing_pays` found
